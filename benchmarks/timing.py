@@ -1,0 +1,54 @@
+"""Times of things that take turns, and their ratios."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to time.
+
+    Attributes:
+        run: what is timed; its result is dropped after the clock is read.
+        prepare: called before, not timed.
+    """
+
+    run: Callable[[], object]
+    prepare: Callable[[], object] = lambda: None
+
+
+def interleave(steps: Mapping[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each step in every round. In a round each has one turn, in an order drawn anew,
+    so that what disturbs the machine disturbs all alike. One round before is not counted."""
+    order = random.Random(0)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for counted in [False] + [True] * rounds:
+        for name in order.sample(list(steps), len(steps)):
+            steps[name].prepare()
+            start = time.perf_counter()
+            result = steps[name].run()
+            elapsed = time.perf_counter() - start
+            del result
+            if counted:
+                seconds[name].append(elapsed)
+    return seconds
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The median of the ratios of the rounds, and the quartiles: half of them lie between."""
+
+    median: float
+    low: float
+    high: float
+
+
+def ratio(numerator: list[float], denominator: list[float]) -> Ratio:
+    ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Ratio(median, low, high)

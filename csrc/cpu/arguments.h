@@ -1,0 +1,101 @@
+// What the launcher (statistics.cpp) hands to the kernels (kernel.h): plain data, no PyTorch.
+#pragma once
+
+#include <cstdint>
+
+#include "../columns.h"
+
+namespace jml {
+
+enum class DType { f16, bf16, f32, f64, u8, i8, i16, i32, i64, u16, u32, u64 };
+enum class Activation { softmax, sigmoid, none };
+
+// A tensor (N, C, *spatial) or (N, *spatial) where it lies; strides in elements. Tensors without
+// classes have class stride 0. Missing spatial dimensions come first and have size 1.
+struct TensorView {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  int64_t image_stride = 0;
+  int64_t class_stride = 0;
+  int64_t spatial_stride[3] = {0, 0, 0};
+
+  int64_t element_bytes() const {
+    switch (dtype) {
+      case DType::u8:
+      case DType::i8: return 1;
+      case DType::f16:
+      case DType::bf16:
+      case DType::i16:
+      case DType::u16: return 2;
+      case DType::f32:
+      case DType::i32:
+      case DType::u32: return 4;
+      default: return 8;
+    }
+  }
+};
+
+struct Arguments {
+  TensorView logits;
+  TensorView labels;  // integers, or no data
+  TensorView dense;   // probabilities or integers 0 and 1, or no data
+  TensorView mask;    // bytes, 0 where a pixel does not count, or no data
+  TensorView grad;    // backward: where the gradient goes, of the logits' dtype
+
+  int64_t images = 0;
+  int64_t classes = 0;
+  int64_t spatial[3] = {1, 1, 1};
+  int64_t pixels = 0;  // of an image
+
+  int64_t columns = 0;  // bit set, see columns.h
+  Activation activation = Activation::softmax;
+  double label_smoothing = 0;
+  int64_t boundary_size = 0;  // 0: every pixel is smoothed
+  int64_t ignore_index = 0;
+
+  // Work is cut the same way whatever the number of threads: an image into chunks, a chunk into
+  // tiles. The sums of a chunk are its own, and are added in order.
+  int64_t tile_pixels = 0;
+  int64_t tiles_per_chunk = 0;
+  int64_t chunks_per_image = 0;
+
+  // Forward, for each chunk: `partial_size` numbers, and the position of the first label out of
+  // range, in pixels or, for a dense target, in elements of the image; -1 if there is none.
+  double* partial = nullptr;
+  int64_t* bad_label = nullptr;
+  // Backward: gradient of the sums, (kSums, images, classes).
+  const double* grad_sums = nullptr;
+
+  // Partial sums of a chunk: the columns asked for, each of `classes` numbers, one column more
+  // that takes what was not asked for, and the valid pixels.
+  int64_t wanted_columns() const {
+    int64_t count = 0;
+    for (int column = 0; column < kClassColumns; ++column) count += wants(columns, column);
+    return count;
+  }
+  int64_t slot(int column) const {
+    if (!wants(columns, column)) return wanted_columns();
+    int64_t before = 0;
+    for (int other = 0; other < column; ++other) before += wants(columns, other);
+    return before;
+  }
+  int64_t partial_size() const { return (wanted_columns() + 1) * classes + kTotals; }
+  // One class that is not a softmax is a binary task: labels 0 and 1, y is the chance of 1.
+  bool binary() const { return classes == 1 && activation != Activation::softmax; }
+  bool independent() const { return activation == Activation::sigmoid || binary(); }
+  bool integer_dense() const { return dense.data && dense.dtype >= DType::u8; }
+  int64_t label_count() const { return binary() ? 2 : classes; }
+};
+
+// Process chunks [begin, end) of images * chunks_per_image; one pair for each instruction set.
+#define JML_DECLARE_KERNELS(isa)                                        \
+  namespace isa {                                                       \
+  void statistics(const Arguments&, int64_t begin, int64_t end);        \
+  void statistics_backward(const Arguments&, int64_t begin, int64_t end); \
+  }
+JML_DECLARE_KERNELS(baseline)
+JML_DECLARE_KERNELS(avx2)
+JML_DECLARE_KERNELS(avx512)
+#undef JML_DECLARE_KERNELS
+
+}  // namespace jml

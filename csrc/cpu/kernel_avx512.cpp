@@ -1,0 +1,25 @@
+// The kernels for avx512; the launcher calls them where the machine has it.
+#if defined(__x86_64__)
+// Standard headers first: what they define is compiled for any machine.
+#include <algorithm>
+#include <climits>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <new>
+#include <type_traits>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2")
+#endif
+#define JML_ISA avx512
+#define JML_VECTOR_BYTES 64
+#include "kernel.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

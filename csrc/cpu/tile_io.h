@@ -1,0 +1,257 @@
+// Between tensors where they lie and tiles: the only place that knows layouts and dtypes.
+// A tile has one row for each class, `stride` elements apart, the pixels of a row contiguous.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+
+#include "../pixel_math.h"
+#include "arguments.h"
+
+namespace jml::JML_ISA {
+
+// Of our own, since those of the standard library would be one function for all instruction sets.
+template <typename T>
+JML_MATH void fill(T* to, int64_t count, T value) {
+  for (int64_t i = 0; i < count; ++i) to[i] = value;
+}
+
+template <typename T>
+JML_MATH void copy(const T* from, int64_t count, T* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+}
+
+// Consecutive pixels of a tile that lie at one distance from each other.
+struct Run {
+  int64_t offset;  // of the first, in elements from the image's start
+  int start;       // its index in the tile
+  int count;
+};
+
+// The runs of pixels [first, first + count) of an image. Dimensions that lie one behind the
+// other count as one, so a contiguous or channels_last image is a single run.
+struct Runs {
+  int64_t step;  // between pixels of a run, in elements
+  int size = 0;
+  Run* run;  // room for as many as a tile has pixels
+
+  Runs(const TensorView& view, const int64_t spatial[3], int64_t first, int count, Run* room)
+      : run(room) {
+    int64_t sizes[3] = {1, 1, 1}, strides[3] = {0, 0, 0};  // innermost first
+    int rank = 0;
+    for (int d = 2; d >= 0; --d) {
+      if (spatial[d] == 1) continue;
+      if (rank > 0 && view.spatial_stride[d] == strides[rank - 1] * sizes[rank - 1]) {
+        sizes[rank - 1] *= spatial[d];
+      } else {
+        sizes[rank] = spatial[d];
+        strides[rank++] = view.spatial_stride[d];
+      }
+    }
+    step = strides[0];
+    int64_t x = first % sizes[0], y = first / sizes[0] % sizes[1];
+    int64_t z = first / sizes[0] / sizes[1];
+    for (int start = 0; start < count;) {
+      const int length = int(std::min<int64_t>(count - start, sizes[0] - x));
+      run[size++] = {z * strides[2] + y * strides[1] + x * strides[0], start, length};
+      start += length;
+      x = 0;
+      if (++y == sizes[1]) y = 0, ++z;
+    }
+  }
+
+  bool single() const { return size == 1; }
+};
+
+template <typename T, typename Source>
+JML_MATH T convert(Source value) {
+  if constexpr (std::is_same_v<Source, half_bits> || std::is_same_v<Source, bfloat_bits>)
+    return T(to_float(value));
+  else
+    return T(value);
+}
+
+template <typename Target, typename T>
+JML_MATH Target convert_back(T value) {
+  if constexpr (std::is_same_v<Target, half_bits>)
+    return to_half(float(value));
+  else if constexpr (std::is_same_v<Target, bfloat_bits>)
+    return to_bfloat(float(value));
+  else
+    return Target(value);
+}
+
+// Calls visit(pointer of the view's element type).
+template <typename Visit>
+inline void visit_dtype(const TensorView& view, Visit visit) {
+  switch (view.dtype) {
+    case DType::f16: return visit(static_cast<half_bits*>(view.data));
+    case DType::bf16: return visit(static_cast<bfloat_bits*>(view.data));
+    case DType::f32: return visit(static_cast<float*>(view.data));
+    case DType::f64: return visit(static_cast<double*>(view.data));
+    case DType::u8: return visit(static_cast<uint8_t*>(view.data));
+    case DType::i8: return visit(static_cast<int8_t*>(view.data));
+    case DType::i16: return visit(static_cast<int16_t*>(view.data));
+    case DType::i32: return visit(static_cast<int32_t*>(view.data));
+    case DType::i64: return visit(static_cast<int64_t*>(view.data));
+    case DType::u16: return visit(static_cast<uint16_t*>(view.data));
+    case DType::u32: return visit(static_cast<uint32_t*>(view.data));
+    case DType::u64: return visit(static_cast<uint64_t*>(view.data));
+  }
+}
+
+// The pixels of one row into contiguous memory.
+template <typename T, typename Source>
+inline void load_row(const Source* __restrict source, const Runs& runs, T* __restrict row) {
+  for (int r = 0; r < runs.size; ++r) {
+    const Run run = runs.run[r];
+    const Source* from = source + run.offset;
+    T* to = row + run.start;
+    if (runs.step == 1)
+      for (int i = 0; i < run.count; ++i) to[i] = convert<T>(from[i]);
+    else
+      for (int i = 0; i < run.count; ++i) to[i] = convert<T>(from[i * runs.step]);
+  }
+}
+
+// Where the next tile of a tensor lies, so that it can be asked for while this one is worked on: a
+// row is too short for the hardware to see where the next one is.
+struct NextTile {
+  const char* start = nullptr;
+  int64_t row_stride = 0;  // bytes
+  int64_t row_bytes = 0;
+
+  NextTile() = default;
+  NextTile(const TensorView& view, int64_t image, const Runs& runs, int64_t classes, int count) {
+    const bool rows = runs.step == 1;
+    if (!runs.single() || !(rows || view.class_stride == 1)) return;
+    const int64_t bytes = view.element_bytes();
+    const int64_t first = image * view.image_stride + runs.run[0].offset + count * runs.step;
+    start = static_cast<const char*>(view.data) + first * bytes;
+    row_bytes = count * bytes;
+    // Where classes lie side by side the tile is one piece, taken in as many parts.
+    row_stride = rows ? view.class_stride * bytes : count * runs.step * bytes / classes;
+  }
+
+  JML_MATH void prefetch(int64_t row) const {
+    if (!start) return;
+    for (int64_t i = 0; i < row_bytes; i += 64)
+      __builtin_prefetch(start + row * row_stride + i, 0, 2);
+  }
+};
+
+// Rows of one class after the other, while the largest of each pixel is taken.
+template <typename T, typename Source>
+void load_rows(const Source* source, const TensorView& view, const Runs& runs, int64_t classes,
+               int count, T* tile, int64_t stride, T* __restrict largest) {
+  for (int64_t c = 0; c < classes; ++c) {
+    const Source* __restrict from = source + c * view.class_stride;
+    T* __restrict row = tile + c * stride;
+    if (runs.single() && runs.step == 1) {
+      from += runs.run[0].offset;
+    } else {
+      load_row(from, runs, row);
+      from = nullptr;
+    }
+    if (from && largest) {
+      for (int i = 0; i < count; ++i) {
+        const T value = convert<T>(from[i]);
+        row[i] = value;
+        largest[i] = value > largest[i] ? value : largest[i];
+      }
+    } else if (from) {
+      for (int i = 0; i < count; ++i) row[i] = convert<T>(from[i]);
+    } else if (largest) {
+      for (int i = 0; i < count; ++i) largest[i] = row[i] > largest[i] ? row[i] : largest[i];
+    }
+  }
+}
+
+// Pixels whose classes lie side by side (channels_last): a block of pixels at a time is turned,
+// so that reads and writes both stay within a few cache lines.
+template <typename T, typename Source>
+void load_turned(const Source* source, const Runs& runs, int64_t classes, T* tile,
+                 int64_t stride) {
+  constexpr int kBlock = 64 / int(sizeof(T));
+  for (int r = 0; r < runs.size; ++r) {
+    const Run run = runs.run[r];
+    for (int first = 0; first < run.count; first += kBlock) {
+      const int block = std::min(kBlock, run.count - first);
+      const Source* from = source + run.offset + first * runs.step;
+      T* to = tile + run.start + first;
+      for (int64_t c = 0; c < classes; ++c)
+        for (int i = 0; i < block; ++i) to[c * stride + i] = convert<T>(from[i * runs.step + c]);
+    }
+  }
+}
+
+inline bool classes_side_by_side(const TensorView& view, const Runs& runs, int64_t classes) {
+  return view.class_stride == 1 && runs.step != 1 && classes > 1;
+}
+
+// Fills a tile of classes x pixels: rows padded with 0 to `padded`, `largest` (if given) with the
+// largest value of each pixel (0 in the padding).
+template <typename T>
+void load_tile(const TensorView& view, int64_t image, const Runs& runs, int64_t classes, int count,
+               int padded, T* tile, int64_t stride, T* largest) {
+  if (largest) fill(largest, count, -std::numeric_limits<T>::infinity());
+  visit_dtype(view, [&](auto* data) {
+    const auto* source = data + image * view.image_stride;
+    if (!classes_side_by_side(view, runs, classes))
+      return load_rows<T>(source, view, runs, classes, count, tile, stride, largest);
+    load_turned<T>(source, runs, classes, tile, stride);
+    if (!largest) return;
+    for (int64_t c = 0; c < classes; ++c) {
+      const T* __restrict row = tile + c * stride;
+      for (int i = 0; i < count; ++i) largest[i] = row[i] > largest[i] ? row[i] : largest[i];
+    }
+  });
+  if (count == padded) return;
+  if (largest) fill(largest + count, padded - count, T(0));
+  for (int64_t c = 0; c < classes; ++c)
+    fill(tile + c * stride + count, padded - count, T(0));
+}
+
+// Rows ahead that a store asks for: enough for the memory's latency, few enough that rows a power
+// of two apart, which share cache sets, are still there.
+constexpr int kStoreAhead = 4;
+
+// The tile's pixels to where the tensor lies.
+template <typename T>
+void store_tile(const TensorView& view, int64_t image, const Runs& runs, int64_t classes,
+                const T* tile, int64_t stride) {
+  visit_dtype(view, [&](auto* data) {
+    using Target = std::remove_pointer_t<decltype(data)>;
+    auto* target = data + image * view.image_stride;
+    const bool turned = classes_side_by_side(view, runs, classes);
+    constexpr int kBlock = 64 / int(sizeof(T));
+    for (int r = 0; r < runs.size; ++r) {
+      const Run run = runs.run[r];
+      const int step = turned ? kBlock : run.count;
+      for (int first = 0; first < run.count; first += step) {
+        const int block = std::min(step, run.count - first);
+        const T* from = tile + run.start + first;
+        Target* to = target + run.offset + first * runs.step;
+        if (turned) {
+          for (int i = 0; i < block; ++i)
+            for (int64_t c = 0; c < classes; ++c)
+              to[i * runs.step + c] = convert_back<Target>(from[c * stride + i]);
+        } else {
+          for (int64_t c = 0; c < classes; ++c) {
+            const T* __restrict row = from + c * stride;
+            Target* __restrict out = to + c * view.class_stride;
+            if (c + kStoreAhead < classes)
+              for (int i = 0; i < block; i += 64 / int(sizeof(Target)))
+                __builtin_prefetch(out + kStoreAhead * view.class_stride + i, 1);
+            if (runs.step == 1)
+              for (int i = 0; i < block; ++i) out[i] = convert_back<Target>(row[i]);
+            else
+              for (int i = 0; i < block; ++i) out[i * runs.step] = convert_back<Target>(row[i]);
+          }
+        }
+      }
+    }
+  });
+}
+
+}  // namespace jml::JML_ISA

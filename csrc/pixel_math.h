@@ -1,0 +1,167 @@
+// The mathematics of one pixel, for host and device: exponential, target rule, statistic terms,
+// gradient rule. Scalar, branch-free where it is hot: the CPU's loops over pixels vectorise it,
+// a GPU thread runs it. x is a probability, y its target.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__CUDACC__)
+#define JML_MATH __host__ __device__ __forceinline__
+#else
+#define JML_MATH inline __attribute__((always_inline))
+#endif
+
+namespace jml {
+
+template <typename To, typename From>
+JML_MATH To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(&to, &from, sizeof(To));
+  return to;
+}
+
+// ---- exponential of x <= 0 -----------------------------------------------------------------
+// e^x = 2^n 2^f with n the nearest integer to x log2(e). Adding 1.5 * 2^(mantissa bits) rounds
+// and leaves n in the low bits. 2^n is a float made from n, and a factor, so that NaN stays NaN.
+// Below the smallest normal number the result is 0; -inf gives 0.
+
+// Relative error 1.5e-7: a minimax polynomial of 2^f on [-1/2, 1/2] with error 9.1e-8 and value 1
+// at 0. f carries |x| * 1.4e-8 from the rounded constant.
+JML_MATH float exp_nonpositive(float x) {
+  const float shifted = x * 1.44269504f + 12582912.0f;
+  const float f = x * 1.44269504f - (shifted - 12582912.0f);
+  float p = 0.001326472731307149f;
+  p = p * f + 0.009671512991189957f;
+  p = p * f + 0.05550733581185341f;
+  p = p * f + 0.24022242426872253f;
+  p = p * f + 0.6931470036506653f;
+  p = p * f + 1.0f;
+  const float power = bit_cast<float>((bit_cast<uint32_t>(shifted) << 23) + (127u << 23));
+  return x < -87.0f ? 0.0f : p * power;
+}
+
+// Relative error 1e-15: the Taylor series of e^r to degree 13, |r| <= ln(2) / 2, with ln(2) in
+// two parts.
+JML_MATH double exp_nonpositive(double x) {
+  const double shifted = x * 1.4426950408889634 + 6755399441055744.0;
+  const double n = shifted - 6755399441055744.0;
+  const double r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
+  double p = 1.0 / 6227020800.0;
+  p = p * r + 1.0 / 479001600.0;
+  p = p * r + 1.0 / 39916800.0;
+  p = p * r + 1.0 / 3628800.0;
+  p = p * r + 1.0 / 362880.0;
+  p = p * r + 1.0 / 40320.0;
+  p = p * r + 1.0 / 5040.0;
+  p = p * r + 1.0 / 720.0;
+  p = p * r + 1.0 / 120.0;
+  p = p * r + 1.0 / 24.0;
+  p = p * r + 1.0 / 6.0;
+  p = p * r + 0.5;
+  p = p * r + 1.0;
+  p = p * r + 1.0;
+  const double power =
+      bit_cast<double>((bit_cast<uint64_t>(shifted) << 52) + (uint64_t{1023} << 52));
+  return x < -708.0 ? 0.0 : p * power;
+}
+
+template <typename T>
+JML_MATH T sigmoid(T z) {
+  const T e = exp_nonpositive(z > 0 ? -z : z);
+  return (z < 0 ? e : T(1)) / (T(1) + e);
+}
+
+// ---- target rule of integer labels ---------------------------------------------------------
+// y = (1 - e) onehot + e / L (section 2.4.1) takes two values in a pixel: `on` at the label,
+// `off` elsewhere. L counts the labels: C, or 2 in a binary task.
+template <typename T>
+struct LabelTarget {
+  T on, off;
+};
+
+template <typename T>
+JML_MATH LabelTarget<T> label_target(T epsilon, T labels) {
+  return {T(1) - epsilon + epsilon / labels, epsilon / labels};
+}
+
+// ---- statistic terms -----------------------------------------------------------------------
+// The four non-negative parts of x and y themselves: differences of larger sums would cancel.
+template <typename T>
+struct Overlap {
+  T true_positive, false_positive, false_negative;
+};
+
+template <typename T>
+JML_MATH Overlap<T> overlap(T x, T y) {
+  const T common = x < y ? x : y;
+  return {common, x - common, y - common};
+}
+
+// A maximum that NaN enters and does not leave.
+template <typename T>
+JML_MATH T max_or_nan(T a, T b) {
+  return ((b > a) | (b != b)) ? b : a;
+}
+
+// ---- gradient rule -------------------------------------------------------------------------
+// With G the gradient of the sums, g_c = sum over them of G * d(sum)/dx_c is
+//     g = a + b sign(x - y) + c y + d x,
+// from d min(x,y) = (1 - s)/2, d max(x-y,0) = (1 + s)/2, d max(y-x,0) = (s - 1)/2 with
+// s = sign(x - y), 0 at x = y; d(xy) = y; d(x^2) = 2x.
+template <typename T>
+struct GradientRule {
+  T a, b, c, d;
+};
+
+template <typename T>
+JML_MATH GradientRule<T> gradient_rule(T tp, T fp, T fn, T intersection, T squared) {
+  return {(tp + fp - fn) / 2, (fp + fn - tp) / 2, intersection, 2 * squared};
+}
+
+template <typename T>
+JML_MATH T gradient(const GradientRule<T>& rule, T x, T y) {
+  const T above = x > y ? rule.b : T(0);
+  const T below = x < y ? rule.b : T(0);
+  return rule.a + (above - below) + rule.c * y + rule.d * x;
+}
+
+// ---- half types ----------------------------------------------------------------------------
+// Bits to float and back, rounding to nearest even. A GPU has instructions for these.
+struct half_bits {
+  uint16_t bits;
+};
+struct bfloat_bits {
+  uint16_t bits;
+};
+
+JML_MATH float to_float(bfloat_bits value) { return bit_cast<float>(uint32_t(value.bits) << 16); }
+
+JML_MATH float to_float(half_bits value) {
+  const uint32_t magnitude = uint32_t(value.bits & 0x7fff) << 13;
+  // 2^112 moves the exponent's bias, subnormal numbers included; inf and NaN have exponent 31.
+  const uint32_t finite = bit_cast<uint32_t>(bit_cast<float>(magnitude) * 5.192296858534828e33f);
+  const uint32_t result = magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite;
+  return bit_cast<float>(result | uint32_t(value.bits & 0x8000) << 16);
+}
+
+JML_MATH bfloat_bits to_bfloat(float value) {
+  const uint32_t bits = bit_cast<uint32_t>(value);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return {uint16_t(value != value ? 0x7fc0u : rounded)};
+}
+
+JML_MATH half_bits to_half(float value) {
+  const uint32_t bits = bit_cast<uint32_t>(value);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  const uint32_t special = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
+  // Adding 1/2 aligns a number below 2^-14 so that the low bits are its subnormal mantissa.
+  const uint32_t subnormal = bit_cast<uint32_t>(bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  const uint32_t finite = magnitude < 0x38800000u ? subnormal : normal;
+  const uint32_t result = magnitude >= 0x47800000u ? special : finite;
+  return {uint16_t(result | (bits >> 16 & 0x8000u))};
+}
+
+}  // namespace jml

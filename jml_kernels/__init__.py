@@ -1,0 +1,31 @@
+"""Jaccard Metric Losses and their family, fused: straight from logits, in one pass."""
+
+from . import functional
+from .backends import backends
+from .functional import active_classes, class_statistics
+from .modules import (
+    DiceSemimetricLoss,
+    JaccardMetricLoss,
+    SoftDiceLoss,
+    SoftJaccardLoss,
+    TverskyMetricLoss,
+)
+from .statistics import ClassStatistics
+from .targets import boundary_mask, smooth_labels
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ClassStatistics",
+    "DiceSemimetricLoss",
+    "JaccardMetricLoss",
+    "SoftDiceLoss",
+    "SoftJaccardLoss",
+    "TverskyMetricLoss",
+    "active_classes",
+    "backends",
+    "boundary_mask",
+    "class_statistics",
+    "functional",
+    "smooth_labels",
+]

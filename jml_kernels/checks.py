@@ -1,0 +1,152 @@
+"""Checks of arguments, before any kernel runs. A message names the argument, its value and
+what was expected."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LOGITS_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+MAX_SPATIAL = 3
+ACTIVATIONS = ("softmax", "sigmoid", "none")
+ACTIVE_CLASSES = ("all", "present", "label", "prob", "both")
+AGGREGATIONS = ("dataset", "image", "class")
+REDUCTIONS = ("mean", "none")
+
+
+def is_integer(tensor: Tensor) -> bool:
+    """Whether a tensor holds integers; bool counts as one."""
+    return not (tensor.is_floating_point() or tensor.is_complex())
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}")
+
+
+def check_label_smoothing(value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"label_smoothing={value!r}: expected a number in [0, 1]")
+
+
+def check_boundary_size(value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value % 2 == 0:
+        raise ValueError(f"boundary_size={value!r}: expected an odd positive integer or None")
+
+
+def check_non_negative(name: str, value: float) -> None:
+    if not (0.0 <= value < float("inf")):
+        raise ValueError(f"{name}={value!r}: expected a finite number >= 0")
+
+
+def check_labels(name: str, labels: Tensor) -> None:
+    """Labels alone: integers of 1 + 0 to 3 dimensions."""
+    if not is_integer(labels):
+        raise TypeError(f"{name} has dtype {labels.dtype}: expected an integer dtype")
+    if not 1 <= labels.dim() <= 1 + MAX_SPATIAL:
+        raise ValueError(
+            f"{name} has shape {tuple(labels.shape)}: expected (N, *spatial) with 0 to "
+            f"{MAX_SPATIAL} spatial dimensions"
+        )
+
+
+def check_logits(logits: Tensor) -> None:
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"logits is a {type(logits).__name__}: expected a Tensor")
+    if logits.dtype not in LOGITS_DTYPES:
+        raise TypeError(
+            f"logits has dtype {logits.dtype}: expected float16, bfloat16, float32 or float64"
+        )
+    if not 2 <= logits.dim() <= 2 + MAX_SPATIAL:
+        raise ValueError(
+            f"logits has shape {tuple(logits.shape)}: expected (N, C, *spatial) with 0 to "
+            f"{MAX_SPATIAL} spatial dimensions"
+        )
+    if logits.shape[1] == 0:
+        raise ValueError(f"logits has shape {tuple(logits.shape)}: expected at least one class")
+
+
+def check_same_device(name: str, tensor: Tensor, logits: Tensor) -> None:
+    if tensor.device != logits.device:
+        raise ValueError(f"{name} is on {tensor.device}: expected {logits.device}, as the logits")
+
+
+def check_mask(mask: Tensor, logits: Tensor) -> None:
+    expected = (logits.shape[0], *logits.shape[2:])
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask has dtype {mask.dtype}: expected torch.bool")
+    if tuple(mask.shape) != expected:
+        raise ValueError(f"mask has shape {tuple(mask.shape)}: expected {expected}")
+    check_same_device("mask", mask, logits)
+
+
+def split_target(logits: Tensor, target: Tensor, activation: str) -> tuple[Tensor | None, ...]:
+    """Tell labels from a dense target: returns (labels, dense), one of them None.
+
+    Labels are integers (N, *spatial). A dense target is (N, C, *spatial): probabilities, or
+    integers 0 and 1 where classes are independent. A single channel of integers is labels.
+    """
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target is a {type(target).__name__}: expected a Tensor")
+    check_same_device("target", target, logits)
+    if target.is_complex():
+        raise TypeError(f"target has dtype {target.dtype}: expected an integer or floating dtype")
+    n, c, *spatial = logits.shape
+    shape, label_shape, dense_shape = tuple(target.shape), (n, *spatial), (n, c, *spatial)
+    integers = is_integer(target)
+    one_channel = c == 1 and activation != "softmax"
+
+    if integers and shape == dense_shape and one_channel:
+        return target.squeeze(1), None
+    if not integers and shape == label_shape and one_channel:
+        return None, target.unsqueeze(1)
+    if integers and target.dim() == logits.dim() - 1:
+        if shape != label_shape:
+            raise ValueError(f"target has shape {shape}: expected {label_shape}, labels of logits")
+        return target, None
+    if integers and activation == "softmax":
+        raise ValueError(
+            f"target has shape {shape} and dtype {target.dtype}: expected integer labels of shape "
+            f"{label_shape}; for probabilities, a floating dtype and shape {dense_shape}"
+        )
+    if shape != dense_shape:
+        kind = "integer labels 0 and 1" if integers else "probabilities"
+        raise ValueError(f"target has shape {shape}: expected {dense_shape} for {kind}")
+    if not integers and target.dtype not in LOGITS_DTYPES:
+        raise TypeError(
+            f"target has dtype {target.dtype}: expected an integer dtype, float16, bfloat16, "
+            "float32 or float64"
+        )
+    return None, target
+
+
+def check_class_weights(weights: Tensor, logits: Tensor) -> None:
+    if weights.dim() != 1 or weights.shape[0] != logits.shape[1]:
+        raise ValueError(
+            f"class_weights has shape {tuple(weights.shape)}: expected ({logits.shape[1]},), one "
+            "for each class of logits"
+        )
+    check_same_device("class_weights", weights, logits)
+
+
+def label_count(num_classes: int, activation: str) -> int:
+    """How many labels there are: one class that is not a softmax is a binary task, 0 and 1."""
+    return 2 if num_classes == 1 and activation != "softmax" else num_classes
+
+
+def check_label_range(
+    integers: Tensor, mask: Tensor | None, num_labels: int, ignore_index: int
+) -> None:
+    """Raise an IndexError for the first counted label outside [0, num_labels); the host waits."""
+    index = integers.to(torch.int64)
+    bad = (index != ignore_index) & ((index < 0) | (index >= num_labels))
+    if mask is not None:
+        bad = bad & (mask if mask.dim() == bad.dim() else mask.unsqueeze(1))
+    if bad.any():
+        position = tuple(bad.nonzero()[0].tolist())
+        where = ", ".join(map(str, position))
+        # The words of the CPU kernel, csrc/cpu/statistics.cpp.
+        raise IndexError(
+            f"target has label {int(index[position])} at position ({where}): expected a label in "
+            f"[0, {num_labels}) or ignore_index={ignore_index}"
+        )

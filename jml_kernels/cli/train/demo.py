@@ -1,0 +1,64 @@
+"""The demo: every run on the same data, then tables, picture and JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from ...backends import backends, choose
+from . import report
+from .agreement import Agreement, agreement
+from .demo_packages import import_extra
+from .land_cover import LandCover, facts
+from .objectives import RUNS
+from .picture import save_picture
+from .progress import follow
+from .training import Settings, train_run
+
+
+def run_demo(data: LandCover, settings: Settings, out: Path, console: Console) -> Agreement:
+    """Train, compare, print, and write `picture.png` and `results.json` to `out`.
+
+    Returns:
+        whether naive and fused JML agreed.
+
+    Raises:
+        MissingPackageError: without matplotlib, before any training.
+        OSError: where `out` cannot be written, before any training.
+    """
+    import_extra("matplotlib")
+    out.mkdir(parents=True, exist_ok=True)
+    picture, numbers = out / "picture.png", out / "results.json"
+
+    found_facts = facts(data)
+    report.print_data(console, data.source, found_facts)
+    backend = choose("auto", torch.device("cpu"))
+    report.print_backend(console, backend, backends()["cpu"])
+
+    with follow(console, [run.title for run in RUNS], settings.steps) as step_done:
+        results = [
+            train_run(data, run, settings, lambda step, loss, t=run.title: step_done(t, step, loss))
+            for run in RUNS
+        ]
+    by_key = {result.run.key: result for result in results}
+    found = agreement(by_key["naive"], by_key["fused"])
+
+    report.print_runs(console, results)
+    report.print_costs(console, results, settings)
+    report.print_agreement(console, found)
+    console.print(report.CAVEAT)
+    save_picture(data, results, picture)
+    content = report.to_json(
+        results,
+        settings=settings,
+        facts=found_facts,
+        found=found,
+        backend=backend,
+        threads=torch.get_num_threads(),
+    )
+    numbers.write_text(json.dumps(content, indent=1) + "\n")
+    console.print(f"\nPicture: {picture}\nNumbers: {numbers}", soft_wrap=True)
+    return found

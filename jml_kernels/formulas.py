@@ -1,0 +1,168 @@
+"""From statistics to the loss: small formulas on N x C numbers, written once for all backends.
+
+    statistics -> (TP, FP, FN) of an overlap -> index and loss per class
+               -> active classes             -> aggregation over classes and images
+
+Shapes: statistics are (N, C), or (C,) once summed over the batch. Nothing here reads a value on
+the host, so no formula makes it wait for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .statistics import column_bits
+
+#: The columns each overlap needs.
+OVERLAPS = {
+    "metric1": column_bits("true_positive", "false_positive", "false_negative"),
+    "metric2": column_bits("intersection", "false_positive", "false_negative"),
+    "soft1": column_bits("true_positive", "false_positive", "false_negative", "intersection"),
+    "soft2": column_bits("intersection", "prediction_squared", "target_squared"),
+}
+
+#: The columns each mode of choosing active classes needs.
+ACTIVE_COLUMNS = {
+    "all": 0,
+    "present": column_bits("present"),
+    "label": column_bits("target_max"),
+    "prob": column_bits("prediction_max"),
+    "both": column_bits("joint_max"),
+}
+
+
+def overlap_counts(sums: Mapping[str, Tensor], overlap: str) -> tuple[Tensor, Tensor, Tensor]:
+    """(TP, FP, FN) of an overlap.
+
+    metric1 is eq. 12, metric2 eq. 13; soft1 (eq. 2) takes ||x|| - <x, y> and ||y|| - <x, y>,
+    where ||x|| = tp + fp and ||y|| = tp + fn; soft2 (eq. 3) the same with squared L2 norms.
+    """
+    if overlap == "metric1":
+        return sums["true_positive"], sums["false_positive"], sums["false_negative"]
+    if overlap == "metric2":
+        return sums["intersection"], sums["false_positive"], sums["false_negative"]
+    if overlap == "soft1":
+        # min(x, y) - x * y >= 0, and is 0 wherever x or y is hard.
+        excess = sums["true_positive"] - sums["intersection"]
+        return (
+            sums["intersection"],
+            sums["false_positive"] + excess,
+            sums["false_negative"] + excess,
+        )
+    return (
+        sums["intersection"],
+        sums["prediction_squared"] - sums["intersection"],
+        sums["target_squared"] - sums["intersection"],
+    )
+
+
+def class_losses(
+    counts: tuple[Tensor, Tensor, Tensor],
+    alpha: float,
+    beta: float,
+    smooth: float,
+    gamma: float,
+    log_loss: bool,
+) -> Tensor:
+    """loss_c = (1 - index)^gamma or -log(index), with the Tversky index
+    (TP + s) / (TP + alpha FP + beta FN + s). 0/0 counts as loss 0.
+
+    1 - index is taken as (alpha FP + beta FN) / denominator, which does not cancel.
+    """
+    tp, fp, fn = counts
+    errors = alpha * fp + beta * fn
+    denominator = tp + errors + smooth
+    # `where` on both sides of the division keeps 0/0 out of the value and of the gradient.
+    empty = denominator == 0
+    denominator = torch.where(empty, 1, denominator)
+    if log_loss:
+        return -torch.log(torch.where(empty, 1, (tp + smooth) / denominator))
+    # Squared norms can leave -1e-17 of a perfect overlap.
+    loss = (torch.where(empty, 0, errors) / denominator).clamp(min=0)
+    if gamma == 1:
+        return loss
+    # The derivative of 0^gamma is infinite for gamma < 1: a perfect class gets 0 and gradient 0.
+    perfect = loss == 0
+    return torch.where(perfect, 0, torch.where(perfect, 1, loss) ** gamma)
+
+
+def active_from_extrema(extrema: Mapping[str, Tensor], mode: str, threshold: float) -> Tensor:
+    """Which classes count (section 2.4.3, Figure 4), bool of the extrema's shape."""
+    if mode == "all":
+        return torch.ones_like(extrema["present"], dtype=torch.bool)
+    if mode == "present":
+        return extrema["present"] > 0
+    column = {"label": "target_max", "prob": "prediction_max", "both": "joint_max"}[mode]
+    # Not `>`: a class whose maximum is NaN is active, so that the loss is NaN too.
+    return ~(extrema[column] <= threshold)
+
+
+def masked_mean(values: Tensor, active: Tensor, dim: int) -> Tensor:
+    """Mean over the active entries along `dim`; 0 where none is active."""
+    count = active.sum(dim).clamp(min=1)
+    return torch.where(active, values, 0).sum(dim) / count
+
+
+def aggregate(losses: Tensor, active: Tensor, how: str, reduction: str) -> Tensor:
+    """Mean of class losses over what is active.
+
+    Args:
+        losses, active: (C,) for "dataset", (N, C) for "image" and "class".
+        how: "dataset": mean over classes; "image": mean over classes per image, then over images
+            with an active class; "class": mean over images per class, then over classes active
+            in some image.
+        reduction: "none" stops before classes are averaged: (C,) for "dataset" and "class",
+            (N, C) for "image", 0 where inactive.
+    """
+    if how == "class":
+        losses, active = masked_mean(losses, active, 0), active.any(0)
+    if reduction == "none":
+        return torch.where(active, losses, 0)
+    if how == "image":
+        losses, active = masked_mean(losses, active, 1), active.any(1)
+    return masked_mean(losses, active, 0)
+
+
+def overlap_loss(
+    sums: Mapping[str, Tensor],
+    extrema: Mapping[str, Tensor],
+    *,
+    overlap: str,
+    alpha: float,
+    beta: float,
+    gamma: float,
+    smooth: float,
+    log_loss: bool,
+    active_classes: str,
+    active_threshold: float,
+    aggregation: Mapping[str, float],
+    class_weights: Tensor | None,
+    reduction: str,
+) -> Tensor:
+    """The whole way from statistics (N, C) to the loss: a 0-dim tensor, or see `aggregate`.
+
+    The aggregations are weighted by the values of `aggregation` and added. A class weight
+    multiplies its class's loss; the mean still divides by the number of active classes.
+    """
+    counts = overlap_counts(sums, overlap)
+    active = active_from_extrema(extrema, active_classes, active_threshold)
+    total = None
+    for how, weight in aggregation.items():
+        # Any pixel of the batch makes a class active in it: the maximum over images.
+        over_batch = how == "dataset"
+        part = class_losses(
+            tuple(count.sum(0) for count in counts) if over_batch else counts,
+            alpha,
+            beta,
+            smooth,
+            gamma,
+            log_loss,
+        )
+        if class_weights is not None:
+            part = part * class_weights.to(part.dtype)
+        part = weight * aggregate(part, active.any(0) if over_batch else active, how, reduction)
+        total = part if total is None else total + part
+    return total

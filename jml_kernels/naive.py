@@ -1,0 +1,58 @@
+"""The loss as it is usually written: several tensors of the logits' size, one after the other.
+
+What the fused kernels are compared with, in the demo and in benchmarks; not a backend. Read
+reference.py for the mathematics.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+def naive_target(
+    labels: Tensor,
+    num_classes: int,
+    dtype: torch.dtype,
+    label_smoothing: float = 0.0,
+    boundary_size: int | None = None,
+) -> Tensor:
+    """One-hot labels (N, C, *spatial), smoothed on all or on boundary pixels."""
+    target = F.one_hot(labels, num_classes).movedim(-1, 1).to(dtype)
+    if label_smoothing == 0:
+        return target
+    smoothed = (1 - label_smoothing) * target + label_smoothing / num_classes
+    if boundary_size is None:
+        return smoothed
+    pool = _MAX_POOL[labels.dim() - 1]
+    reached = pool(target, boundary_size, stride=1, padding=boundary_size // 2)
+    boundary = reached.sum(dim=1, keepdim=True) > 1
+    return torch.where(boundary, smoothed, target)
+
+
+def naive_jaccard_metric_loss(
+    logits: Tensor,
+    target: Tensor,
+    label_smoothing: float = 0.0,
+    boundary_size: int | None = None,
+) -> Tensor:
+    """JML, eq. 12, over the classes whose target exceeds 0.01, statistics over the batch.
+
+    Args:
+        logits: (N, C, *spatial).
+        target: int64 labels (N, *spatial), or probabilities (N, C, *spatial).
+    """
+    prob = F.log_softmax(logits, dim=1).exp()
+    if not target.is_floating_point():
+        target = naive_target(
+            target, logits.shape[1], prob.dtype, label_smoothing, boundary_size
+        )
+    dims = (0, *range(2, logits.dim()))
+    both = (prob + target).sum(dim=dims)
+    difference = (prob - target).abs().sum(dim=dims)
+    loss = 1 - (both - difference) / (both + difference)
+    active = target.amax(dim=dims) > 0.01
+    return (loss * active).sum() / active.sum().clamp(min=1)

@@ -1,0 +1,68 @@
+"""The statistics every loss of the family is made of: their names and the order of their columns.
+
+This order is the one that kernels in every language write; `csrc/columns.h` repeats it for C++
+and `tests/test_columns.py` holds the two equal.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+#: Sums over the valid pixels of an image, per class; differentiable in the logits.
+SUMS = (
+    "true_positive",
+    "false_positive",
+    "false_negative",
+    "intersection",
+    "prediction_squared",
+    "target_squared",
+)
+#: Maxima over the valid pixels of an image, per class; they only choose active classes.
+EXTREMA = ("prediction_max", "target_max", "joint_max", "present")
+#: Sums over the valid pixels of an image.
+TOTALS = ("valid",)
+
+COLUMNS = SUMS + EXTREMA + TOTALS
+
+
+def column_bits(*names: str) -> int:
+    """The bit set that asks a kernel for these columns: bit i is `COLUMNS[i]`."""
+    return sum(1 << COLUMNS.index(name) for name in names)
+
+
+ALL_COLUMNS = column_bits(*COLUMNS)
+
+
+class ClassStatistics(NamedTuple):
+    """Statistics per image and class; x are the probabilities, y the target, v the valid pixels.
+
+    Every field has shape (N, C) but `valid`, which has (N,). The sums are differentiable in the
+    logits, the maxima, `present` and `valid` are not. dtype: float64 for float64 logits, else
+    float32; `present` is bool.
+    """
+
+    true_positive: Tensor
+    """sum of v * min(x, y), which is (||x + y|| - ||x - y||) / 2, eq. 9"""
+    false_positive: Tensor
+    """sum of v * max(x - y, 0)"""
+    false_negative: Tensor
+    """sum of v * max(y - x, 0)"""
+    intersection: Tensor
+    """sum of v * x * y, eq. 8"""
+    prediction_squared: Tensor
+    """sum of v * x^2, eq. 3"""
+    target_squared: Tensor
+    """sum of v * y^2, eq. 3"""
+    prediction_max: Tensor
+    """maximum of x over valid pixels (0 where there is none), Figure 4"""
+    target_max: Tensor
+    """maximum of y over valid pixels (0 where there is none), Figure 4"""
+    joint_max: Tensor
+    """maximum of x + y over valid pixels (0 where there is none), Figure 4"""
+    present: Tensor
+    """whether the class is the argmax of y at some valid pixel, Figure 4; where classes are
+    independent (activation="sigmoid", or one class of probabilities) whether y > 1/2 at one"""
+    valid: Tensor
+    """number of valid pixels"""

@@ -1,0 +1,91 @@
+"""Targets made from integer labels, in plain PyTorch: label smoothing and its boundary rule.
+
+The kernels compute the same per pixel, without these tensors.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .checks import check_boundary_size, check_label_range, check_label_smoothing, check_labels
+
+
+def boundary_mask(labels: Tensor, size: int, ignore_index: int = -100) -> Tensor:
+    """The pixels whose `size` x `size` window holds a different label (section 2.4.1).
+
+    The image's own edge makes no boundary, and a pixel with an ignored pixel in its window is
+    not a boundary pixel. This is what max-pooling the one-hot encoding computes: a pixel is one
+    when two classes reach it. Here labels are pooled instead, which needs no one-hot: the window
+    is uniform when its largest label is its smallest.
+
+    Args:
+        labels: class indices, any integer dtype, (N, *spatial) with 0 to 3 spatial dimensions.
+        size: k, the window's edge in pixels; odd and positive.
+        ignore_index: the label of pixels that count nowhere.
+
+    Returns:
+        bool, (N, *spatial).
+
+    Raises:
+        TypeError, ValueError: for labels that are not integers or have another rank, or an even
+            or non-positive size.
+    """
+    check_labels("labels", labels)
+    check_boundary_size(size)
+    spatial = labels.dim() - 1
+    if spatial == 0 or labels.numel() == 0:
+        return torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)
+    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[spatial - 1]
+
+    def largest_in_window(values: Tensor) -> Tensor:
+        pooled = pool(values.unsqueeze(1), size, stride=1, padding=size // 2)
+        return pooled.squeeze(1)
+
+    index = labels.to(torch.int64)
+    ignored = (index == ignore_index).to(torch.float32)
+    value = index.to(torch.float32)  # exact: class indices are far below 2^24
+    uniform = largest_in_window(value) == -largest_in_window(-value)
+    return ~uniform & (largest_in_window(ignored) == 0)
+
+
+def smooth_labels(
+    labels: Tensor,
+    num_classes: int,
+    label_smoothing: float = 0.0,
+    boundary_size: int | None = None,
+    ignore_index: int = -100,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """The target y = (1 - e) * onehot + e / C of label smoothing, on all or on boundary pixels.
+
+    Args:
+        labels: class indices in [0, num_classes) or ignore_index, any integer dtype,
+            (N, *spatial).
+        num_classes: C.
+        label_smoothing: e, in [0, 1].
+        boundary_size: k, odd: smooth only the pixels of `boundary_mask(labels, k)` (BLS, section
+            2.4.1); None: every pixel (LS).
+        ignore_index: pixels with this label get a target of zeros.
+        dtype: of the result.
+
+    Returns:
+        probabilities, (N, C, *spatial).
+
+    Raises:
+        TypeError, ValueError: for bad arguments; IndexError for a label out of range.
+    """
+    check_labels("labels", labels)
+    check_label_smoothing(label_smoothing)
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        check_label_range(labels, None, num_classes, ignore_index)
+    index = labels.to(torch.int64)
+    valid = index != ignore_index
+    one_hot = F.one_hot(torch.where(valid, index, 0), num_classes).movedim(-1, 1).to(dtype)
+    if boundary_size is None:
+        smoothed = valid
+    else:
+        smoothed = boundary_mask(index, boundary_size, ignore_index)
+    epsilon = label_smoothing * smoothed.unsqueeze(1).to(dtype)
+    return ((1 - epsilon) * one_hot + epsilon / num_classes) * valid.unsqueeze(1)

@@ -1,0 +1,61 @@
+"""What every test shares: where helpers are found, which backends run here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+import jml_kernels as jml
+
+# importlib mode puts no folder of tests on the path; the helpers are cases.py and oracle.py.
+sys.path.insert(0, str(Path(__file__).parent))
+
+# The same examples on every run, however slow the machine.
+settings.register_profile(
+    "fixed",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("fixed")
+
+BACKENDS = [name for name, reason in jml.backends().items() if reason is None]
+COMPILED = [name for name in BACKENDS if name != "reference"]
+_GPU = ("cuda", "triton")
+# A parametrisation over nothing is skipped with this as its reason.
+_NONE_COMPILED = pytest.param(
+    None, marks=pytest.mark.skip(reason="no compiled backend runs here"), id="none"
+)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request) -> str:
+    """Every backend that runs here."""
+    return request.param
+
+
+@pytest.fixture(params=COMPILED or [_NONE_COMPILED])
+def compiled(request) -> str:
+    """Every backend with kernels of its own."""
+    return request.param
+
+
+@pytest.fixture
+def device(request) -> str:
+    """Where the tensors of the test's backend lie."""
+    names = {request.node.callspec.params.get(name) for name in ("backend", "compiled")}
+    return "cuda" if names & set(_GPU) else "cpu"
+
+
+@pytest.fixture
+def threads():
+    """`torch.set_num_threads`, set back at the end."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

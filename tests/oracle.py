@@ -1,0 +1,183 @@
+"""What the right answer is, twice over.
+
+`expected_*` is the reference backend in float64, which judges every backend in its own dtype.
+`plain_*` judges the reference itself: pixel by pixel in plain Python, from the paper's norms
+(eq. 2, 3, 12 and 13), sharing no code with the package.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+
+import torch
+from cases import OVERLAPS, Case
+from inputs import build
+from torch import Tensor
+
+import jml_kernels as jml
+from jml_kernels.statistics import SUMS, ClassStatistics
+
+
+def gradient_scale(case: Case) -> float:
+    """What the loss is multiplied with before the backward, as a GradScaler does: the gradient of
+    a mean over many pixels would be subnormal in float16."""
+    return 2.0 ** math.ceil(math.log2(max(math.prod(case.shape), 1)))
+
+
+def column_weights(case: Case) -> Tensor:
+    """A gradient for every sum, float64 (SUMS, N, C): away from 0, of both signs."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (len(SUMS), *case.shape[:2])
+    weights = 0.5 + torch.rand(shape, generator=generator, dtype=torch.float64)
+    return weights * (2 * torch.randint(0, 2, shape, generator=generator) - 1)
+
+
+def weighted_columns(statistics: ClassStatistics, weights: Tensor) -> Tensor:
+    return sum(
+        (getattr(statistics, name).double() * weights[i]).sum() for i, name in enumerate(SUMS)
+    )
+
+
+@functools.cache
+def expected_loss(case: Case, overlap: str) -> tuple[Tensor, Tensor]:
+    """(loss, gradient of the logits times `gradient_scale`), float64."""
+    logits, target, mask = build(case)
+    leaf = logits.double().requires_grad_()
+    loss = OVERLAPS[overlap](leaf, target, mask, backend="reference", **case.options)
+    return loss.detach(), torch.autograd.grad(loss, leaf, torch.tensor(gradient_scale(case)))[0]
+
+
+@functools.cache
+def expected_columns(case: Case) -> tuple[ClassStatistics, Tensor]:
+    """(statistics, gradient of the logits under `column_weights`), float64."""
+    logits, target, mask = build(case)
+    leaf = logits.double().requires_grad_()
+    options = {**case.target_options, "backend": "reference"}
+    statistics = jml.class_statistics(leaf, target, mask, **options)
+    loss = weighted_columns(statistics, column_weights(case))
+    gradient = torch.autograd.grad(loss, leaf)[0]
+    return ClassStatistics(*(column.detach() for column in statistics)), gradient
+
+
+# ---- the reference's own judge -------------------------------------------------------------------
+
+
+def _plain_probabilities(logits: list[float], activation: str) -> list[float]:
+    if activation == "none":
+        return logits
+    if activation == "sigmoid":
+        return [0.0 if z < -700 else 1 / (1 + math.exp(-z)) for z in logits]
+    powers = [math.exp(z - max(logits)) for z in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def _window(position: tuple[int, ...], spatial: tuple[int, ...], size: int):
+    reach = size // 2
+    return itertools.product(
+        *(
+            range(max(p - reach, 0), min(p + reach + 1, s))
+            for p, s in zip(position, spatial, strict=True)
+        )
+    )
+
+
+def _plain_pixels(case: Case):
+    """Yield (n, c, x, y) of every element that counts."""
+    logits, target, mask = build(case)
+    n_images, n_classes, *spatial = case.shape
+    activation = case.options.get("activation", "softmax")
+    epsilon = case.options.get("label_smoothing", 0.0)
+    size = case.options.get("boundary_size")
+    ignore = case.options.get("ignore_index", -100)
+    binary = n_classes == 1 and activation != "softmax"
+    dense = target.is_floating_point() or case.target == "bits"
+    if n_classes == 1 and target.dim() == logits.dim() and not target.is_floating_point():
+        target, dense = target.squeeze(1), False
+    elif target.is_floating_point() and target.dim() < logits.dim():
+        target = target.unsqueeze(1)
+    logits, integers = logits.double().tolist(), not target.is_floating_point()
+    target = (target.to(torch.int64) if integers else target.double()).tolist()
+
+    def at(nested, *index):
+        for i in index:
+            nested = nested[i]
+        return nested
+
+    def hidden(n, p):
+        return mask is not None and not mask[(n, *p)]
+
+    def label(n, p):
+        """Of a neighbour: None where it is ignored, or no label at all."""
+        value = at(target, n, *p)
+        in_range = 0 <= value < (2 if binary else n_classes)
+        return value if value != ignore and in_range else None
+
+    for n in range(n_images):
+        for p in itertools.product(*map(range, spatial)):
+            if hidden(n, p):
+                continue
+            x = _plain_probabilities([at(logits, n, c, *p) for c in range(n_classes)], activation)
+            if dense:
+                for c in range(n_classes):
+                    y = at(target, n, c, *p)
+                    if not integers:
+                        yield n, c, x[c], y
+                    elif y != ignore:
+                        yield n, c, x[c], (1 - epsilon) * y + epsilon / 2
+                continue
+            own = label(n, p)
+            if own is None:
+                continue
+            smoothed = epsilon
+            if size is not None:
+                around = {label(n, q) for q in _window(p, spatial, size)}
+                smoothed = epsilon if len(around) > 1 and None not in around else 0.0
+            labels = [1] if binary else range(n_classes)
+            n_labels = 2 if binary else n_classes
+            for c, name in enumerate(labels):
+                yield n, c, x[c], (1 - smoothed) * (name == own) + smoothed / n_labels
+
+
+def plain_norms(case: Case) -> dict[str, list[list[float]]]:
+    """The paper's norms, per image and class, and the largest y."""
+    n_images, n_classes = case.shape[:2]
+    terms = {
+        "x": lambda x, y: x,
+        "y": lambda x, y: y,
+        "x+y": lambda x, y: x + y,
+        "x-y": lambda x, y: abs(x - y),
+        "xy": lambda x, y: x * y,
+        "xx": lambda x, y: x * x,
+        "yy": lambda x, y: y * y,
+    }
+    summands = {name: [[[] for _ in range(n_classes)] for _ in range(n_images)] for name in terms}
+    largest = [[0.0] * n_classes for _ in range(n_images)]
+    for n, c, x, y in _plain_pixels(case):
+        for name, term in terms.items():
+            summands[name][n][c].append(term(x, y))
+        largest[n][c] = max(largest[n][c], y)
+    norms = {
+        name: [[math.fsum(values) for values in row] for row in rows]
+        for name, rows in summands.items()
+    }
+    return {**norms, "largest y": largest}
+
+
+def plain_loss(case: Case, overlap: str) -> float:
+    """The mean over classes whose y exceeds 0.01 somewhere in the batch; 0/0 is 0."""
+    norms = plain_norms(case)
+    losses = []
+    for c in range(case.shape[1]):
+        if max((row[c] for row in norms["largest y"]), default=0.0) <= 0.01:
+            continue
+        total = {name: math.fsum(row[c] for row in rows) for name, rows in norms.items()}
+        numerator, denominator = {
+            "metric1": (total["x+y"] - total["x-y"], total["x+y"] + total["x-y"]),
+            "metric2": (total["xy"], total["xy"] + total["x-y"]),
+            "soft1": (total["xy"], total["x"] + total["y"] - total["xy"]),
+            "soft2": (total["xy"], total["xx"] + total["yy"] - total["xy"]),
+        }[overlap]
+        losses.append(1 - numerator / denominator if denominator else 0.0)
+    return sum(losses) / len(losses) if losses else 0.0

@@ -1,0 +1,454 @@
+"""Bad input: an exception that names the argument, its value and what was expected, before any
+kernel runs."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+from cases import OVERLAPS
+
+import jml_kernels as jml
+from jml_kernels import functional
+from jml_kernels.statistics import ALL_COLUMNS
+
+LOGITS = torch.zeros(2, 3, 4, 5)
+LABELS = torch.zeros(2, 4, 5, dtype=torch.int64)
+SOFT = torch.zeros(2, 3, 4, 5)
+BITS = torch.zeros(2, 3, 4, 5, dtype=torch.int64)
+
+
+def call(logits=LOGITS, target=LABELS, mask=None, backend="auto", **options):
+    return functional.jaccard_metric_loss(logits, target, mask, backend=backend, **options)
+
+
+def raises(error, *parts: str):
+    """`error` with a message that has these parts, in this order, literally."""
+    return pytest.raises(error, match=".*".join(re.escape(part) for part in parts))
+
+
+# ---- tensors -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "parts", "arguments"),
+    [
+        (TypeError, ["logits is a list", "expected a Tensor"], {"logits": [0.0]}),
+        (TypeError, ["logits has dtype torch.int64", "float32"], {"logits": LOGITS.long()}),
+        (TypeError, ["logits has dtype torch.complex64"], {"logits": LOGITS.to(torch.complex64)}),
+        (
+            TypeError,
+            ["logits has dtype torch.float8_e4m3fn"],
+            {"logits": LOGITS.to(torch.float8_e4m3fn)},
+        ),
+        (ValueError, ["logits has shape (5,)", "(N, C, *spatial)"], {"logits": LOGITS[0, 0, 0]}),
+        (
+            ValueError,
+            ["logits has shape (1, 1, 2, 3, 4, 5)", "0 to 3 spatial"],
+            {"logits": LOGITS[None, None]},
+        ),
+        (
+            ValueError,
+            ["logits has shape (2, 0, 4, 5)", "at least one class"],
+            {"logits": LOGITS[:, :0]},
+        ),
+        (TypeError, ["target is a NoneType", "expected a Tensor"], {"target": None}),
+        (TypeError, ["target is a list", "expected a Tensor"], {"target": [0]}),
+        (ValueError, ["target has shape (1, 4, 5)", "(2, 4, 5)"], {"target": LABELS[:1]}),
+        (ValueError, ["target has shape (2, 3, 5)", "(2, 4, 5)"], {"target": LABELS[:, :3]}),
+        (ValueError, ["target has shape (4, 5)", "int64", "(2, 4, 5)"], {"target": LABELS[0]}),
+        (
+            ValueError,
+            ["target has shape (2, 3, 4, 5)", "int64", "(2, 4, 5)", "floating"],
+            {"target": BITS},
+        ),
+        (
+            ValueError,
+            ["target has shape (2, 4, 4, 5)", "(2, 3, 4, 5)", "probabilities"],
+            {"target": torch.zeros(2, 4, 4, 5)},
+        ),
+        (ValueError, ["target has shape (2, 4, 5)", "(2, 3, 4, 5)"], {"target": LABELS.float()}),
+        (TypeError, ["target has dtype torch.complex64"], {"target": SOFT.to(torch.complex64)}),
+        (
+            TypeError,
+            ["target has dtype torch.float8_e4m3fn", "float16"],
+            {"target": SOFT.to(torch.float8_e4m3fn)},
+        ),
+        (
+            ValueError,
+            ["target has shape (2, 4, 4, 5)", "(2, 3, 4, 5)", "0 and 1"],
+            {"target": torch.zeros(2, 4, 4, 5, dtype=torch.int64), "activation": "sigmoid"},
+        ),
+        (ValueError, ["target is on meta", "expected cpu"], {"target": LABELS.to("meta")}),
+        (TypeError, ["mask is a list", "expected a Tensor"], {"mask": [True]}),
+        (TypeError, ["mask has dtype torch.int64", "torch.bool"], {"mask": LABELS}),
+        (TypeError, ["mask has dtype torch.float32", "torch.bool"], {"mask": LABELS.float()}),
+        (ValueError, ["mask has shape (2, 3, 4, 5)", "(2, 4, 5)"], {"mask": SOFT > 0}),
+        (ValueError, ["mask has shape (2, 4, 4)", "(2, 4, 5)"], {"mask": LABELS[..., :4] > 0}),
+        (ValueError, ["mask is on meta", "expected cpu"], {"mask": (LABELS > 0).to("meta")}),
+        (
+            ValueError,
+            ["boundary_size=3", "None", "(2, 3, 4, 5)"],
+            {"target": BITS, "activation": "sigmoid", "boundary_size": 3},
+        ),
+        (TypeError, ["class_weights is a list", "expected a Tensor"], {"class_weights": [1.0] * 3}),
+        (
+            ValueError,
+            ["class_weights has shape (2,)", "expected (3,)"],
+            {"class_weights": torch.ones(2)},
+        ),
+        (
+            ValueError,
+            ["class_weights has shape (3, 1)", "expected (3,)"],
+            {"class_weights": torch.ones(3, 1)},
+        ),
+        (
+            ValueError,
+            ["class_weights is on meta", "expected cpu"],
+            {"class_weights": torch.ones(3, device="meta")},
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_tensors(error, parts, arguments, backend):
+    with raises(error, *parts):
+        call(**arguments, backend=backend)
+
+
+def test_a_soft_target_that_requires_grad(compiled):
+    target = SOFT.clone().requires_grad_()
+    with raises(ValueError, "target requires grad", "target.detach()", "backend='reference'"):
+        call(target=target, backend=compiled)
+    call(target=target.detach(), backend=compiled)
+
+
+# ---- labels --------------------------------------------------------------------------------------
+
+DTYPES = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("value", [3, 100, -1, -128, 2**31 + 1, -(2**40)])
+def test_label_out_of_range(value, dtype, backend):
+    if not torch.iinfo(dtype).min <= value <= torch.iinfo(dtype).max:
+        pytest.skip(f"{dtype} has no {value}")
+    labels = LABELS.to(dtype, copy=True)
+    labels[1, 2, 3] = value
+    message = (
+        f"target has label {value} at position (1, 2, 3): expected a label in [0, 3) or "
+        "ignore_index=-100"
+    )
+    with raises(IndexError, message):
+        call(target=labels, backend=backend)
+    for activation in ("sigmoid", "none"):
+        with raises(IndexError, message):
+            call(target=labels, activation=activation, backend=backend)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64], ids=str)
+def test_unsigned_label_out_of_range(dtype, backend):
+    values = LABELS.clone()
+    values[0, 3, 4] = 40_000
+    with raises(IndexError, "label 40000 at position (0, 3, 4)"):
+        call(target=values.to(dtype), backend=backend)
+
+
+def test_label_above_the_largest_int64(backend):
+    """No label, whatever number it becomes as a signed one."""
+    values = LABELS.clone()
+    values[0, 0, 1] = -1
+    with raises(IndexError, "at position (0, 0, 1)"):
+        call(target=values.view(torch.uint64), backend=backend)
+
+
+def test_bool_labels_of_one_class(backend):
+    labels = LABELS.bool()
+    labels[0, 0, 0] = True
+    with raises(IndexError, "label 1 at position (0, 0, 0)", "[0, 1)"):
+        call(LOGITS[:, :1], labels, backend=backend)
+
+
+def test_the_first_bad_label_is_named(backend):
+    """Also where threads share the images out, one piece of work has several bad labels, and
+    labels are not contiguous."""
+    for n in (16, 130):
+        for labels in (
+            torch.zeros(n, 40, 41, dtype=torch.int64),
+            torch.zeros(41, 40, n, dtype=torch.int64).permute(2, 1, 0),
+        ):
+            labels[n - 1, 39, 40] = 7
+            labels[9, 1, 2] = 8
+            labels[9, 20, 0] = 9
+            with raises(IndexError, "label 8 at position (9, 1, 2)"):
+                call(torch.zeros(n, 3, 40, 41), labels, backend=backend)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (3, 2, 7), (3, 2, 5, 6), (3, 2, 3, 4, 5)], ids=str)
+def test_the_position_has_the_labels_dimensions(shape, backend):
+    labels = torch.zeros(shape[0], *shape[2:], dtype=torch.int64)
+    position = tuple(size - 1 for size in labels.shape)
+    labels[position] = 2
+    with raises(IndexError, f"label 2 at position ({', '.join(map(str, position))}):"):
+        call(torch.zeros(shape), labels, backend=backend)
+
+
+def test_a_label_out_of_range_that_ignore_index_names(backend):
+    labels = LABELS.clone()
+    labels[0, 0, 0] = 255
+    assert call(target=labels, ignore_index=255, backend=backend).isfinite()
+    with raises(IndexError, "label 255", "ignore_index=254"):
+        call(target=labels, ignore_index=254, backend=backend)
+
+
+def test_the_default_ignore_index_is_a_bad_label_otherwise(backend):
+    with raises(IndexError, "label -100 at position (0, 0, 0)", "ignore_index=255"):
+        call(target=LABELS - 100, ignore_index=255, backend=backend)
+
+
+def test_a_bad_label_beside_the_mask(backend):
+    """Only masked pixels may hold any label."""
+    labels = LABELS.clone()
+    labels[0, 0, 0] = labels[1, 3, 4] = 3
+    mask = torch.ones(2, 4, 5, dtype=torch.bool)
+    mask[0, 0, 0] = False
+    with raises(IndexError, "label 3 at position (1, 3, 4)"):
+        call(target=labels, mask=mask, backend=backend)
+    mask[1, 3, 4] = False
+    assert call(target=labels, mask=mask, backend=backend).isfinite()
+
+
+def test_a_bad_label_under_boundary_smoothing(backend):
+    labels = LABELS.clone()
+    labels[1, 0, 0] = 3
+    with raises(IndexError, "label 3 at position (1, 0, 0)"):
+        call(target=labels, label_smoothing=0.1, boundary_size=3, backend=backend)
+
+
+@pytest.mark.parametrize("value", [2, -1])
+def test_bits_out_of_range(value, backend):
+    bits = BITS.clone()
+    bits[1, 2, 0, 4] = value
+    with raises(IndexError, f"label {value} at position (1, 2, 0, 4)", "[0, 2)"):
+        call(target=bits, activation="sigmoid", backend=backend)
+    with raises(IndexError, f"label {value} at position (1, 2, 0, 4)", "[0, 2)"):
+        call(target=bits, activation="none", backend=backend)
+
+
+def test_binary_labels_out_of_range(backend):
+    labels = LABELS.clone()
+    labels[1, 2, 3] = 2
+    with raises(IndexError, "label 2 at position (1, 2, 3)", "[0, 2)"):
+        call(LOGITS[:, :1], labels, activation="sigmoid", backend=backend)
+    with raises(IndexError, "label 2 at position (1, 2, 3)", "[0, 2)"):
+        call(LOGITS[:, :1], labels.unsqueeze(1), activation="sigmoid", backend=backend)
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        *[("label_smoothing", value, "a number in [0, 1]") for value in (-0.1, 1.1, math.nan)],
+        *[("boundary_size", value, "odd positive") for value in (0, 2, 4, -1, 3.0, True, "3")],
+        *[("ignore_index", value, "an integer") for value in (2.5, None, "255", True)],
+        *[("activation", value, "'softmax', 'sigmoid', 'none'") for value in ("relu", None)],
+        *[("active_classes", value, "'all', 'present', 'label'") for value in ("some", None)],
+        *[("aggregation", value, "'dataset', 'image', 'class'") for value in ("mean", None)],
+        *[("reduction", value, "'mean', 'none'") for value in ("sum", None)],
+        *[("backend", value, "'auto', 'cuda', 'triton', 'cpu', 'reference'") for value in ("gpu",)],
+        *[
+            (name, value, "a finite number >= 0")
+            for name in ("alpha", "beta", "smooth")
+            for value in (-1, math.inf, math.nan)
+        ],
+        *[("gamma", value, "a finite number > 0") for value in (0, -1, math.inf, math.nan)],
+        *[("active_threshold", value, "a number") for value in (math.inf, math.nan)],
+        # Not numbers at all.
+        *[
+            (name, value, "number")
+            for name in (
+                "label_smoothing", "alpha", "beta", "gamma", "smooth", "active_threshold",
+            )
+            for value in ("much", None, [0.5])
+        ],
+        ("variant", 3, "1 or 2"),
+        ("variant", "1", "1 or 2"),
+        ("aggregation", {}, "at least one weight"),
+    ],
+    ids=lambda value: repr(value) if not isinstance(value, str) else value,
+)  # fmt: skip
+def test_options(name, value, expected):
+    """As functions and as modules, which refuse when they are made."""
+    with raises((TypeError, ValueError), f"{name}={value!r}", "expected", expected):
+        call(**{name: value})
+    with raises((TypeError, ValueError), f"{name}={value!r}", "expected", expected):
+        jml.JaccardMetricLoss(**{name: value})
+
+
+def test_options_that_exclude_each_other():
+    with raises(ValueError, "gamma=2", "expected 1 with log_loss=True"):
+        call(log_loss=True, gamma=2)
+    with raises(ValueError, "aggregation={'image': 1, 'class': 1}", "one", "reduction='none'"):
+        call(aggregation={"image": 1, "class": 1}, reduction="none")
+
+
+def test_weights_of_aggregations():
+    with raises(ValueError, "aggregation='batch'", "'dataset', 'image', 'class'"):
+        call(aggregation={"batch": 1.0})
+    with raises(ValueError, "aggregation['image']=-1", "a finite number >= 0"):
+        call(aggregation={"image": -1})
+
+
+def test_norm():
+    with raises(ValueError, "norm=3", "expected 1 or 2"):
+        jml.SoftJaccardLoss(norm=3)
+    with raises(ValueError, "norm=0", "expected 1 or 2"):
+        functional.soft_dice_loss(LOGITS, LABELS, norm=0)
+
+
+@pytest.mark.parametrize("name", ["label_smooth", "weight", "process"])
+def test_unknown_option(name):
+    for make in (call, jml.JaccardMetricLoss, jml.SoftDiceLoss):
+        with raises(TypeError, "unexpected keyword argument", name):
+            make(**{name: 1})
+
+
+def test_the_statistics_take_no_option_of_a_loss():
+    with raises(TypeError, "unexpected keyword argument", "smooth"):
+        jml.class_statistics(LOGITS, LABELS, smooth=1.0)
+
+
+def test_a_backend_that_cannot_run_says_why():
+    for name, reason in jml.backends().items():
+        if reason is not None:
+            with raises(RuntimeError, f"backend={name!r} cannot run here", reason):
+                call(backend=name)
+
+
+# ---- the reference pieces ------------------------------------------------------------------------
+
+
+def test_boundary_mask():
+    with raises(TypeError, "labels has dtype torch.float32", "integer"):
+        jml.boundary_mask(LABELS.float(), 3)
+    with raises(ValueError, "labels has shape (1, 1, 2, 4, 5)", "0 to 3 spatial"):
+        jml.boundary_mask(LABELS[None, None], 3)
+    with raises(ValueError, "boundary_size=2", "odd"):
+        jml.boundary_mask(LABELS, 2)
+
+
+def test_smooth_labels():
+    with raises(TypeError, "labels has dtype torch.float32", "integer"):
+        jml.smooth_labels(LABELS.float(), 3)
+    with raises(ValueError, "label_smoothing=2", "[0, 1]"):
+        jml.smooth_labels(LABELS, 3, 2)
+    with raises(ValueError, "boundary_size=2", "odd"):
+        jml.smooth_labels(LABELS, 3, 0.1, 2)
+    with raises(IndexError, "label 3 at position (0, 0, 0)", "[0, 3)"):
+        jml.smooth_labels(LABELS + 3, 3)
+
+
+def test_active_classes():
+    with raises(ValueError, "mode='some'", "'all', 'present'"):
+        jml.active_classes(LOGITS, LABELS, mode="some")
+    with raises(ValueError, "target has shape (1, 4, 5)", "(2, 4, 5)"):
+        jml.active_classes(LOGITS, LABELS[:1])
+    with raises(ValueError, "probabilities has shape (5,)"):
+        jml.active_classes(LOGITS[0, 0, 0], LABELS)
+
+
+# ---- the operators, past every check in Python ---------------------------------------------------
+
+
+def operator_arguments(**changed):
+    arguments = {
+        "logits": LOGITS,
+        "labels": LABELS,
+        "dense": None,
+        "mask": None,
+        "columns": ALL_COLUMNS,
+        "activation": "softmax",
+        "label_smoothing": 0.0,
+        "boundary_size": 0,
+        "ignore_index": -100,
+    }
+    return {**arguments, **changed}
+
+
+BAD_ARGUMENTS = {
+    "logits of rank 1": {"logits": LOGITS[0, 0, 0]},
+    "logits of rank 6": {"logits": LOGITS[None, None]},
+    "no class": {"logits": LOGITS[:, :0]},
+    "integer logits": {"logits": LOGITS.long()},
+    "labels of another batch": {"labels": LABELS[:1]},
+    "labels of another size": {"labels": LABELS[:, :3]},
+    "labels of another rank": {"labels": LABELS[0]},
+    "floating labels": {"labels": LABELS.float()},
+    "dense of another shape": {"labels": None, "dense": SOFT[:, :2]},
+    "dense of another rank": {"labels": None, "dense": SOFT[0]},
+    "dense of a wrong dtype": {"labels": None, "dense": SOFT.to(torch.complex64)},
+    "mask of another shape": {"mask": LABELS[:1] > 0},
+    "mask of another dtype": {"mask": LABELS},
+    "no target": {"labels": None},
+    "unknown activation": {"activation": "relu"},
+    "even window": {"boundary_size": 2},
+    "negative window": {"boundary_size": -1},
+}
+
+
+@pytest.mark.parametrize("changed", BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
+def test_operators_check_for_themselves(changed, compiled):
+    """Whoever calls them directly gets an exception, not a read outside the arrays."""
+    arguments = operator_arguments(**changed)
+    operator = getattr(torch.ops.jml_kernels, f"{compiled}_statistics")
+    with pytest.raises((RuntimeError, TypeError, ValueError)):
+        operator(**arguments)
+    grad_sums = torch.zeros(1, 6, *arguments["logits"].shape[:2], dtype=torch.float64)
+    with pytest.raises((RuntimeError, TypeError, ValueError)):
+        getattr(torch.ops.jml_kernels, f"{compiled}_statistics_backward")(grad_sums, **arguments)
+    with pytest.raises((RuntimeError, TypeError, ValueError)):
+        getattr(torch.ops.jml_kernels, f"{compiled}_statistics_backward_")(grad_sums, **arguments)
+
+
+@pytest.mark.parametrize(
+    "grad_sums",
+    [
+        torch.zeros(1, 6, 2, 2, dtype=torch.float64),
+        torch.zeros(1, 5, 2, 3, dtype=torch.float64),
+        torch.zeros(2, 6, 2, 3, dtype=torch.float64),
+        torch.zeros(6, 2, 3, dtype=torch.float64),
+        torch.zeros(0, dtype=torch.float64),
+        torch.zeros(1, 6, 2, 3, dtype=torch.float32),
+    ],
+    ids=lambda t: f"{tuple(t.shape)} {t.dtype}",
+)
+def test_operators_check_the_gradient_of_the_sums(grad_sums, compiled):
+    for name in (f"{compiled}_statistics_backward", f"{compiled}_statistics_backward_"):
+        with pytest.raises((RuntimeError, TypeError, ValueError)):
+            getattr(torch.ops.jml_kernels, name)(grad_sums, **operator_arguments())
+
+
+def test_operators_take_strided_gradients(compiled):
+    """Autograd may hand any layout; values must not be read in another order."""
+    generator = torch.Generator().manual_seed(0)
+    dense = torch.randn(1, 6, 2, 3, generator=generator, dtype=torch.float64)
+    strided = dense.transpose(2, 3).contiguous().transpose(2, 3)
+    operator = getattr(torch.ops.jml_kernels, f"{compiled}_statistics_backward")
+    try:
+        gradient = operator(strided, **operator_arguments())
+    except (RuntimeError, ValueError):
+        return  # refusing is as good
+    assert torch.equal(gradient, operator(dense, **operator_arguments()))
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_a_bad_label_leaves_nothing_behind(overlap, backend):
+    """The call after an exception is as good as the first."""
+    labels = LABELS.clone()
+    before = OVERLAPS[overlap](LOGITS, labels, backend=backend)
+    with pytest.raises(IndexError):
+        OVERLAPS[overlap](LOGITS, labels + 3, backend=backend)
+    assert OVERLAPS[overlap](LOGITS, labels, backend=backend) == before

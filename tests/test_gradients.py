@@ -1,0 +1,153 @@
+"""Gradients against finite differences in float64, through every backend: every loss, option and
+layout that changes them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import GRADIENT_CASES, LAYOUTS, OVERLAPS
+from inputs import build
+from torch.autograd import gradcheck, gradgradcheck
+
+import jml_kernels as jml
+from jml_kernels.statistics import SUMS
+
+
+def laid_out(case, logits):
+    """The case's logits as a function of dense ones: a gradient with respect to elements that
+    share memory has no finite differences of its own."""
+    if case.layout in ("one image", "one pixel"):
+        return LAYOUTS[case.layout](logits)
+    return logits
+
+
+def leaf_of(case, logits):
+    dense = case.layout in ("one image", "one pixel")
+    return (logits.contiguous() if dense else logits.detach()).requires_grad_()
+
+
+cases = pytest.mark.parametrize("case", GRADIENT_CASES, ids=lambda case: case.name)
+
+
+@cases
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_losses(case, overlap, backend, device):
+    logits, target, mask = build(case, device)
+
+    def loss(z):
+        z = laid_out(case, z)
+        return OVERLAPS[overlap](z, target, mask, backend=backend, **case.options)
+
+    assert gradcheck(loss, leaf_of(case, logits))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in GRADIENT_CASES if set(case.options) == set(case.target_options)],
+    ids=lambda case: case.name,
+)
+def test_every_sum(case, backend, device):
+    """The statistics by themselves, for whoever writes another loss on them."""
+    logits, target, mask = build(case, device)
+    options = {**case.target_options, "backend": backend}
+
+    def sums(z):
+        statistics = jml.class_statistics(laid_out(case, z), target, mask, **options)
+        return torch.stack([getattr(statistics, name) for name in SUMS])
+
+    assert gradcheck(sums, leaf_of(case, logits))
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_class_weights(overlap, backend, device):
+    logits, target, mask = build(GRADIENT_CASES[0], device)
+    weights = torch.tensor([0.5, 2.0, 0.0], device=device)
+
+    def loss(z):
+        return OVERLAPS[overlap](z, target, mask, class_weights=weights, backend=backend)
+
+    assert gradcheck(loss, leaf_of(GRADIENT_CASES[0], logits))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        jml.JaccardMetricLoss,
+        jml.SoftJaccardLoss,
+        jml.DiceSemimetricLoss,
+        jml.SoftDiceLoss,
+        lambda **options: jml.TverskyMetricLoss(0.3, 0.7, gamma=1.5, **options),
+    ],
+    ids=["JaccardMetric", "SoftJaccard", "DiceSemimetric", "SoftDice", "TverskyMetric"],
+)
+def test_modules(module, backend, device):
+    logits, target, mask = build(GRADIENT_CASES[0], device)
+    loss = module(backend=backend)
+    assert gradcheck(lambda z: loss(z, target, mask), leaf_of(GRADIENT_CASES[0], logits))
+
+
+def test_a_loss_of_ones_own_on_the_statistics(backend, device):
+    """Three lines of PyTorch: a generalised Dice loss, weighted by the classes' sizes."""
+    logits, target, _ = build(GRADIENT_CASES[0], device)
+
+    def loss(z):
+        s = jml.class_statistics(z, target, backend=backend)
+        weight = 1 / (1 + s.true_positive + s.false_negative).detach() ** 2
+        errors = s.false_positive + s.false_negative
+        return (weight * errors).sum() / (weight * (2 * s.true_positive + errors)).sum()
+
+    assert gradcheck(loss, leaf_of(GRADIENT_CASES[0], logits))
+
+
+def test_outputs_that_only_choose_classes_have_no_gradient(backend, device):
+    logits, target, _ = build(GRADIENT_CASES[0], device)
+    statistics = jml.class_statistics(leaf_of(GRADIENT_CASES[0], logits), target, backend=backend)
+    for name in ("prediction_max", "target_max", "joint_max", "present", "valid"):
+        assert not getattr(statistics, name).requires_grad, name
+    for name in SUMS:
+        if name != "target_squared":
+            assert getattr(statistics, name).requires_grad, name
+
+
+@pytest.mark.parametrize("use", ["loss", "statistics"])
+def test_double_backward_of_compiled_backends_raises(use, compiled, device):
+    logits, target, _ = build(GRADIENT_CASES[0], device)
+    leaf = leaf_of(GRADIENT_CASES[0], logits)
+    if use == "loss":
+        loss = jml.JaccardMetricLoss(backend=compiled)(leaf, target)
+    else:
+        loss = jml.class_statistics(leaf, target, backend=compiled).intersection.sum()
+    (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
+    with pytest.raises(RuntimeError, match=r'not differentiable.*backend="reference"'):
+        gradient.square().sum().backward()
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_double_backward_of_the_reference(overlap):
+    logits, target, _ = build(GRADIENT_CASES[0])
+    leaf = leaf_of(GRADIENT_CASES[0], logits)
+    assert gradgradcheck(lambda z: OVERLAPS[overlap](z, target, backend="reference"), leaf)
+
+
+def test_gradient_at_a_tie_is_the_mean_of_both_sides(backend, device):
+    """|x - y| has sub-gradient 0 at x = y: min(x, y) and the two differences have 1/2 there."""
+    x = torch.tensor([[[0.25, 0.5, 0.5]]], dtype=torch.float64, device=device).requires_grad_()
+    y = torch.tensor([[[0.5, 0.5, 0.25]]], dtype=torch.float64, device=device)
+    for name, expected in {
+        "true_positive": [1, 0.5, 0],
+        "false_positive": [0, 0.5, 1],
+        "false_negative": [-1, -0.5, 0],
+    }.items():
+        statistics = jml.class_statistics(x, y, activation="none", backend=backend)
+        (gradient,) = torch.autograd.grad(getattr(statistics, name).sum(), x)
+        assert gradient.flatten().tolist() == expected, name
+
+
+def test_frozen_logits_make_no_graph(backend, device):
+    logits, target, _ = build(GRADIENT_CASES[0], device)
+    assert not jml.JaccardMetricLoss(backend=backend)(logits, target).requires_grad
+    with torch.no_grad():
+        loss = jml.JaccardMetricLoss(backend=backend)(logits.detach().requires_grad_(), target)
+    assert not loss.requires_grad
+    with torch.inference_mode():
+        assert jml.JaccardMetricLoss(backend=backend)(logits, target).isfinite()

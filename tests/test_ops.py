@@ -1,0 +1,267 @@
+"""The operators under torch.library.opcheck, torch.compile and autocast."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import BY_NAME, OVERLAPS
+from inputs import build
+from torch._dynamo.testing import CompileCounterWithBackend
+
+import jml_kernels as jml
+from jml_kernels.functional import TargetOptions
+from jml_kernels.statistics import ALL_COLUMNS, SUMS
+
+SELECTED = [
+    BY_NAME[name]
+    for name in (
+        "float32",
+        "float16",
+        "bfloat16",
+        "float64",
+        "0-D",
+        "1-D",
+        "3-D",
+        "0 images",
+        "layout channels_last",
+        "layout cropped",
+        "labels uint8",
+        "labels bool",
+        "labels int32 stepped",
+        "mask and ignored",
+        "soft float16 in float32",
+        "soft channels_last",
+        "boundary 3, 2-D",
+        "multi-label, masked",
+        "binary, labels",
+        "probabilities, soft",
+    )
+]
+selected = pytest.mark.parametrize("case", SELECTED, ids=lambda case: case.name)
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def operator_arguments(case, device):
+    logits, target, mask = build(case, device)
+    options = TargetOptions(**case.target_options)
+    dense = target.is_floating_point() or case.target == "bits"
+    return (
+        logits.detach(),
+        None if dense else target,
+        target if dense else None,
+        mask,
+        ALL_COLUMNS,
+        options.activation,
+        options.label_smoothing,
+        options.boundary_size or 0,
+        options.ignore_index,
+    )
+
+
+# ---- opcheck: schema, fake kernel, autograd registration, AOT dispatch with dynamic shapes -------
+
+
+@selected
+def test_opcheck_statistics(case, compiled, device):
+    logits, *rule = operator_arguments(case, device)
+    operator = getattr(torch.ops.jml_kernels, f"{compiled}_statistics")
+    torch.library.opcheck(operator.default, (logits.requires_grad_(), *rule))
+
+
+@selected
+def test_opcheck_backward(case, compiled, device):
+    logits, *rule = operator_arguments(case, device)
+    generator = torch.Generator().manual_seed(0)
+    grad_sums = torch.randn(
+        1, len(SUMS), *case.shape[:2], dtype=torch.float64, generator=generator
+    ).to(device)
+    name = f"{compiled}_statistics_backward"
+    torch.library.opcheck(getattr(torch.ops.jml_kernels, name).default, (grad_sums, logits, *rule))
+    torch.library.opcheck(
+        getattr(torch.ops.jml_kernels, f"{name}_").default, (grad_sums, logits.clone(), *rule)
+    )
+
+
+@selected
+def test_fake_outputs_have_the_shapes_and_strides_of_real_ones(case, compiled, device):
+    """torch.compile plans memory by the fake ones."""
+    arguments = operator_arguments(case, device)
+    operator = getattr(torch.ops.jml_kernels, f"{compiled}_statistics")
+    real = operator(*arguments)
+    backward = getattr(torch.ops.jml_kernels, f"{compiled}_statistics_backward")
+    real = (*real, backward(real[0], *arguments))
+    with torch._subclasses.FakeTensorMode() as mode:
+        faked = [mode.from_tensor(a) if isinstance(a, torch.Tensor) else a for a in arguments]
+        fake = operator(*faked)
+        fake = (*fake, backward(fake[0], *faked))
+    for one, other in zip(real, fake, strict=True):
+        assert (one.shape, one.dtype, one.stride()) == (other.shape, other.dtype, other.stride())
+
+
+# ---- torch.compile -------------------------------------------------------------------------------
+
+
+def step(function, logits, target, mask, **options):
+    leaf = logits.detach().requires_grad_()
+    loss = function(leaf, target, mask, **options)
+    loss.backward()
+    return loss.detach(), leaf.grad
+
+
+@selected
+def test_compiled_equals_eager(case, compiled, device):
+    """fullgraph=True: a graph break is an error."""
+    logits, target, mask = build(case, device)
+    module = jml.JaccardMetricLoss(backend=compiled, **case.options)
+    loss, gradient = step(module, logits, target, mask)
+    graph = torch.compile(module, fullgraph=True, backend="aot_eager")
+    same_loss, same_gradient = step(graph, logits, target, mask)
+    torch.testing.assert_close(same_loss, loss, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(same_gradient, gradient, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"active_classes": "both", "aggregation": {"image": 0.5, "class": 0.5}, "gamma": 1.5},
+        {"log_loss": True, "smooth": 0.1, "active_classes": "present", "reduction": "none"},
+        {"class_weights": torch.ones(5), "aggregation": "image", "active_classes": "all"},
+        {"inplace_backward": True},
+    ],
+    ids=["mixture", "logarithm", "class weights", "in place"],
+)
+def test_options_compile_without_a_graph_break(options, compiled, device):
+    logits, target, _ = build(BY_NAME["float32"], device)
+    module = jml.JaccardMetricLoss(backend=compiled, **options).to(device)
+
+    def total(*arguments):
+        return module(*arguments).sum()
+
+    loss, gradient = step(total, logits.clone(), target, None)
+    graph = torch.compile(total, fullgraph=True, backend="aot_eager")
+    same_loss, same_gradient = step(graph, logits.clone(), target, None)
+    torch.testing.assert_close(same_loss, loss)
+    torch.testing.assert_close(same_gradient, gradient)
+
+
+def test_statistics_compile(compiled, device):
+    logits, target, _ = build(BY_NAME["soft float32 in float32"], device)
+
+    def own_loss(z, y):
+        s = jml.class_statistics(z, y, backend=compiled)
+        return (s.false_positive + s.false_negative).mean() / s.valid.sum()
+
+    graph = torch.compile(own_loss, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(graph(logits, target), own_loss(logits, target))
+
+
+def test_the_compiler_of_the_user(compiled, device):
+    """Inductor, around a layer: the gradient goes on into the layers below."""
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(3, 5, 1).to(device)
+    image = torch.randn(2, 3, 6, 7, device=device)
+    target = torch.randint(0, 5, (2, 6, 7), device=device)
+    loss = jml.JaccardMetricLoss(label_smoothing=0.1, boundary_size=3, backend=compiled)
+
+    def objective(image, target):
+        return loss(layer(image), target)
+
+    gradients = []
+    for run in (objective, torch.compile(objective, fullgraph=True)):
+        layer.zero_grad()
+        run(image, target).backward()
+        gradients.append(layer.weight.grad.clone())
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_batch_sizes_do_not_recompile(overlap, compiled, device):
+    """One graph for the first size, one with a dynamic size for all others."""
+    counter = CompileCounterWithBackend("aot_eager")
+
+    @torch.compile(fullgraph=True, backend=counter)
+    def loss(logits, target):
+        return OVERLAPS[overlap](logits, target, backend=compiled)
+
+    for n in (4, 2, 8, 3, 16):
+        logits = torch.randn(n, 5, 6, 7, device=device).requires_grad_()
+        target = torch.randint(0, 5, (n, 6, 7), device=device)
+        graph = loss(logits, target)
+        graph.backward()
+        torch.testing.assert_close(
+            graph, OVERLAPS[overlap](logits, target, backend=compiled), rtol=1e-6, atol=1e-7
+        )
+    assert counter.frame_count <= 2
+
+
+def test_image_sizes_do_not_recompile(compiled, device):
+    counter = CompileCounterWithBackend("aot_eager")
+
+    @torch.compile(fullgraph=True, backend=counter)
+    def loss(logits, target):
+        return jml.functional.jaccard_metric_loss(logits, target, backend=compiled)
+
+    for height, width in [(6, 7), (8, 9), (5, 12), (16, 4), (7, 6)]:
+        logits = torch.randn(2, 5, height, width, device=device)
+        loss(logits, torch.randint(0, 5, (2, height, width), device=device))
+    assert counter.frame_count <= 3
+
+
+def test_a_bad_label_raises_in_a_compiled_graph(compiled, device):
+    logits, target, _ = build(BY_NAME["float32"], device)
+    if device != "cpu":
+        pytest.skip("a GPU is not waited for: the loss is NaN")
+    target = target.clone()
+    target[1, 2, 3] = 9
+    module = jml.JaccardMetricLoss(backend=compiled)
+    with pytest.raises(IndexError, match=r"label 9 at position \(1, 2, 3\)"):
+        torch.compile(module, fullgraph=True, backend="aot_eager")(logits, target)
+
+
+# ---- autocast ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_hands_half_logits_over_as_they_are(dtype, backend, device):
+    """What a convolution under autocast makes is read in its dtype, and so is the gradient."""
+    logits, target, _ = build(BY_NAME["float32"], device)
+    leaf = logits.to(dtype).requires_grad_()
+    module = jml.JaccardMetricLoss(backend=backend)
+    with torch.autocast(device, dtype=dtype):
+        loss = module(leaf, target)
+    assert loss.dtype == torch.float32
+    loss.backward()
+    assert leaf.grad.dtype == dtype
+    expected = module(leaf.detach(), target)
+    torch.testing.assert_close(loss.detach(), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("logits_dtype", [torch.float32, torch.float64])
+def test_autocast_does_not_lower_the_precision(logits_dtype, backend, device):
+    logits, target, _ = build(BY_NAME["float32"], device)
+    leaf = logits.to(logits_dtype).requires_grad_()
+    module = jml.JaccardMetricLoss(backend=backend, aggregation={"image": 1.0}, smooth=0.1)
+    outside, gradient = step(module, leaf, target, None)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        inside, same_gradient = step(module, leaf, target, None)
+    assert torch.equal(inside, outside)
+    assert torch.equal(same_gradient, gradient)
+
+
+def test_autocast_around_a_layer(backend, device):
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(3, 5, 3).to(device)
+    target = torch.randint(0, 5, (2, 6, 7), device=device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        logits = layer(torch.randn(2, 3, 8, 9, device=device))
+        assert logits.dtype == torch.bfloat16
+        loss = jml.JaccardMetricLoss(backend=backend)(logits, target)
+    loss.backward()
+    assert layer.weight.grad.dtype == torch.float32
+    assert layer.weight.grad.isfinite().all()

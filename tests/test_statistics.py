@@ -1,0 +1,300 @@
+"""Every backend against the float64 oracle, on every case: losses, gradients and columns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import (
+    BY_NAME,
+    CASES,
+    COLUMN_TOLERANCE,
+    FINITE_CASES,
+    FLOAT_DTYPES,
+    GRADIENT_TOLERANCE,
+    LAYOUTS,
+    LOSS_TOLERANCE,
+    OVERLAPS,
+    Case,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from inputs import build, counted_elements
+from oracle import (
+    column_weights,
+    expected_columns,
+    expected_loss,
+    gradient_scale,
+    weighted_columns,
+)
+from torch import Tensor
+
+import jml_kernels as jml
+from jml_kernels.functional import TargetOptions, _statistics
+from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, EXTREMA, SUMS, column_bits
+
+all_cases = pytest.mark.parametrize("case", FINITE_CASES, ids=lambda case: case.name)
+
+
+def named(*names: str):
+    return pytest.mark.parametrize("case", [BY_NAME[name] for name in names], ids=names)
+
+
+def assert_gradient(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+    """As one vector: relative L2."""
+    actual, expected = actual.cpu().double(), expected.cpu()
+    error, norm = (actual - expected).norm().item(), expected.norm().item()
+    # Scaled gradients are near 1; where all are nothing (saturated), 0 is as right as 1e-87.
+    assert error <= GRADIENT_TOLERANCE[dtype] * norm + 1e-9, f"relative {error / (norm or 1):.3g}"
+
+
+def assert_loss(case: Case, overlap: str, backend: str, device: str) -> None:
+    logits, target, mask = build(case, device)
+    leaf = logits.detach().requires_grad_()
+    loss = OVERLAPS[overlap](leaf, target, mask, backend=backend, **case.options)
+    scale = torch.tensor(gradient_scale(case), dtype=loss.dtype, device=device)
+    (gradient,) = torch.autograd.grad(loss, leaf, scale)
+    expected, expected_gradient = expected_loss(case, overlap)
+
+    assert loss.shape == ()
+    assert loss.dtype == (torch.float64 if case.dtype == torch.float64 else torch.float32)
+    assert abs(loss.item() - expected.item()) <= LOSS_TOLERANCE[case.dtype]
+    assert gradient.shape == logits.shape
+    assert gradient.dtype == logits.dtype
+    assert_gradient(gradient, expected_gradient, case.dtype)
+
+
+def assert_columns(case: Case, backend: str, device: str) -> None:
+    """All columns at once, each with a gradient of its own: no formula can hide one."""
+    logits, target, mask = build(case, device)
+    leaf = logits.detach().requires_grad_()
+    options = {**case.target_options, "backend": backend}
+    statistics = jml.class_statistics(leaf, target, mask, **options)
+    loss = weighted_columns(statistics, column_weights(case).to(device))
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    expected, expected_gradient = expected_columns(case)
+
+    rounding = COLUMN_TOLERANCE[case.dtype]
+    pixels = case.pixels // max(case.shape[0], 1)
+    for name in COLUMNS:
+        actual, right = getattr(statistics, name), getattr(expected, name)
+        assert actual.shape == (case.shape[:1] if name == "valid" else case.shape[:2])
+        assert actual.dtype == (
+            torch.bool if name == "present" else torch.float64 if case.dtype == torch.float64
+            else torch.float32
+        )  # fmt: skip
+        torch.testing.assert_close(
+            actual.cpu().double(),
+            right.double(),
+            # A sum grows with the pixels, and float32 rounds the result once more.
+            rtol=rounding,
+            atol=rounding * max(pixels, 1) if name in SUMS else 2 * rounding,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
+    assert_gradient(gradient, expected_gradient, case.dtype)
+    uncounted = ~counted_elements(case, target, mask).expand(case.shape)
+    if case.target != "labels1":
+        assert (gradient[uncounted] == 0).all()
+
+
+@all_cases
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_loss_and_gradient(case, overlap, backend, device):
+    assert_loss(case, overlap, backend, device)
+
+
+@all_cases
+def test_columns_and_their_gradient(case, backend, device):
+    assert_columns(case, backend, device)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if not case.finite], ids=lambda case: case.name
+)
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_not_a_number(case, overlap, backend, device):
+    logits, target, mask = build(case, device)
+    leaf = logits.detach().requires_grad_()
+    loss = OVERLAPS[overlap](leaf, target, mask, backend=backend, **case.options)
+    assert loss.isnan()
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    assert gradient.shape == logits.shape
+
+
+@pytest.mark.parametrize("mode", ["all", "present", "label", "prob", "both"])
+@pytest.mark.parametrize("value", ["nan", "+inf", "all -inf"])
+def test_not_a_number_is_active_in_every_mode(mode, value, backend, device):
+    """Also where no other image makes a class active: NaN exceeds no threshold."""
+    logits, target, _ = build(BY_NAME[f"{value} logit, labels"], device)
+    loss = jml.functional.jaccard_metric_loss(
+        logits[-1:], target[-1:], active_classes=mode, backend=backend
+    )
+    assert loss.isnan()
+
+
+@named(
+    "0 images",
+    "0 images, 0-D",
+    "0 pixels",
+    "soft 0 pixels",
+    "all ignored",
+    "mask of nothing",
+    "soft mask of nothing",
+    "multi-label, all ignored",
+)
+@pytest.mark.parametrize("mode", ["all", "present", "label", "prob", "both"])
+@pytest.mark.parametrize("aggregation", ["dataset", "image", "class"])
+def test_nothing_counts(case, mode, aggregation, backend, device):
+    logits, target, mask = build(case, device)
+    for overlap, function in OVERLAPS.items():
+        leaf = logits.detach().requires_grad_()
+        options = {**case.options, "active_classes": mode, "aggregation": aggregation}
+        loss = function(leaf, target, mask, backend=backend, **options)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        assert loss.item() == 0, overlap
+        assert gradient.shape == logits.shape
+        assert (gradient == 0).all()
+
+
+@named("float32", "soft, tiles", "boundary, tiles", "multi-label, masked", "ties, smoothed")
+def test_columns_not_asked_for_are_zero(case, backend, device):
+    """A kernel may skip them, and a loss may rely on the others whatever it skips."""
+    logits, target, mask = build(case, device)
+    options = TargetOptions(**case.target_options, backend=backend)
+    every = _statistics(logits, target, mask, ALL_COLUMNS, options)
+    for name in (*SUMS, *EXTREMA):
+        some = _statistics(logits, target, mask, column_bits(name), options)
+        for names, values, right in zip((SUMS, EXTREMA), some, every, strict=False):
+            for i, other in enumerate(names):
+                if other == name:
+                    torch.testing.assert_close(values[0, i], right[0, i], rtol=1e-6, atol=1e-6)
+                else:
+                    assert (values[0, i] == 0).all(), (name, other)
+
+
+@named(
+    "float32",
+    "layout channels_last",
+    "layout transposed",
+    "layout reversed",
+    "layout classes first",
+    "channels_last 3-D",
+)
+def test_gradient_lies_as_the_logits(case, compiled, device):
+    """A dense layout is kept: the next layer's backward finds its memory format."""
+    logits, target, _ = build(case, device)
+    leaf = logits.detach().requires_grad_()
+    loss = jml.JaccardMetricLoss(backend=compiled)(leaf, target)
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    assert gradient.stride() == logits.stride()
+
+
+HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+
+
+@HALVES
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 1e9])
+def test_half_gradients_are_float32_ones_rounded(dtype, layout, scale, compiled, device):
+    """To the nearest, once; also where they are subnormal (1e-4) or overflow to inf (1e9)."""
+    logits, target, _ = build(BY_NAME[f"{str(dtype)[6:]} channels_last, tiles"], device)
+    logits = LAYOUTS[layout](logits)
+    gradients = []
+    for leaf in (logits.detach(), logits.float()):
+        leaf.requires_grad_()
+        loss = jml.JaccardMetricLoss(backend=compiled)(leaf, target)
+        (gradient,) = torch.autograd.grad(scale * loss, leaf)
+        gradients.append(gradient)
+    assert gradients[0].dtype == dtype
+    assert torch.equal(gradients[0], gradients[1].to(dtype))
+
+
+@HALVES
+def test_every_half_is_read_exactly(dtype, compiled, device):
+    """All 2^16 bit patterns but NaN, as logits and as targets."""
+    patterns = torch.arange(-(2**15), 2**15, device=device).to(torch.int16).view(dtype)
+    patterns = patterns[~patterns.isnan()].reshape(1, 1, -1)
+    targets = patterns.flip(-1)
+    half = jml.class_statistics(patterns, targets.sigmoid(), activation="sigmoid", backend=compiled)
+    full = jml.class_statistics(
+        patterns.float(), targets.sigmoid().float(), activation="sigmoid", backend=compiled
+    )
+    assert half.prediction_squared.item() > 1000
+    for one, other in zip(half, full, strict=True):
+        assert torch.equal(one, other)
+    # Each by itself: of one pixel an image.
+    logits, labels = patterns.reshape(-1, 1), torch.ones_like(patterns.flatten(), dtype=torch.int64)
+    half = jml.class_statistics(logits, labels, activation="sigmoid", backend=compiled)
+    full = jml.class_statistics(logits.float(), labels, activation="sigmoid", backend=compiled)
+    assert torch.equal(half.true_positive, full.true_positive)
+
+
+def test_a_small_class_keeps_its_digits(backend, device):
+    """A class of 10 pixels in half a million: sums in float32, or differences of them, lose it."""
+    labels = torch.zeros(1, 512, 1024, dtype=torch.int64, device=device)
+    labels[0, 3, :10] = 1
+    logits = torch.zeros(1, 2, 512, 1024, device=device)
+    logits[:, 0] = 3.7 * (1 - labels)
+    logits[:, 1] = 3.7 * labels
+    statistics = jml.class_statistics(logits, labels, backend=backend)
+    right = jml.class_statistics(logits.double(), labels, backend="reference")
+    torch.testing.assert_close(
+        statistics.true_positive.double(), right.true_positive, rtol=5e-7, atol=0
+    )
+    assert statistics.true_positive[0, 1].item() == pytest.approx(9.758729785823308, rel=5e-7)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.5])
+@pytest.mark.parametrize("variant", [1, 2])
+def test_an_almost_perfect_prediction_is_not_negative(variant, gamma, backend, device):
+    """Differences of sums go below 0 here, and below 0 to the power 1.5 is NaN."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 3, 128, 128, generator=generator).to(device)
+    target = torch.softmax(logits.double(), 1).to(torch.float32)
+    loss = jml.functional.jaccard_metric_loss(
+        logits, target, variant=variant, gamma=gamma, backend=backend
+    )
+    assert 0 <= loss.item() < 1e-6
+
+
+@given(data=st.data())
+def test_any_combination(backend, device, data):
+    """What the list of cases does not combine."""
+    draw = data.draw
+    spatial = draw(st.lists(st.integers(1, 40), max_size=3), label="spatial")
+    while len(spatial) > 1 and torch.Size(spatial).numel() > 3000:
+        spatial.pop()
+    activation = draw(st.sampled_from(["softmax", "softmax", "sigmoid"]), label="activation")
+    n_classes = draw(st.integers(1, 40), label="classes")
+    target = draw(st.sampled_from(["labels", "soft"]), label="target")
+    if activation == "sigmoid" and n_classes > 1 and draw(st.booleans(), label="bits"):
+        target = "bits"
+    options = {"activation": activation}
+    if target != "soft":
+        options["label_smoothing"] = draw(st.sampled_from([0.0, 0.1]), label="smoothing")
+    if target == "labels":
+        options["boundary_size"] = draw(st.sampled_from([None, 3, 5]), label="boundary")
+    layouts = st.sampled_from([name for name in LAYOUTS if name != "one class"])
+    dtype = draw(st.sampled_from(FLOAT_DTYPES), label="dtype")
+    case = Case(
+        "any",
+        "",
+        (draw(st.integers(1, 3), label="images"), n_classes, *spatial),
+        dtype=dtype,
+        layout=draw(layouts, label="layout"),
+        target=target,
+        target_dtype=draw(
+            st.sampled_from(
+                FLOAT_DTYPES if target == "soft" else [torch.uint8, torch.int32, torch.int64]
+            ),
+            label="target dtype",
+        ),
+        target_layout=draw(layouts, label="target layout") if target != "labels" else "contiguous",
+        drawn=draw(st.sampled_from(["uniform", "blocks"]), label="drawn")
+        if target == "labels"
+        else "uniform",
+        ignored=0.0 if target == "soft" else draw(st.sampled_from([0.0, 0.1]), label="ignored"),
+        masked=draw(st.sampled_from([None, 0.2]), label="masked"),
+        options={**options, "ignore_index": 255},
+    )
+    overlap = draw(st.sampled_from(list(OVERLAPS)), label="overlap")
+    assert_loss(case, overlap, backend, device)
