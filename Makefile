@@ -9,34 +9,35 @@ JML_BUILD ?= cpu
 export JML_BUILD
 
 VENV := .venv
+BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 TORCH_STAMP := $(STAMPS)/$(subst =,-,$(notdir $(firstword $(TORCH))))
-PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ninja, which compiles the kernels, is one of the programs in there.
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DELETE_ON_ERROR:
 .PHONY: test demo bench lint format clean
 
 test: lint
-	pytest
+	$(BIN)/pytest
 
 demo: $(STAMPS)/demo
-	jml-kernels train
+	$(BIN)/jml-kernels train
 
 # Takes the machine for itself: run nothing beside it.
 bench: $(STAMPS)/package
-	python -m benchmarks.cpu
-	python -m benchmarks.sweep
-	pytest benchmarks
+	$(BIN)/python -m benchmarks.cpu
+	$(BIN)/python -m benchmarks.sweep
+	$(BIN)/pytest benchmarks
 
 lint: $(STAMPS)/package
-	ruff check
-	ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 
 format: $(STAMPS)/package
-	ruff check --fix
-	ruff format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
 
 # Back to a fresh checkout; results of demo and bench stay.
 clean:
@@ -47,9 +48,9 @@ clean:
 # Another PyTorch makes everything built before it stale.
 $(TORCH_STAMP):
 	@echo "Installing $(TORCH) into $(VENV)"
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	mkdir -p $(STAMPS)
-	rm -f $(STAMPS)/*
+	rm -rf $(STAMPS)/* build/editable
 	$(PIP) install "$(TORCH)" "setuptools>=77" "pybind11>=2.13" ninja
 	touch $@
 

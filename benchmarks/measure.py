@@ -36,6 +36,7 @@ def _prepared(case: Case, names: tuple[str, ...]) -> tuple[dict[str, Step], dict
     logits, target = build(case)
     logits.requires_grad_()
     expected = accuracy.oracle(case, logits, target)
+    counted = accuracy.untied(logits, target)
     steps, errors, left_out = {}, {}, {}
     for name in names:
         if name in LABELS_ONLY and case.target == "soft":
@@ -47,7 +48,7 @@ def _prepared(case: Case, names: tuple[str, ...]) -> tuple[dict[str, Step], dict
             left_out[name] = str(error)
             continue
         if name in SAME_LOSS:
-            errors[name] = accuracy.errors(found, expected)
+            errors[name] = accuracy.errors(found, expected, counted)
             accuracy.check(f"{case.name}, {name}", errors[name], _allowed(name, case))
         steps[name] = step
     copy, source = torch.empty_like(logits), logits.detach()
@@ -75,8 +76,8 @@ def _step(name: str, case: Case, logits: torch.Tensor, target: torch.Tensor) -> 
         try:
             accuracy.answer(loss, logits, target)
         except Exception as error:  # of a compiler that is not there, or one of many others
-            reason = str(error).strip().splitlines()[0]
-            raise NotAvailableError(f"torch.compile: {reason}") from error
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise NotAvailableError(reason[0]) from error
     return Step(lambda: accuracy.answer(loss, logits, target))
 
 

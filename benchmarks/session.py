@@ -11,11 +11,14 @@ from rich.console import Console
 
 from . import report
 from .allocators import SETTINGS
+from .suites import SUITES
 from .worker import Settings, WorkerError, messages
 
 Rounds = Annotated[int, typer.Option(min=2, help="Rounds; a ratio is the median of theirs.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of every competitor.")]
-Only = Annotated[list[str], typer.Option(help="Only cases whose name has this; may be repeated.")]
+Only = Annotated[
+    list[str], typer.Option(help="Only cases whose name has this; all, where it is repeated.")
+]
 Allocator = Annotated[str, typer.Option(help=f"One of {', '.join(SETTINGS)}, or both.")]
 Json = Annotated[Path | None, typer.Option(help="Write machine, settings and all turns here.")]
 Markdown = Annotated[bool, typer.Option(help="Print tables for README.md at the end.")]
@@ -41,6 +44,8 @@ def session(
         raise typer.BadParameter(f"--allocator {allocator!r}: expected one of {expected}")
     suite = f"{suite}, quick" if quick else suite
     rounds = 2 if quick else rounds
+    if not SUITES[suite].chosen(only):
+        raise typer.BadParameter(f"--only: no case has {' and '.join(map(repr, only))} in its name")
     console = Console()
     results, machine = [], {}
     try:
@@ -50,8 +55,6 @@ def session(
     except WorkerError as error:
         console.print(error, style="red")
         raise typer.Exit(1) from error
-    if not results:
-        raise typer.BadParameter(f"--only: no case has {' and '.join(map(repr, only))} in its name")
 
     told = "  ".join(f"{key}: {value}" for key, value in machine.items())
     for text in (told, _TOO_SMALL if quick else report.summary(results)):

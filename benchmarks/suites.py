@@ -10,10 +10,15 @@ from .competitors import COMPETITORS, EAGER, FUSED
 
 @dataclass(frozen=True)
 class Suite:
+    """Cases, against whom, and whether `goals.py` speaks of them."""
+
     cases: tuple[Case, ...]
     competitors: tuple[str, ...]
     judged: bool = False
-    """whether `goals.py` speaks of these cases"""
+
+    def chosen(self, only: list[str]) -> list[Case]:
+        """The cases whose name has all these parts."""
+        return [case for case in self.cases if all(part in case.name for part in only)]
 
 
 def _kinds(shape: tuple[int, ...]) -> list[Case]:

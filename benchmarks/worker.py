@@ -35,7 +35,7 @@ class Settings:
     Attributes:
         suite: of `suites.SUITES`.
         allocator: of `allocators.SETTINGS`.
-        only: words that the name of a case must all have.
+        only: see `Suite.chosen`.
         compile: whether torch.compile takes part.
     """
 
@@ -57,11 +57,9 @@ def work(settings: Settings) -> None:
     suite = SUITES[settings.suite]
     names = tuple(n for n in suite.competitors if settings.compile or n != COMPILED)
     say(machine=describe())
-    for case in suite.cases:
-        if all(word in case.name for word in settings.only):
-            say(doing=f"{case.name}, {settings.allocator} allocator")
-            result = measure(case, names, settings.allocator, settings.rounds, suite.judged)
-            say(result=result)
+    for case in suite.chosen(settings.only):
+        say(doing=f"{case.name}, {settings.allocator} allocator")
+        say(result=measure(case, names, settings.allocator, settings.rounds, suite.judged))
 
 
 def messages(settings: Settings) -> Iterator[dict]:

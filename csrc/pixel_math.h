@@ -27,29 +27,30 @@ JML_MATH To bit_cast(From from) {
 // and leaves n in the low bits. 2^n is a float made from n, and a factor, so that NaN stays NaN.
 // Below the smallest normal number the result is 0; -inf gives 0.
 
+// Written once for a number and for a vector of them; Bits is the unsigned integer of F's shape.
 // Relative error 1.5e-7: a minimax polynomial of 2^f on [-1/2, 1/2] with error 9.1e-8 and value 1
 // at 0. f carries |x| * 1.4e-8 from the rounded constant.
-JML_MATH float exp_nonpositive(float x) {
-  const float shifted = x * 1.44269504f + 12582912.0f;
-  const float f = x * 1.44269504f - (shifted - 12582912.0f);
-  float p = 0.001326472731307149f;
-  p = p * f + 0.009671512991189957f;
+template <typename Bits, typename F>
+JML_MATH F exp_single(F x) {
+  const F shifted = x * 1.44269504f + 12582912.0f;
+  const F f = x * 1.44269504f - (shifted - 12582912.0f);
+  F p = f * 0.001326472731307149f + 0.009671512991189957f;
   p = p * f + 0.05550733581185341f;
   p = p * f + 0.24022242426872253f;
   p = p * f + 0.6931470036506653f;
   p = p * f + 1.0f;
-  const float power = bit_cast<float>((bit_cast<uint32_t>(shifted) << 23) + (127u << 23));
-  return x < -87.0f ? 0.0f : p * power;
+  const F power = bit_cast<F>((bit_cast<Bits>(shifted) << 23) + (127u << 23));
+  return x < -87.0f ? F{} : p * power;
 }
 
 // Relative error 1e-15: the Taylor series of e^r to degree 13, |r| <= ln(2) / 2, with ln(2) in
 // two parts.
-JML_MATH double exp_nonpositive(double x) {
-  const double shifted = x * 1.4426950408889634 + 6755399441055744.0;
-  const double n = shifted - 6755399441055744.0;
-  const double r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
-  double p = 1.0 / 6227020800.0;
-  p = p * r + 1.0 / 479001600.0;
+template <typename Bits, typename F>
+JML_MATH F exp_double(F x) {
+  const F shifted = x * 1.4426950408889634 + 6755399441055744.0;
+  const F n = shifted - 6755399441055744.0;
+  const F r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
+  F p = r * (1.0 / 6227020800.0) + 1.0 / 479001600.0;
   p = p * r + 1.0 / 39916800.0;
   p = p * r + 1.0 / 3628800.0;
   p = p * r + 1.0 / 362880.0;
@@ -62,10 +63,12 @@ JML_MATH double exp_nonpositive(double x) {
   p = p * r + 0.5;
   p = p * r + 1.0;
   p = p * r + 1.0;
-  const double power =
-      bit_cast<double>((bit_cast<uint64_t>(shifted) << 52) + (uint64_t{1023} << 52));
-  return x < -708.0 ? 0.0 : p * power;
+  const F power = bit_cast<F>((bit_cast<Bits>(shifted) << 52) + (uint64_t{1023} << 52));
+  return x < -708.0 ? F{} : p * power;
 }
+
+JML_MATH float exp_nonpositive(float x) { return exp_single<uint32_t>(x); }
+JML_MATH double exp_nonpositive(double x) { return exp_double<uint64_t>(x); }
 
 template <typename T>
 JML_MATH T sigmoid(T z) {
@@ -125,6 +128,18 @@ JML_MATH T gradient(const GradientRule<T>& rule, T x, T y) {
   const T above = x > y ? rule.b : T(0);
   const T below = x < y ? rule.b : T(0);
   return rule.a + (above - below) + rule.c * y + rule.d * x;
+}
+
+// Softmax: dL/dz_c = x_c (g_c - sum_j x_j g_j)
+template <typename T>
+JML_MATH T softmax_gradient(T x, T g, T dot) {
+  return x * (g - dot);
+}
+
+// Sigmoid: dL/dz = g x (1 - x)
+template <typename T>
+JML_MATH T sigmoid_gradient(T x, T g) {
+  return g * x * (1 - x);
 }
 
 // ---- half types ----------------------------------------------------------------------------

@@ -64,3 +64,10 @@ def choose(backend: str, device: torch.device) -> str:
     if reason is not None:
         raise RuntimeError(f"backend={backend!r} cannot run here: {reason}")
     return backend
+
+
+def build_info() -> dict[str, str]:
+    """How the CPU kernels were built and what they run with; empty where they cannot run."""
+    if _WHY_NOT["cpu"] is not None:
+        return {}
+    return dict(importlib.import_module("jml_kernels._cpu").build_info())

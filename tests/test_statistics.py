@@ -209,6 +209,21 @@ def test_half_gradients_are_float32_ones_rounded(dtype, layout, scale, compiled,
 
 
 @HALVES
+def test_half_gradients_are_rounded_to_even(dtype, compiled, device):
+    """The gradient of sum(x y) in x is y: here halfway between two halves, and next to it."""
+    halves = torch.rand(4096, generator=torch.Generator().manual_seed(0)).to(dtype)
+    halves = torch.cat([halves, halves * 2**-10, halves * 2**-14]).sort().values.float()
+    middle = (halves[1:] + halves[:-1]) / 2
+    target = torch.cat([halves, middle, torch.nextafter(middle, middle + 1)]).reshape(1, 1, -1)
+    target = target.to(device)
+    logits = torch.zeros_like(target, dtype=dtype).requires_grad_()
+    options = {"activation": "none", "backend": compiled}
+    statistics = jml.class_statistics(logits, target, **options)
+    (gradient,) = torch.autograd.grad(statistics.intersection.sum(), logits)
+    assert torch.equal(gradient, target.to(dtype))
+
+
+@HALVES
 def test_every_half_is_read_exactly(dtype, compiled, device):
     """All 2^16 bit patterns but NaN, as logits and as targets."""
     patterns = torch.arange(-(2**15), 2**15, device=device).to(torch.int16).view(dtype)
@@ -241,6 +256,18 @@ def test_a_small_class_keeps_its_digits(backend, device):
         statistics.true_positive.double(), right.true_positive, rtol=5e-7, atol=0
     )
     assert statistics.true_positive[0, 1].item() == pytest.approx(9.758729785823308, rel=5e-7)
+
+
+def test_a_confident_prediction_keeps_its_digits(compiled, device):
+    """1 - x of the label is the sum of all other probabilities: subtracting from 1 leaves nothing
+    of 4e-9 in float32."""
+    labels = torch.arange(512, device=device).reshape(1, -1) % 3
+    logits = 20.0 * torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
+    statistics = jml.class_statistics(logits, labels, backend=compiled)
+    right = jml.class_statistics(logits.double(), labels, backend="reference")
+    for name in ("false_negative", "false_positive"):
+        actual, expected = getattr(statistics, name).double(), getattr(right, name)
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("gamma", [1.0, 1.5])

@@ -2,7 +2,7 @@
 //
 // A tile goes through
 //     labels -> codes -> on, off       what the target is at the label and elsewhere
-//     logits -> x (classes x pixels)   load_tile, with the largest logit of each pixel
+//     logits -> x (classes x pixels)   load_tile
 //     take the label's logit out of the tile: what stays has the target `off`, one row for all
 //         classes, and the label's own terms are one number a pixel
 //     x -> e^(x - largest), its sum    x = e * scale, scale = valid / sum
@@ -42,7 +42,7 @@ struct Tile {
   T *on, *off;                     // target at the label and elsewhere, 0 where not valid
   T *smooth_on, *smooth_off;       // where they are when labels are smoothed; else valid and 0
   T* zero;
-  T *largest, *sum, *scale, *dot;  // softmax: x = e^(z - largest) * scale, dot = sum of x * g
+  T *scale, *dot;                  // probability = x * scale; dot = sum of probability * g
   T *label_x, *label_miss;         // probability of the label, and of all others
   T *label_tp, *label_fp, *label_fn, *label_xy, *label_gradient;
   int32_t *code, *row;  // label, and the row of its class or `classes` where it has none
@@ -63,7 +63,7 @@ struct Tile {
       };
       take(x, (classes + 1) * stride);
       take(y, two_tiles ? classes * stride : 0);
-      for (T** rows : {&valid, &smooth_on, &smooth_off, &zero, &largest, &sum, &scale, &dot, &label_x, &label_miss,
+      for (T** rows : {&valid, &smooth_on, &smooth_off, &zero, &scale, &dot, &label_x, &label_miss,
                        &label_tp, &label_fp, &label_fn, &label_xy, &label_gradient})
         take(*rows, pixels);
       for (int32_t** rows : {&code, &row, &lowest, &highest, &boundary}) take(*rows, pixels + halo);
@@ -84,42 +84,35 @@ struct Tile {
   // Everything about pixels [first, first + size) of an image but its statistics: x before its
   // factor `scale`, the target, the label's probability. Returns the position of the first label
   // out of range, -1 if there is none.
-  template <typename Dot>
-  int64_t load(int64_t image, int64_t first, int size, Dot exp_rows) {
+  // With hard labels `dot_rule`, a number for each class, also gives dot = sum of it times x.
+  int64_t load(int64_t image, int64_t first, int size, const T* dot_rule) {
     count = size;
     padded = (size + kRowStep<T> - 1) / kRowStep<T> * kRowStep<T>;
     int64_t bad = load_valid(image, first);
     const bool softmax = args.activation == Activation::softmax;
     const bool sigmoid = args.activation == Activation::sigmoid;
     const Runs logits_runs = runs(args.logits, first);
-    load_tile(args.logits, image, logits_runs, classes, count, padded, x, stride,
-              softmax ? largest : nullptr);
+    load_tile(args.logits, image, logits_runs, classes, count, padded, x, stride);
     next_logits = NextTile(args.logits, image, logits_runs, classes, count);
     // A pixel that does not count gets logits 0, so that NaN in it goes nowhere.
-    if (!all_valid) {
-      clear_invalid(x);
-      if (softmax) keep_valid(largest, valid, padded);
-    }
+    if (!all_valid) clear_invalid(x);
     const T nothing = softmax || sigmoid ? -std::numeric_limits<T>::infinity() : T(0);
-    fill(x + classes * stride, padded, nothing);
     if (has_labels()) take_label(nothing);
+    const auto prefetch = [&](int from, int to) {
+      for (int64_t c = classes * from / padded; c < classes * to / padded; ++c)
+        next_logits.prefetch(c);
+    };
     if (softmax) {
-      fill(sum, padded, T(0));
-      // An odd number of classes makes its last pair with the spare row, of probability 0.
-      for (int64_t c = 0; c < classes; c += 2) {
-        next_logits.prefetch(c);
-        if (c + 1 < classes) next_logits.prefetch(c + 1);
-        exp_rows(c, x + c * stride, x + (c + 1) * stride);
-      }
-      if (has_labels())
-        softmax_label(label_x, largest, sum, valid, scale, label_miss, padded);
+      const SoftmaxRows<T> rows{valid, label_x, label_miss, scale, dot};
+      const bool with_dot = dot_rule && !smooth;
+      if (with_dot)
+        softmax_tile<true, true>(x, classes, stride, padded, dot_rule, rows, prefetch);
+      else if (has_labels())
+        softmax_tile<true, false>(x, classes, stride, padded, dot_rule, rows, prefetch);
       else
-        softmax_scale(sum, valid, scale, padded);
+        softmax_tile<false, false>(x, classes, stride, padded, dot_rule, rows, prefetch);
     } else {
-      for (int64_t c = 0; sigmoid && c < classes; ++c) {
-        next_logits.prefetch(c);
-        sigmoid_row(x + c * stride, padded);
-      }
+      for (int64_t c = 0; sigmoid && c < classes; ++c) sigmoid_row(x + c * stride, padded);
       if (sigmoid && has_labels()) sigmoid_row(label_x, padded);
       copy(valid, padded, scale);
     }
@@ -129,16 +122,10 @@ struct Tile {
 
   // An ignored element of an integer target has no gradient.
   void clear_ignored(int64_t image, int64_t first) {
-    load_tile<T>(args.dense, image, runs(args.dense, first), classes, count, padded, y, stride,
-                 nullptr);
+    load_tile(args.dense, image, runs(args.dense, first), classes, count, padded, y, stride);
     for (int64_t c = 0; c < classes; ++c)
       for (int p = 0; p < count; ++p)
         if (y[c * stride + p] == T(args.ignore_index)) x[c * stride + p] = 0;
-  }
-
-  // The labels' x goes back to its class: what backward stores.
-  void put_label(const T* value) {
-    for (int p = 0; p < count; ++p) x[row[p] * stride + p] = value[p];
   }
 
  private:
@@ -210,6 +197,7 @@ struct Tile {
 
   // What the label's place keeps is `nothing`, the logit of probability 0.
   void take_label(T nothing) {
+    fill(x + classes * stride, padded, nothing);
     for (int p = 0; p < padded; ++p) {
       T& place = x[row[p] * stride + p];
       label_x[p] = place;
@@ -219,7 +207,7 @@ struct Tile {
 
   int64_t load_dense(int64_t image, int64_t first) {
     const Runs dense_runs = runs(args.dense, first);
-    load_tile<T>(args.dense, image, dense_runs, classes, count, padded, y, stride, nullptr);
+    load_tile(args.dense, image, dense_runs, classes, count, padded, y, stride);
     next_dense = NextTile(args.dense, image, dense_runs, classes, count);
     if (!all_valid) clear_invalid(y);
     return args.integer_dense() ? smooth_integers(first) : -1;
@@ -493,9 +481,7 @@ void statistics_of(const Arguments& args, int64_t begin, int64_t end) {
         args.bad_label[chunk] = -1;
       },
       [&](int64_t image, int64_t chunk, int64_t first, int count) {
-        const int64_t bad = tile.load(image, first, count, [&](int64_t, T* x0, T* x1) {
-          exp_rows(x0, x1, tile.largest, tile.sum, tile.padded);
-        });
+        const int64_t bad = tile.load(image, first, count, nullptr);
         if (bad >= 0 && args.bad_label[chunk] < 0) args.bad_label[chunk] = bad;
         sums.add(tile);
       });
@@ -509,10 +495,12 @@ void backward_of(const Arguments& args, int64_t begin, int64_t end) {
   const int64_t classes = args.classes;
   const bool labels = args.labels.data;
   const bool softmax = args.activation == Activation::softmax;
+  const bool sigmoid = args.activation == Activation::sigmoid;
   Tile<T> tile(args, true);
   // The gradient rule of each class; the last, 0, is for pixels without a label.
   std::unique_ptr<GradientRule<T>[]> rules(new GradientRule<T>[classes + 1]());
-  std::unique_ptr<T[]> at_label(new T[classes + 1]());
+  // With hard labels g is one number in a class, but at the label: dot grows with the softmax.
+  std::unique_ptr<T[]> off_label(new T[classes]()), at_label(new T[classes + 1]());
   bool squares = false;
 
   const auto enter = [&](int64_t image, int64_t) {
@@ -524,24 +512,17 @@ void backward_of(const Arguments& args, int64_t begin, int64_t end) {
       rules[c] = gradient_rule(grad(kTruePositive), grad(kFalsePositive), grad(kFalseNegative),
                                grad(kIntersection), grad(kPredictionSquared));
       squares |= rules[c].d != 0;
+      off_label[c] = rules[c].a + rules[c].b;               // x > y = 0
       at_label[c] = rules[c].a - rules[c].b + rules[c].c;  // x < y = 1
     }
   };
 
   const auto body = [&](int64_t image, int64_t, int64_t first, int count) {
-    // With hard labels g is a + b in all rows (x > y = 0), and dot can grow with the softmax' sum.
-    T *dot = tile.dot, *scale = tile.scale;
-    fill(dot, args.tile_pixels, T(0));
-    tile.load(image, first, count, [&](int64_t c, T* x0, T* x1) {
-      if (labels && !tile.smooth && !squares)
-        exp_dot_rows(x0, x1, tile.largest, tile.sum, dot, rules[c].a + rules[c].b,
-                     rules[c + 1].a + rules[c + 1].b, tile.padded);
-      else
-        exp_rows(x0, x1, tile.largest, tile.sum, tile.padded);
-    });
+    tile.load(image, first, count, softmax && labels && !squares ? off_label.get() : nullptr);
     const int n = tile.padded;
     const bool hard = softmax && labels && !tile.smooth && !squares;
-    if (hard) scale_row(dot, scale, n);
+    T *dot = tile.dot, *scale = tile.scale;
+    if (!hard) fill(dot, n, T(0));
     for (int64_t c = 0; !hard && c < classes; ++c) {
       T *x = tile.x + c * tile.stride, *g = tile.y + c * tile.stride;
       tile.next_dense.prefetch(c);
@@ -556,28 +537,42 @@ void backward_of(const Arguments& args, int64_t begin, int64_t end) {
       label_gradient(tile.label_x, tile.on, tile.label_tp, tile.label_fp, tile.label_fn,
                      tile.label_xy, label_g, dot, n);
     }
-    for (int64_t c = 0; c < classes; ++c) {
-      T *x = tile.x + c * tile.stride, *g = tile.y + c * tile.stride;
-      if (hard)
-        softmax_gradient_row(x, scale, rules[c].a + rules[c].b, dot, n);
-      else if (softmax)
-        softmax_gradient_row(x, g, dot, n);
-      else if (args.activation == Activation::sigmoid)
-        sigmoid_gradient_row(x, g, n);
-      else
-        for (int p = 0; p < n; ++p) x[p] = g[p] * scale[p];
-    }
-    if (labels) {
-      if (softmax)
-        softmax_gradient_row(tile.label_x, label_g, dot, n);
-      else if (args.activation == Activation::sigmoid)
-        sigmoid_gradient_row(tile.label_x, label_g, n);
-      else
-        copy(label_g, n, tile.label_x);
-      tile.put_label(tile.label_x);
-    }
+    const Runs grad_runs = tile.runs(args.grad, first);
+    T* direct = args.integer_dense() ? nullptr : direct_rows<T>(args.grad, image, grad_runs);
+    const int width = direct ? count : n;
+    const auto write = [&](auto has_labels) {
+      T* label_z = tile.label_x;  // becomes the gradient at the label
+      for (int p = 0; has_labels && p < n; ++p) {
+        const T x = label_z[p];
+        label_z[p] = softmax ? softmax_gradient(x, label_g[p], dot[p])
+                     : sigmoid ? sigmoid_gradient(x, label_g[p])
+                               : label_g[p];
+      }
+      for (int64_t c = 0; c < classes; ++c) {
+        T *x = tile.x + c * tile.stride, *g = tile.y + c * tile.stride;
+        T* out = direct ? direct + c * args.grad.class_stride : x;
+        if (direct && c + kRowsAhead < classes)
+          prefetch_row<1>(out + kRowsAhead * args.grad.class_stride, count);
+        const auto put = [&](auto dz) {
+          gradient_out<has_labels()>(tile.row, int32_t(c), label_z, out, width, dz);
+        };
+        const T hard_g = off_label[c];
+        if (hard)
+          put([=](int p) { return softmax_gradient(x[p] * scale[p], hard_g, dot[p]); });
+        else if (softmax)
+          put([=](int p) { return softmax_gradient(x[p], g[p], dot[p]); });
+        else if (sigmoid)
+          put([=](int p) { return sigmoid_gradient(x[p], g[p]); });
+        else
+          put([=](int p) { return g[p] * scale[p]; });
+      }
+    };
+    if (labels)
+      write(std::true_type());
+    else
+      write(std::false_type());
     if (args.integer_dense()) tile.clear_ignored(image, first);
-    store_tile(args.grad, image, tile.runs(args.grad, first), classes, tile.x, tile.stride);
+    if (!direct) store_tile(args.grad, image, grad_runs, classes, tile.x, tile.stride);
   };
   for_tiles(args, begin, end, enter, body);
 }

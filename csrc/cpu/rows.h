@@ -3,6 +3,8 @@
 // part of the result: element i goes to lane i mod kRowStep whatever the instruction set.
 #pragma once
 
+#include <limits>
+
 #include "../pixel_math.h"
 #include "arguments.h"
 
@@ -69,32 +71,72 @@ JML_MATH Vector<T> load(const T* row, int offset) {
   return vector;
 }
 
-// ---- activation ----------------------------------------------------------------------------
-
-// x <- e^(x - shift), sum += x, for two rows at a time: sum and shift are read half as often.
 template <typename T>
-void exp_rows(T* __restrict x0, T* __restrict x1, const T* __restrict shift, T* __restrict sum,
-              int n) {
-  for (int p = 0; p < n; ++p) {
-    const T e0 = exp_nonpositive(x0[p] - shift[p]);
-    const T e1 = exp_nonpositive(x1[p] - shift[p]);
-    x0[p] = e0;
-    x1[p] = e1;
-    sum[p] += e0 + e1;
-  }
+JML_MATH void store(T* row, int offset, Vector<T> vector) {
+  memcpy(row + offset, &vector, sizeof(vector));
 }
 
-// The same, and dot += a * x
+// ---- activation ----------------------------------------------------------------------------
+
 template <typename T>
-void exp_dot_rows(T* __restrict x0, T* __restrict x1, const T* __restrict shift,
-                  T* __restrict sum, T* __restrict dot, T a0, T a1, int n) {
-  for (int p = 0; p < n; ++p) {
-    const T e0 = exp_nonpositive(x0[p] - shift[p]);
-    const T e1 = exp_nonpositive(x1[p] - shift[p]);
-    x0[p] = e0;
-    x1[p] = e1;
-    sum[p] += e0 + e1;
-    dot[p] += a0 * e0 + a1 * e1;
+JML_MATH Vector<T> exp_nonpositive(Vector<T> x) {
+  if constexpr (sizeof(T) == sizeof(float))
+    return exp_single<Vector<uint32_t>>(x);
+  else
+    return exp_double<Vector<uint64_t>>(x);
+}
+
+// The rows of numbers that a softmax over a tile reads and writes, one number for each pixel.
+template <typename T>
+struct SoftmaxRows {
+  const T* valid;  // 1 or 0
+  T* label;        // in: the label's logit, out: its probability; null without labels
+  T* miss;         // out: 1 - probability of the label
+  T* scale;        // out: valid / sum
+  T* dot;          // out, with kDot: sum of a_c x_c over the tile
+};
+
+// Softmax over the classes of a tile, a few pixels at a time so that all but x stays in registers:
+// the largest logit, x <- e^(x - largest) and the sum, from which x * scale is the probability.
+// The label's logit is not in the tile: `sum` is that of the other classes, so that 1 - x of the
+// label has no subtraction, and a confident prediction keeps its digits.
+// `between` is called with the share of the work that is done, in pixels, to prefetch meanwhile.
+template <bool kLabels, bool kDot, typename T, typename Between>
+void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const T* a,
+                  const SoftmaxRows<T>& rows, Between between) {
+  using V = Vector<T>;
+  constexpr int kGroup = 2;  // vectors: more do not fit beside the exponential's constants
+  constexpr int kWide = kGroup * kWidth<T>;
+  for (int p = 0; p < n; p += kWide) {
+    between(p, p + kWide);
+    V largest[kGroup], sum[kGroup] = {}, dot[kGroup] = {};
+    for (int k = 0; k < kGroup; ++k)
+      largest[k] = kLabels ? load(rows.label, p + k * kWidth<T>)
+                           : V{} - std::numeric_limits<T>::infinity();
+    for (int64_t c = 0; c < classes; ++c)
+      for (int k = 0; k < kGroup; ++k) {
+        const V z = load(x + c * stride, p + k * kWidth<T>);
+        largest[k] = z > largest[k] ? z : largest[k];
+      }
+    for (int64_t c = 0; c < classes; ++c)
+      for (int k = 0; k < kGroup; ++k) {
+        T* place = x + c * stride + p + k * kWidth<T>;
+        const V e = exp_nonpositive<T>(load(place, 0) - largest[k]);
+        store(place, 0, e);
+        sum[k] += e;
+        if (kDot) dot[k] += e * a[c];
+      }
+    for (int k = 0; k < kGroup; ++k) {
+      const int at = p + k * kWidth<T>;
+      V e = {};
+      if (kLabels) e = exp_nonpositive<T>(load(rows.label, at) - largest[k]);
+      const V inverse = T(1) / (sum[k] + e);
+      const V scale = load(rows.valid, at) != T(0) ? inverse : V{};
+      store(rows.scale, at, scale);
+      if (kLabels) store(rows.label, at, e * scale);
+      if (kLabels) store(rows.miss, at, sum[k] * scale);
+      if (kDot) store(rows.dot, at, dot[k] * scale);
+    }
   }
 }
 
@@ -103,6 +145,7 @@ void sigmoid_row(T* __restrict x, int n) {
   for (int p = 0; p < n; ++p) x[p] = sigmoid(x[p]);
 }
 
+// x <- x * factor
 template <typename T>
 void scale_row(T* __restrict x, const T* __restrict factor, int n) {
   for (int p = 0; p < n; ++p) x[p] *= factor[p];
@@ -226,27 +269,6 @@ void keep_valid(T* __restrict row, const T* __restrict valid, int n) {
   for (int p = 0; p < n; ++p) row[p] = valid[p] != 0 ? row[p] : T(0);
 }
 
-// scale = valid / sum
-template <typename T>
-void softmax_scale(const T* __restrict sum, const T* __restrict valid, T* __restrict scale,
-                   int n) {
-  for (int p = 0; p < n; ++p) scale[p] = valid[p] != 0 ? T(1) / sum[p] : T(0);
-}
-
-// The label's logit becomes its probability; `sum` is that of the other classes, so that `miss`
-// = 1 - x has no subtraction: a confident prediction keeps its digits.
-template <typename T>
-void softmax_label(T* __restrict x, const T* __restrict largest, const T* __restrict sum,
-                   const T* __restrict valid, T* __restrict scale, T* __restrict miss, int n) {
-  for (int p = 0; p < n; ++p) {
-    const T e = exp_nonpositive(x[p] - largest[p]);
-    const T inverse = valid[p] != 0 ? T(1) / (sum[p] + e) : T(0);
-    scale[p] = inverse;
-    x[p] = e * inverse;
-    miss[p] = sum[p] * inverse;
-  }
-}
-
 // The label's terms. Its row holds x = 0 against the target `off`, which counted as fn: that is
 // taken back. `miss` may be 1 - x, and is then the fn of a hard label.
 template <typename T>
@@ -309,23 +331,15 @@ void hard_label_gradient(const T* __restrict x, const T* __restrict at_label,
   for (int p = 0; p < n; ++p) dot[p] += x[p] * g[p];
 }
 
-// Softmax: dL/dz_c = x_c (g_c - sum_j x_j g_j)
-template <typename T>
-void softmax_gradient_row(T* __restrict x, const T* __restrict g, const T* __restrict dot, int n) {
-  for (int p = 0; p < n; ++p) x[p] *= g[p] - dot[p];
-}
-
-// The same where g is one number, with x before its division by the sum.
-template <typename T>
-void softmax_gradient_row(T* __restrict x, const T* __restrict scale, T g,
-                          const T* __restrict dot, int n) {
-  for (int p = 0; p < n; ++p) x[p] *= scale[p] * (g - dot[p]);
-}
-
-// Sigmoid: dL/dz = g x (1 - x)
-template <typename T>
-void sigmoid_gradient_row(T* __restrict x, const T* __restrict g, int n) {
-  for (int p = 0; p < n; ++p) x[p] = g[p] * x[p] * (1 - x[p]);
+// out <- dz(p), but what the pixel's label has where `row` says that it is of this class, c.
+template <bool kLabels, typename T, typename Gradient>
+JML_MATH void gradient_out(const int32_t* row, int32_t c, const T* label, T* out, int n,
+                           Gradient dz) {
+#pragma GCC ivdep
+  for (int p = 0; p < n; ++p) {
+    const T value = dz(p);
+    out[p] = kLabels && row[p] == c ? label[p] : value;
+  }
 }
 
 }  // namespace jml::JML_ISA

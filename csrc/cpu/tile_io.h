@@ -114,6 +114,15 @@ inline void load_row(const Source* __restrict source, const Runs& runs, T* __res
   }
 }
 
+// Rows of a tile that are asked for ahead of the one at work: enough for the memory's latency, few
+// enough that rows a power of two apart, which share cache sets, are still there when used.
+constexpr int kRowsAhead = 4;
+
+template <int kWrite, typename T>
+JML_MATH void prefetch_row(const T* row, int count) {
+  for (int i = 0; i < count; i += 64 / int(sizeof(T))) __builtin_prefetch(row + i, kWrite);
+}
+
 // Where the next tile of a tensor lies, so that it can be asked for while this one is worked on: a
 // row is too short for the hardware to see where the next one is.
 struct NextTile {
@@ -135,37 +144,11 @@ struct NextTile {
 
   JML_MATH void prefetch(int64_t row) const {
     if (!start) return;
+    // Into a cache beyond the first, which the tile at work fills.
     for (int64_t i = 0; i < row_bytes; i += 64)
       __builtin_prefetch(start + row * row_stride + i, 0, 2);
   }
 };
-
-// Rows of one class after the other, while the largest of each pixel is taken.
-template <typename T, typename Source>
-void load_rows(const Source* source, const TensorView& view, const Runs& runs, int64_t classes,
-               int count, T* tile, int64_t stride, T* __restrict largest) {
-  for (int64_t c = 0; c < classes; ++c) {
-    const Source* __restrict from = source + c * view.class_stride;
-    T* __restrict row = tile + c * stride;
-    if (runs.single() && runs.step == 1) {
-      from += runs.run[0].offset;
-    } else {
-      load_row(from, runs, row);
-      from = nullptr;
-    }
-    if (from && largest) {
-      for (int i = 0; i < count; ++i) {
-        const T value = convert<T>(from[i]);
-        row[i] = value;
-        largest[i] = value > largest[i] ? value : largest[i];
-      }
-    } else if (from) {
-      for (int i = 0; i < count; ++i) row[i] = convert<T>(from[i]);
-    } else if (largest) {
-      for (int i = 0; i < count; ++i) largest[i] = row[i] > largest[i] ? row[i] : largest[i];
-    }
-  }
-}
 
 // Pixels whose classes lie side by side (channels_last): a block of pixels at a time is turned,
 // so that reads and writes both stay within a few cache lines.
@@ -189,32 +172,33 @@ inline bool classes_side_by_side(const TensorView& view, const Runs& runs, int64
   return view.class_stride == 1 && runs.step != 1 && classes > 1;
 }
 
-// Fills a tile of classes x pixels: rows padded with 0 to `padded`, `largest` (if given) with the
-// largest value of each pixel (0 in the padding).
+// Fills a tile of classes x pixels, rows padded with 0 to `padded`.
 template <typename T>
 void load_tile(const TensorView& view, int64_t image, const Runs& runs, int64_t classes, int count,
-               int padded, T* tile, int64_t stride, T* largest) {
-  if (largest) fill(largest, count, -std::numeric_limits<T>::infinity());
+               int padded, T* tile, int64_t stride) {
   visit_dtype(view, [&](auto* data) {
     const auto* source = data + image * view.image_stride;
-    if (!classes_side_by_side(view, runs, classes))
-      return load_rows<T>(source, view, runs, classes, count, tile, stride, largest);
-    load_turned<T>(source, runs, classes, tile, stride);
-    if (!largest) return;
-    for (int64_t c = 0; c < classes; ++c) {
-      const T* __restrict row = tile + c * stride;
-      for (int i = 0; i < count; ++i) largest[i] = row[i] > largest[i] ? row[i] : largest[i];
-    }
+    if (classes_side_by_side(view, runs, classes))
+      load_turned<T>(source, runs, classes, tile, stride);
+    else
+      for (int64_t c = 0; c < classes; ++c) {
+        if (runs.single() && runs.step == 1 && c + kRowsAhead < classes)
+          prefetch_row<0>(source + (c + kRowsAhead) * view.class_stride + runs.run[0].offset, count);
+        load_row(source + c * view.class_stride, runs, tile + c * stride);
+      }
   });
-  if (count == padded) return;
-  if (largest) fill(largest + count, padded - count, T(0));
-  for (int64_t c = 0; c < classes; ++c)
+  for (int64_t c = 0; count < padded && c < classes; ++c)
     fill(tile + c * stride + count, padded - count, T(0));
 }
 
-// Rows ahead that a store asks for: enough for the memory's latency, few enough that rows a power
-// of two apart, which share cache sets, are still there.
-constexpr int kStoreAhead = 4;
+// Where a kernel may write rows of T itself: the tensor's row of a class, or null if its dtype or
+// layout need store_tile.
+template <typename T>
+T* direct_rows(const TensorView& view, int64_t image, const Runs& runs) {
+  const DType dtype = sizeof(T) == sizeof(double) ? DType::f64 : DType::f32;
+  if (view.dtype != dtype || runs.step != 1 || !runs.single()) return nullptr;
+  return static_cast<T*>(view.data) + image * view.image_stride + runs.run[0].offset;
+}
 
 // The tile's pixels to where the tensor lies.
 template <typename T>
@@ -240,9 +224,8 @@ void store_tile(const TensorView& view, int64_t image, const Runs& runs, int64_t
           for (int64_t c = 0; c < classes; ++c) {
             const T* __restrict row = from + c * stride;
             Target* __restrict out = to + c * view.class_stride;
-            if (c + kStoreAhead < classes)
-              for (int i = 0; i < block; i += 64 / int(sizeof(Target)))
-                __builtin_prefetch(out + kStoreAhead * view.class_stride + i, 1);
+            if (c + kRowsAhead < classes)
+              prefetch_row<1>(out + kRowsAhead * view.class_stride, block);
             if (runs.step == 1)
               for (int i = 0; i < block; ++i) out[i] = convert_back<Target>(row[i]);
             else
