@@ -47,9 +47,7 @@ def naive_jaccard_metric_loss(
     """
     prob = F.log_softmax(logits, dim=1).exp()
     if not target.is_floating_point():
-        target = naive_target(
-            target, logits.shape[1], prob.dtype, label_smoothing, boundary_size
-        )
+        target = naive_target(target, logits.shape[1], prob.dtype, label_smoothing, boundary_size)
     dims = (0, *range(2, logits.dim()))
     both = (prob + target).sum(dim=dims)
     difference = (prob - target).abs().sum(dim=dims)

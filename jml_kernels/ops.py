@@ -85,9 +85,7 @@ def _define(backend: str) -> None:
     torch.library.register_autograd(
         f"{NAMESPACE}::{forward}", gradient, setup_context=setup_context, lib=_library
     )
-    torch.library.register_autograd(
-        f"{NAMESPACE}::{backward}", _no_double_backward, lib=_library
-    )
+    torch.library.register_autograd(f"{NAMESPACE}::{backward}", _no_double_backward, lib=_library)
 
 
 for _backend in BACKENDS:

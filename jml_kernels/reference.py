@@ -135,10 +135,10 @@ def statistics(
 
     wanted = {name for i, name in enumerate(COLUMNS) if columns >> i & 1}
     sums, extrema, totals = [], [], []
-    for y, valid in targets:
+    for target, valid in targets:
         # Before the softmax, so that NaN in an ignored pixel reaches neither loss nor gradient.
         x = probabilities(torch.where(valid, logits, 0), activation)
-        x, y = torch.where(valid, x, 0), torch.where(valid, y, 0)
+        x, y = torch.where(valid, x, 0), torch.where(valid, target, 0)
         zeros = x.new_zeros(x.shape[:2], dtype=torch.float64)
         terms = overlap_terms(x, y)
         sums += [_sum(terms[name]) if name in wanted else zeros for name in SUMS]

@@ -83,9 +83,8 @@ def smooth_labels(
     index = labels.to(torch.int64)
     valid = index != ignore_index
     one_hot = F.one_hot(torch.where(valid, index, 0), num_classes).movedim(-1, 1).to(dtype)
-    if boundary_size is None:
-        smoothed = valid
-    else:
+    smoothed = valid
+    if boundary_size is not None:
         smoothed = boundary_mask(index, boundary_size, ignore_index)
     epsilon = label_smoothing * smoothed.unsqueeze(1).to(dtype)
     return ((1 - epsilon) * one_hot + epsilon / num_classes) * valid.unsqueeze(1)
