@@ -73,6 +73,8 @@ def check_same_device(name: str, tensor: Tensor, logits: Tensor) -> None:
 
 def check_mask(mask: Tensor, logits: Tensor) -> None:
     expected = (logits.shape[0], *logits.shape[2:])
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"mask is a {type(mask).__name__}: expected a Tensor")
     if mask.dtype != torch.bool:
         raise TypeError(f"mask has dtype {mask.dtype}: expected torch.bool")
     if tuple(mask.shape) != expected:
