@@ -53,11 +53,15 @@ def oracle(case: Case, logits: Tensor, target: Tensor) -> Answer:
     return answer(loss, logits.detach().double().requires_grad_(), target)
 
 
-def untied(logits: Tensor, target: Tensor) -> Tensor:
+def untied(case: Case, logits: Tensor, target: Tensor) -> Tensor:
     """Whether a pixel has no tie, see `TIE`: bool (N, 1, *spatial)."""
-    if not target.is_floating_point():  # x = 1 or x = 0
+    if case.target == "labels":  # y is 0 or 1, and x is neither
         return torch.ones_like(target, dtype=torch.bool).unsqueeze(1)
-    x, y = torch.softmax(logits.detach().double(), dim=1), target.double()
+    x = torch.softmax(logits.detach().double(), dim=1)
+    if case.target == "soft":
+        y = target.double()
+    else:
+        y = jml.smooth_labels(target, logits.shape[1], **case.options, dtype=x.dtype)
     return ((x - y).abs() > TIE * (x + y)).all(dim=1, keepdim=True)
 
 

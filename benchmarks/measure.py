@@ -36,7 +36,7 @@ def _prepared(case: Case, names: tuple[str, ...]) -> tuple[dict[str, Step], dict
     logits, target = build(case)
     logits.requires_grad_()
     expected = accuracy.oracle(case, logits, target)
-    counted = accuracy.untied(logits, target)
+    counted = accuracy.untied(case, logits, target)
     steps, errors, left_out = {}, {}, {}
     for name in names:
         if name in LABELS_ONLY and case.target == "soft":

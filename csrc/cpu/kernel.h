@@ -75,6 +75,7 @@ struct Tile {
     off = zero;
   }
 
+  // Valid until the next call: they share their room.
   Runs runs(const TensorView& view, int64_t first) const {
     return Runs(view, args.spatial, first, count, run);
   }
@@ -537,8 +538,9 @@ void backward_of(const Arguments& args, int64_t begin, int64_t end) {
       label_gradient(tile.label_x, tile.on, tile.label_tp, tile.label_fp, tile.label_fn,
                      tile.label_xy, label_g, dot, n);
     }
-    const Runs grad_runs = tile.runs(args.grad, first);
-    T* direct = args.integer_dense() ? nullptr : direct_rows<T>(args.grad, image, grad_runs);
+    T* direct = nullptr;
+    if (!args.integer_dense())
+      direct = direct_rows<T>(args.grad, image, tile.runs(args.grad, first));
     const int width = direct ? count : n;
     const auto write = [&](auto has_labels) {
       T* label_z = tile.label_x;  // becomes the gradient at the label
@@ -572,7 +574,9 @@ void backward_of(const Arguments& args, int64_t begin, int64_t end) {
     else
       write(std::false_type());
     if (args.integer_dense()) tile.clear_ignored(image, first);
-    if (!direct) store_tile(args.grad, image, grad_runs, classes, tile.x, tile.stride);
+    // clear_ignored took the room of grad_runs.
+    if (!direct)
+      store_tile(args.grad, image, tile.runs(args.grad, first), classes, tile.x, tile.stride);
   };
   for_tiles(args, begin, end, enter, body);
 }
