@@ -24,7 +24,13 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}")
 
 
+def check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}={value!r}: expected a number")
+
+
 def check_label_smoothing(value: float) -> None:
+    check_number("label_smoothing", value)
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"label_smoothing={value!r}: expected a number in [0, 1]")
 
@@ -35,6 +41,7 @@ def check_boundary_size(value: int) -> None:
 
 
 def check_non_negative(name: str, value: float) -> None:
+    check_number(name, value)
     if not (0.0 <= value < float("inf")):
         raise ValueError(f"{name}={value!r}: expected a finite number >= 0")
 
@@ -50,20 +57,20 @@ def check_labels(name: str, labels: Tensor) -> None:
         )
 
 
-def check_logits(logits: Tensor) -> None:
+def check_logits(logits: Tensor, name: str = "logits") -> None:
     if not isinstance(logits, Tensor):
-        raise TypeError(f"logits is a {type(logits).__name__}: expected a Tensor")
+        raise TypeError(f"{name} is a {type(logits).__name__}: expected a Tensor")
     if logits.dtype not in LOGITS_DTYPES:
         raise TypeError(
-            f"logits has dtype {logits.dtype}: expected float16, bfloat16, float32 or float64"
+            f"{name} has dtype {logits.dtype}: expected float16, bfloat16, float32 or float64"
         )
     if not 2 <= logits.dim() <= 2 + MAX_SPATIAL:
         raise ValueError(
-            f"logits has shape {tuple(logits.shape)}: expected (N, C, *spatial) with 0 to "
+            f"{name} has shape {tuple(logits.shape)}: expected (N, C, *spatial) with 0 to "
             f"{MAX_SPATIAL} spatial dimensions"
         )
     if logits.shape[1] == 0:
-        raise ValueError(f"logits has shape {tuple(logits.shape)}: expected at least one class")
+        raise ValueError(f"{name} has shape {tuple(logits.shape)}: expected at least one class")
 
 
 def check_same_device(name: str, tensor: Tensor, logits: Tensor) -> None:
@@ -123,6 +130,8 @@ def split_target(logits: Tensor, target: Tensor, activation: str) -> tuple[Tenso
 
 
 def check_class_weights(weights: Tensor, logits: Tensor) -> None:
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"class_weights is a {type(weights).__name__}: expected a Tensor")
     if weights.dim() != 1 or weights.shape[0] != logits.shape[1]:
         raise ValueError(
             f"class_weights has shape {tuple(weights.shape)}: expected ({logits.shape[1]},), one "

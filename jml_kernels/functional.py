@@ -84,10 +84,12 @@ class LossOptions(TargetOptions):
         super().__post_init__()
         for name in ("alpha", "beta", "smooth"):
             checks.check_non_negative(name, getattr(self, name))
+        checks.check_number("gamma", self.gamma)
         if not 0 < self.gamma < math.inf:
             raise ValueError(f"gamma={self.gamma!r}: expected a finite number > 0")
         if self.log_loss and self.gamma != 1:
             raise ValueError(f"gamma={self.gamma!r}: expected 1 with log_loss=True")
+        checks.check_number("active_threshold", self.active_threshold)
         if not math.isfinite(self.active_threshold):
             raise ValueError(f"active_threshold={self.active_threshold!r}: expected a number")
         checks.check_choice("active_classes", self.active_classes, checks.ACTIVE_CLASSES)
@@ -348,6 +350,7 @@ def active_classes(
         bool, (C,).
     """
     checks.check_choice("mode", mode, checks.ACTIVE_CLASSES)
+    checks.check_logits(probabilities, "probabilities")
     options = TargetOptions(activation="none", backend="reference")
     columns = formulas.ACTIVE_COLUMNS[mode]
     _, extrema, _ = _statistics(probabilities, target, mask, columns, options)
