@@ -54,6 +54,16 @@ def device(request) -> str:
 
 
 @pytest.fixture
+def one_thread():
+    """For tests of many small tensors: on a busy machine threads wait for one another, and kernels
+    compute the same bits whatever their number (test_threads.py)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def threads():
     """`torch.set_num_threads`, set back at the end."""
     before = torch.get_num_threads()

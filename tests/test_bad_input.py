@@ -14,6 +14,8 @@ import jml_kernels as jml
 from jml_kernels import functional
 from jml_kernels.statistics import ALL_COLUMNS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LOGITS = torch.zeros(2, 3, 4, 5)
 LABELS = torch.zeros(2, 4, 5, dtype=torch.int64)
 SOFT = torch.zeros(2, 3, 4, 5)

@@ -18,6 +18,8 @@ import jml_kernels as jml
 from jml_kernels import formulas, functional
 from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, column_bits
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODES = ["all", "present", "label", "prob", "both"]
 N, C = 3, 4
 

@@ -12,6 +12,8 @@ from torch.autograd import gradcheck, gradgradcheck
 import jml_kernels as jml
 from jml_kernels.statistics import SUMS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def laid_out(case, logits):
     """The case's logits as a function of dense ones: a gradient with respect to elements that

@@ -15,6 +15,8 @@ from torch import nn
 import jml_kernels as jml
 from jml_kernels import functional
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODULES = {
     "JaccardMetricLoss": (jml.JaccardMetricLoss, functional.jaccard_metric_loss, {}),
     "SoftJaccardLoss": (jml.SoftJaccardLoss, functional.soft_jaccard_loss, {}),

@@ -12,6 +12,8 @@ import jml_kernels as jml
 from jml_kernels.functional import TargetOptions
 from jml_kernels.statistics import ALL_COLUMNS, SUMS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SELECTED = [
     BY_NAME[name]
     for name in (

@@ -11,6 +11,8 @@ from oracle import expected_columns, expected_loss, plain_loss, plain_norms
 
 import jml_kernels as jml
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL_CASES = [
     case
     for case in FINITE_CASES

@@ -32,6 +32,8 @@ import jml_kernels as jml
 from jml_kernels.functional import TargetOptions, _statistics
 from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, EXTREMA, SUMS, column_bits
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 all_cases = pytest.mark.parametrize("case", FINITE_CASES, ids=lambda case: case.name)
 
 

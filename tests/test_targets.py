@@ -15,6 +15,8 @@ from torch import Tensor
 
 import jml_kernels as jml
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 SHAPES = [(2, 17), (2, 9, 8), (2, 5, 6, 4)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{len(s) - 1}-D")

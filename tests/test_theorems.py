@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from jml_kernels import functional
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROUNDING = 1e-12
 
 unit = st.integers(0, 64).map(lambda k: k / 64)

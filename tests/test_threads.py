@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import BY_NAME, OVERLAPS, Case
+from cases import BY_NAME, FINITE_CASES, OVERLAPS, Case
 from inputs import build
 
 import jml_kernels as jml
@@ -78,6 +78,20 @@ def test_any_number_of_threads(case, compiled, device, threads):
     for count in (2, 3, 5):
         threads(count)
         assert_same_bits(results(case, compiled, device), alone)
+
+
+@pytest.mark.parametrize("case", FINITE_CASES, ids=lambda case: case.name)
+def test_two_threads(case, compiled, device, threads):
+    """Every case once: all other tests of many cases run on one thread."""
+    logits, target, mask = build(case, device)
+    found = []
+    for count in (1, 2):
+        threads(count)
+        leaf = logits.detach().requires_grad_()
+        loss = OVERLAPS["soft1"](leaf, target, mask, backend=compiled, **case.options)
+        loss.backward()
+        found.append([loss.detach(), leaf.grad])
+    assert_same_bits(*found)
 
 
 def test_threads_share_one_image():
