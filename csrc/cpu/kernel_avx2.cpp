@@ -1,6 +1,8 @@
 // The kernels for avx2; the launcher calls them where the machine has it.
 #if defined(__x86_64__)
 // Standard headers first: what they define is compiled for any machine.
+#include <immintrin.h>
+
 #include <algorithm>
 #include <climits>
 #include <cstdint>
@@ -10,6 +12,7 @@
 #include <memory>
 #include <new>
 #include <type_traits>
+#include <utility>
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c,bmi,bmi2"))), apply_to = function)

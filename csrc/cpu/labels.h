@@ -62,20 +62,20 @@ inline void widen(const int32_t* other_low, const int32_t* other_high, int count
   }
 }
 
-// Which of the pixels [first, first + count) have another label in their window and no ignored
+// Which of the pixels have another label in their window and no ignored
 // one (section 2.4.1): boundary[i] is 1 or 0. The window of a row of pixels is taken apart: least
 // and greatest code of each column, then of k columns side by side: k^(d-1) + k steps for a pixel
 // where comparing labels one by one takes k^d. An ignored code is less than any label.
 // lowest, highest: room for count + k - 1; codes: the same.
-inline void boundary_pixels(const Arguments& args, int64_t image, int64_t first, int count,
-                            int32_t* __restrict codes, int32_t* __restrict lowest,
+inline void boundary_pixels(const Arguments& args, const Pixels& pixels, int32_t* __restrict codes, int32_t* __restrict lowest,
                             int32_t* __restrict highest, int32_t* __restrict boundary) {
   const int64_t* size = args.spatial;
   const int64_t* stride = args.labels.spatial_stride;
   const int64_t radius = args.boundary_size / 2;
-  int64_t x = first % size[2], y = first / size[2] % size[1], z = first / size[2] / size[1];
-  for (int start = 0; start < count;) {
-    const int length = int(std::min<int64_t>(count - start, size[2] - x));
+  int64_t x = pixels.first % size[2], y = pixels.first / size[2] % size[1];
+  int64_t z = pixels.first / size[2] / size[1];
+  for (int start = 0; start < pixels.count;) {
+    const int length = int(std::min<int64_t>(pixels.count - start, size[2] - x));
     const int64_t left = std::max<int64_t>(0, x - radius);
     const int64_t right = std::min(size[2], x + length + radius);
     const int width = int(length + 2 * radius);
@@ -86,7 +86,7 @@ inline void boundary_pixels(const Arguments& args, int64_t image, int64_t first,
       for (int64_t v = std::max<int64_t>(0, y - radius); v < std::min(size[1], y + radius + 1);
            ++v) {
         visit_integer(args.labels, [&](const auto* data) {
-          data += image * args.labels.image_stride + w * stride[0] + v * stride[1] +
+          data += pixels.image * args.labels.image_stride + w * stride[0] + v * stride[1] +
                   left * stride[2];
           label_codes(args).load(data, stride[2], int(right - left), codes);
         });

@@ -27,12 +27,42 @@ template <typename T>
 constexpr int kWidth = kVectorBytes / int(sizeof(T));
 constexpr int kAccumulators = kLaneBytes / kVectorBytes;
 
+// Of our own, since those of the standard library would be one function for all instruction sets.
+template <typename T>
+JML_MATH void fill(T* to, int64_t count, T value) {
+  for (int64_t i = 0; i < count; ++i) to[i] = value;
+}
+
+template <typename T>
+JML_MATH bool any(const T* values, int count) {
+  T bits = 0;
+  for (int i = 0; i < count; ++i) bits |= values[i];
+  return bits != 0;
+}
+
+template <typename T>
+JML_MATH void copy(const T* from, int64_t count, T* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+}
+
 // Sums over pixels are folded, row by row, into these double lanes, and those added at the end of
 // a chunk: no horizontal sum in a row's time.
 constexpr int kFoldLanes = 8;
 
 struct FoldedSum {
   double lane[kFoldLanes] = {};
+
+  // A block of pixels with one label.
+  template <typename T>
+  JML_MATH void add_block(const T* value) {
+    for (int i = 0; i < kFoldLanes; ++i) lane[i] += double(value[i] + value[i + kFoldLanes]);
+  }
+
+  // A pixel: neighbours, which mostly have one label, do not wait for each other.
+  template <typename T>
+  JML_MATH void add_pixel(int p, T value) {
+    lane[p % kFoldLanes] += double(value);
+  }
 
   double total() const {
     return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
@@ -86,6 +116,24 @@ JML_MATH Vector<T> exp_nonpositive(Vector<T> x) {
     return exp_double<Vector<uint64_t>>(x);
 }
 
+// The larger of each pair, b where one is NaN: an instruction that compilers miss.
+template <typename T>
+JML_MATH Vector<T> larger(Vector<T> a, Vector<T> b) {
+#if JML_VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == sizeof(float))
+    return (Vector<T>)_mm512_max_ps((__m512)a, (__m512)b);
+  else
+    return (Vector<T>)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif JML_VECTOR_BYTES == 32
+  if constexpr (sizeof(T) == sizeof(float))
+    return (Vector<T>)_mm256_max_ps((__m256)a, (__m256)b);
+  else
+    return (Vector<T>)_mm256_max_pd((__m256d)a, (__m256d)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
 // The rows of numbers that a softmax over a tile reads and writes, one number for each pixel.
 template <typename T>
 struct SoftmaxRows {
@@ -100,25 +148,23 @@ struct SoftmaxRows {
 // the largest logit, x <- e^(x - largest) and the sum, from which x * scale is the probability.
 // The label's logit is not in the tile: `sum` is that of the other classes, so that 1 - x of the
 // label has no subtraction, and a confident prediction keeps its digits.
-// `between` is called with the share of the work that is done, in pixels, to prefetch meanwhile.
-template <bool kLabels, bool kDot, typename T, typename Between>
+// Meanwhile the feeds copy the next tile.
+template <bool kLabels, bool kDot, typename T, typename Feed>
 void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const T* a,
-                  const SoftmaxRows<T>& rows, Between between) {
+                  const SoftmaxRows<T>& rows, Feed& logits_feed, Feed& dense_feed) {
   using V = Vector<T>;
   constexpr int kGroup = 2;  // vectors: more do not fit beside the exponential's constants
   constexpr int kWide = kGroup * kWidth<T>;
+  Feed logits = logits_feed, dense = dense_feed;  // in registers
   for (int p = 0; p < n; p += kWide) {
-    between(p, p + kWide);
     V largest[kGroup], sum[kGroup] = {}, dot[kGroup] = {};
     for (int k = 0; k < kGroup; ++k)
       largest[k] = kLabels ? load(rows.label, p + k * kWidth<T>)
                            : V{} - std::numeric_limits<T>::infinity();
     for (int64_t c = 0; c < classes; ++c)
-      for (int k = 0; k < kGroup; ++k) {
-        const V z = load(x + c * stride, p + k * kWidth<T>);
-        largest[k] = z > largest[k] ? z : largest[k];
-      }
-    for (int64_t c = 0; c < classes; ++c)
+      for (int k = 0; k < kGroup; ++k)
+        largest[k] = larger<T>(load(x + c * stride, p + k * kWidth<T>), largest[k]);
+    for (int64_t c = 0; c < classes; ++c) {
       for (int k = 0; k < kGroup; ++k) {
         T* place = x + c * stride + p + k * kWidth<T>;
         const V e = exp_nonpositive<T>(load(place, 0) - largest[k]);
@@ -126,6 +172,9 @@ void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const T* a,
         sum[k] += e;
         if (kDot) dot[k] += e * a[c];
       }
+      logits.step();
+      if (!kLabels) dense.step();
+    }
     for (int k = 0; k < kGroup; ++k) {
       const int at = p + k * kWidth<T>;
       V e = {};
@@ -138,6 +187,8 @@ void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const T* a,
       if (kDot) store(rows.dot, at, dot[k] * scale);
     }
   }
+  logits_feed = logits;
+  dense_feed = dense;
 }
 
 template <typename T>
@@ -164,18 +215,47 @@ void dot_row(const T* x, const T* scale, int n, FoldedSum& result) {
 }
 
 template <typename T>
-void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum& true_positive,
-                 FoldedSum& false_positive, FoldedSum& false_negative) {
+struct OverlapSums {
   RowSum<T> tp, fp, fn;
-  for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
-    const Overlap<Vector<T>> term = overlap(load(x, p) * load(scale, p), load(y, p));
+
+  JML_MATH void add(int k, Vector<T> x, Vector<T> y) {
+    const Overlap<Vector<T>> term = overlap(x, y);
     tp.lane[k] += term.true_positive;
     fp.lane[k] += term.false_positive;
     fn.lane[k] += term.false_negative;
+  }
+  JML_MATH void fold_into(FoldedSum* sums) const {
+    tp.fold_into(sums[kTruePositive]);
+    fp.fold_into(sums[kFalsePositive]);
+    fn.fold_into(sums[kFalseNegative]);
+  }
+};
+
+template <typename T>
+void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum* result) {
+  OverlapSums<T> sums;
+  for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
+    sums.add(k, load(x, p) * load(scale, p), load(y, p));
   });
-  tp.fold_into(true_positive);
-  fp.fold_into(false_positive);
-  fn.fold_into(false_negative);
+  sums.fold_into(result);
+}
+
+// The same with labels: in blocks that are not `mixed` the target is 0 outside of the label's own
+// place, and x itself is the only term.
+template <typename T>
+void overlap_row(const T* x, const T* scale, const T* off, const uint8_t* mixed, int n,
+                 FoldedSum* result) {
+  OverlapSums<T> sums;
+  for (int block = 0; block < n / kRowStep<T>; ++block)
+    for (int k = 0; k < kAccumulators; ++k) {
+      const int p = block * kRowStep<T> + k * kWidth<T>;
+      const Vector<T> probability = load(x, p) * load(scale, p);
+      if (mixed[block])
+        sums.add(k, probability, load(off, p));
+      else
+        sums.fp.lane[k] += probability;
+    }
+  sums.fold_into(result);
 }
 
 // Maxima are kept in lanes too, until the end of a chunk; none is negative. They pass NaN over: the
@@ -198,12 +278,12 @@ void max_row(const T* x, const T* y, int n, FoldedMax<T>& result) {
   if (y)
     for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
       const Vector<T> value = load(x, p) + load(y, p);
-      best[k] = value > best[k] ? value : best[k];
+      best[k] = larger<T>(value, best[k]);
     });
   else
     for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
       const Vector<T> value = load(x, p);
-      best[k] = value > best[k] ? value : best[k];
+      best[k] = larger<T>(value, best[k]);
     });
   alignas(64) T values[kRowStep<T>];
   memcpy(values, best, sizeof(best));
@@ -242,6 +322,30 @@ int place_labels(const int32_t* __restrict code, int32_t shift, int32_t none, T*
     count += counts;
   }
   return count;
+}
+
+// Labels mostly come in regions: pixels are taken by the block where all of it has one label, and
+// one by one where not.
+constexpr int kLabelBlock = 2 * kFoldLanes;
+
+inline void find_regions(const int32_t* __restrict row, uint8_t* __restrict one_label, int n) {
+  for (int block = 0; block < n / kLabelBlock; ++block) {
+    const int32_t* labels = row + block * kLabelBlock;
+    int32_t differ = 0;
+    for (int i = 0; i < kLabelBlock; ++i) differ |= labels[i] ^ labels[0];
+    one_label[block] = differ == 0;
+  }
+}
+
+// Calls region(row, p) for blocks of pixels p, p + 1, ... with one label, pixel(row, p) for others.
+template <typename Region, typename Pixel>
+JML_MATH void for_labels(const int32_t* row, const uint8_t* one_label, int n, Region region,
+                         Pixel pixel) {
+  for (int p = 0; p < n; p += kLabelBlock)
+    if (one_label[p / kLabelBlock])
+      region(row[p], p);
+    else
+      for (int i = p; i < p + kLabelBlock; ++i) pixel(row[i], i);
 }
 
 template <typename T>
@@ -286,60 +390,88 @@ void label_terms(const T* __restrict x, const T* __restrict on, const T* __restr
 
 // ---- gradient ------------------------------------------------------------------------------
 
-// x <- x * scale, g <- the gradient rule at (x, y), dot += x * g; g may be y.
+// The gradient rule (pixel_math.h) of one class, x against y.
 template <typename T>
-void gradient_row(T* __restrict x, const T* __restrict scale, const T* y,
-                  const GradientRule<T> rule, T* g, T* __restrict dot, int n) {
-#pragma GCC ivdep
-  for (int p = 0; p < n; ++p) {
-    const T probability = x[p] * scale[p];
-    const T value = gradient(rule, probability, y[p]);
-    x[p] = probability;
-    g[p] = value;
-    dot[p] += probability * value;
-  }
+JML_MATH Vector<T> rule_gradient(const GradientRule<T>& rule, Vector<T> x, Vector<T> y) {
+  using V = Vector<T>;
+  const V sign = x > y ? V{} + rule.b : x < y ? V{} - rule.b : V{};
+  return rule.a + sign + rule.c * y + rule.d * x;
 }
 
-// The rules of the labels' classes, one for each pixel.
+// dot = sum over classes of x * g for the vectors of pixels from p on.
 template <typename T>
-void gather_rules(const GradientRule<T>* __restrict rule, const int32_t* __restrict row,
-                  T* __restrict a, T* __restrict b, T* __restrict c, T* __restrict d, int n) {
-  for (int p = 0; p < n; ++p) {
-    const GradientRule<T> at = rule[row[p]];
-    a[p] = at.a, b[p] = at.b, c[p] = at.c, d[p] = at.d;
-  }
+JML_MATH void dot_block(const T* x, const T* scale, const T* y, int64_t y_stride, int64_t classes,
+                        int64_t stride, const GradientRule<T>* rules, int p, T* dot) {
+  using V = Vector<T>;
+  V factor[kAccumulators], sum[kAccumulators] = {};
+  for (int k = 0; k < kAccumulators; ++k) factor[k] = load(scale, p + k * kWidth<T>);
+  for (int64_t c = 0; c < classes; ++c)
+    for (int k = 0; k < kAccumulators; ++k) {
+      const int at = p + k * kWidth<T>;
+      const V probability = load(x + c * stride, at) * factor[k];
+      sum[k] += probability * rule_gradient(rules[c], probability, load(y + c * y_stride, at));
+    }
+  for (int k = 0; k < kAccumulators; ++k) store(dot, p + k * kWidth<T>, sum[k]);
 }
 
-// The same for one pixel's label each, with the rule of its class.
+// At the label, where its own term is lacking in dot: x <- the gradient of its logit.
 template <typename T>
-void label_gradient(const T* __restrict x, const T* __restrict on, const T* __restrict a,
-                    const T* __restrict b, const T* __restrict c, const T* __restrict d,
-                    T* __restrict g, T* __restrict dot, int n) {
-  for (int p = 0; p < n; ++p) {
-    const T value = gradient(GradientRule<T>{a[p], b[p], c[p], d[p]}, x[p], on[p]);
-    g[p] = value;
-    dot[p] += x[p] * value;
-  }
+void label_gradient(Activation activation, T* __restrict x, const T* __restrict g,
+                    T* __restrict dot, int n) {
+  if (activation == Activation::softmax)
+    for (int p = 0; p < n; ++p) {
+      dot[p] += x[p] * g[p];
+      x[p] = softmax_gradient(x[p], g[p], dot[p]);
+    }
+  else if (activation == Activation::sigmoid)
+    for (int p = 0; p < n; ++p) x[p] = sigmoid_gradient(x[p], g[p]);
+  else
+    copy(g, n, x);
 }
 
-// With hard labels g is `at_label` of the class: one number to gather.
+// What a row of the gradient is made of, but for x.
 template <typename T>
-void hard_label_gradient(const T* __restrict x, const T* __restrict at_label,
-                         const int32_t* __restrict row, T* __restrict g, T* __restrict dot,
-                         int n) {
-  for (int p = 0; p < n; ++p) g[p] = at_label[row[p]];
-  for (int p = 0; p < n; ++p) dot[p] += x[p] * g[p];
+struct GradientRows {
+  const T* scale;        // x * scale is the probability
+  const T* dot;          // softmax: sum over classes of x * g
+  const uint8_t* mixed;  // with labels: blocks that are not have y = 0, and g = `above`
+  const int32_t* row;    // with labels: the class of each pixel, whose gradient is in `label`
+  const T* label;
+};
+
+template <typename T>
+JML_MATH Vector<T> where_class(const int32_t* row, int32_t c, Vector<T> label, Vector<T> other) {
+  typedef int32_t Rows __attribute__((vector_size(kWidth<T> * sizeof(int32_t))));
+  typedef std::conditional_t<sizeof(T) == sizeof(int32_t), int32_t, int64_t> Wide;
+  typedef Wide Mask __attribute__((vector_size(kVectorBytes)));
+  Rows rows;
+  memcpy(&rows, row, sizeof(rows));
+  if constexpr (sizeof(T) == sizeof(int32_t))
+    return rows == c ? label : other;
+  else
+    return __builtin_convertvector(rows, Mask) == c ? label : other;
 }
 
-// out <- dz(p), but what the pixel's label has where `row` says that it is of this class, c.
-template <bool kLabels, typename T, typename Gradient>
-JML_MATH void gradient_out(const int32_t* row, int32_t c, const T* label, T* out, int n,
-                           Gradient dz) {
-#pragma GCC ivdep
-  for (int p = 0; p < n; ++p) {
-    const T value = dz(p);
-    out[p] = kLabels && row[p] == c ? label[p] : value;
-  }
+// out <- the gradient of the logits of class c, from a row of x, of y, and the rule of its class;
+// `here`: whether it is the label of any of the pixels.
+template <Activation kActivation, bool kLabels, typename T>
+JML_MATH void gradient_row(const GradientRows<T>& rows, const T* x, const T* y,
+                           const GradientRule<T>& rule, int32_t c, bool here, T* out, int n) {
+  using V = Vector<T>;
+  const V above = V{} + (rule.a + rule.b);
+  for (int block = 0; block < n / kRowStep<T>; ++block)
+    for (int k = 0; k < kAccumulators; ++k) {
+      const int p = block * kRowStep<T> + k * kWidth<T>;
+      const V scale = load(rows.scale, p), probability = load(x, p) * scale;
+      V g = above;
+      if (!kLabels || rows.mixed[block]) g = rule_gradient(rule, probability, load(y, p));
+      V dz = kActivation == Activation::softmax
+                 ? softmax_gradient<V>(probability, g, load(rows.dot, p))
+             : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(probability, g)
+                                                  : g * scale;
+      if (kLabels && here) dz = where_class<T>(rows.row + p, c, load(rows.label, p), dz);
+      store(out, p, dz);
+    }
 }
 
 }  // namespace jml::JML_ISA

@@ -5,21 +5,18 @@
 #include <algorithm>
 #include <limits>
 
-#include "../pixel_math.h"
-#include "arguments.h"
+#include "rows.h"
 
 namespace jml::JML_ISA {
 
-// Of our own, since those of the standard library would be one function for all instruction sets.
-template <typename T>
-JML_MATH void fill(T* to, int64_t count, T value) {
-  for (int64_t i = 0; i < count; ++i) to[i] = value;
-}
+// Pixels [first, first + count) of an image: what a tile holds.
+struct Pixels {
+  int64_t image = -1;  // none
+  int64_t first = 0;
+  int count = 0;
 
-template <typename T>
-JML_MATH void copy(const T* from, int64_t count, T* to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = from[i];
-}
+  bool operator==(const Pixels&) const = default;
+};
 
 // Consecutive pixels of a tile that lie at one distance from each other.
 struct Run {
@@ -28,14 +25,19 @@ struct Run {
   int count;
 };
 
-// The runs of pixels [first, first + count) of an image. Dimensions that lie one behind the
-// other count as one, so a contiguous or channels_last image is a single run.
+// The runs of the pixels of a tile. Dimensions that lie one behind the other count as one, so a
+// contiguous or channels_last image is a single run.
 struct Runs {
   int64_t step;  // between pixels of a run, in elements
   int size = 0;
   Run* run;  // room for as many as a tile has pixels
 
-  Runs(const TensorView& view, const int64_t spatial[3], int64_t first, int count, Run* room)
+  // A single run.
+  Runs(int64_t step, int count, Run* room) : step(step), size(1), run(room) {
+    run[0] = {0, 0, count};
+  }
+
+  Runs(const TensorView& view, const int64_t spatial[3], const Pixels& pixels, Run* room)
       : run(room) {
     int64_t sizes[3] = {1, 1, 1}, strides[3] = {0, 0, 0};  // innermost first
     int rank = 0;
@@ -49,10 +51,10 @@ struct Runs {
       }
     }
     step = strides[0];
-    int64_t x = first % sizes[0], y = first / sizes[0] % sizes[1];
-    int64_t z = first / sizes[0] / sizes[1];
-    for (int start = 0; start < count;) {
-      const int length = int(std::min<int64_t>(count - start, sizes[0] - x));
+    int64_t x = pixels.first % sizes[0], y = pixels.first / sizes[0] % sizes[1];
+    int64_t z = pixels.first / sizes[0] / sizes[1];
+    for (int start = 0; start < pixels.count;) {
+      const int length = int(std::min<int64_t>(pixels.count - start, sizes[0] - x));
       run[size++] = {z * strides[2] + y * strides[1] + x * strides[0], start, length};
       start += length;
       x = 0;
@@ -123,33 +125,6 @@ JML_MATH void prefetch_row(const T* row, int count) {
   for (int i = 0; i < count; i += 64 / int(sizeof(T))) __builtin_prefetch(row + i, kWrite);
 }
 
-// Where the next tile of a tensor lies, so that it can be asked for while this one is worked on: a
-// row is too short for the hardware to see where the next one is.
-struct NextTile {
-  const char* start = nullptr;
-  int64_t row_stride = 0;  // bytes
-  int64_t row_bytes = 0;
-
-  NextTile() = default;
-  NextTile(const TensorView& view, int64_t image, const Runs& runs, int64_t classes, int count) {
-    const bool rows = runs.step == 1;
-    if (!runs.single() || !(rows || view.class_stride == 1)) return;
-    const int64_t bytes = view.element_bytes();
-    const int64_t first = image * view.image_stride + runs.run[0].offset + count * runs.step;
-    start = static_cast<const char*>(view.data) + first * bytes;
-    row_bytes = count * bytes;
-    // Where classes lie side by side the tile is one piece, taken in as many parts.
-    row_stride = rows ? view.class_stride * bytes : count * runs.step * bytes / classes;
-  }
-
-  JML_MATH void prefetch(int64_t row) const {
-    if (!start) return;
-    // Into a cache beyond the first, which the tile at work fills.
-    for (int64_t i = 0; i < row_bytes; i += 64)
-      __builtin_prefetch(start + row * row_stride + i, 0, 2);
-  }
-};
-
 // Pixels whose classes lie side by side (channels_last): a block of pixels at a time is turned,
 // so that reads and writes both stay within a few cache lines.
 template <typename T, typename Source>
@@ -172,10 +147,10 @@ inline bool classes_side_by_side(const TensorView& view, const Runs& runs, int64
   return view.class_stride == 1 && runs.step != 1 && classes > 1;
 }
 
-// Fills a tile of classes x pixels, rows padded with 0 to `padded`.
+// Fills a tile of classes x pixels.
 template <typename T>
-void load_tile(const TensorView& view, int64_t image, const Runs& runs, int64_t classes, int count,
-               int padded, T* tile, int64_t stride) {
+void load_tile(const TensorView& view, int64_t image, const Runs& runs, int64_t classes, T* tile,
+               int64_t stride) {
   visit_dtype(view, [&](auto* data) {
     const auto* source = data + image * view.image_stride;
     if (classes_side_by_side(view, runs, classes))
@@ -183,12 +158,11 @@ void load_tile(const TensorView& view, int64_t image, const Runs& runs, int64_t 
     else
       for (int64_t c = 0; c < classes; ++c) {
         if (runs.single() && runs.step == 1 && c + kRowsAhead < classes)
-          prefetch_row<0>(source + (c + kRowsAhead) * view.class_stride + runs.run[0].offset, count);
+          prefetch_row<0>(source + (c + kRowsAhead) * view.class_stride + runs.run[0].offset,
+                          runs.run[0].count);
         load_row(source + c * view.class_stride, runs, tile + c * stride);
       }
   });
-  for (int64_t c = 0; count < padded && c < classes; ++c)
-    fill(tile + c * stride + count, padded - count, T(0));
 }
 
 // Where a kernel may write rows of T itself: the tensor's row of a class, or null if its dtype or

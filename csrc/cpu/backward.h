@@ -1,0 +1,140 @@
+// The backward: the gradient of the tiles of a chunk.
+//
+//     x, y and the rule of each class -> dot = sum over classes of x * g, one number a pixel
+//     x, y, the rule, dot             -> the gradient, with the label's own put in its place
+//
+// g is a few operations on x and y, and is made twice rather than kept. With hard labels it is one
+// number in a class, but at the label: dot then grows with the softmax.
+#pragma once
+
+#include "tile.h"
+
+namespace jml::JML_ISA {
+
+template <typename T>
+class Backward {
+ public:
+  explicit Backward(const Arguments& args)
+      : args(args),
+        classes(args.classes),
+        labels(args.labels.data),
+        tile(args),
+        rules(new GradientRule<T>[classes + 1]()),
+        off_label(new T[classes]()),
+        at_label(new T[classes + 1]()) {}
+
+  void enter(int64_t image) {
+    squares = false;
+    for (int64_t c = 0; c < classes; ++c) {
+      const auto grad = [&](int sum) {
+        return T(args.grad_sums[(sum * args.images + image) * classes + c]);
+      };
+      rules[c] = gradient_rule(grad(kTruePositive), grad(kFalsePositive), grad(kFalseNegative),
+                               grad(kIntersection), grad(kPredictionSquared));
+      squares |= rules[c].d != 0;
+      off_label[c] = rules[c].a + rules[c].b;              // x > y = 0
+      at_label[c] = rules[c].a - rules[c].b + rules[c].c;  // x < y = 1
+    }
+  }
+
+  void write(const Pixels& pixels, const Pixels& next) {
+    const bool softmax = args.activation == Activation::softmax;
+    tile.load(pixels, next, softmax && labels && !squares ? off_label.get() : nullptr);
+    // Where g is no constant. Without a softmax x may be 0 itself, with the sub-gradient of a tie.
+    if (labels && (squares || args.activation == Activation::none))
+      fill(tile.mixed, tile.padded / kRowStep<T>, uint8_t(1));
+    if (softmax) find_dot();
+    if (labels) find_label_gradient();
+    if (softmax)
+      write_rows<Activation::softmax>(pixels);
+    else if (args.activation == Activation::sigmoid)
+      write_rows<Activation::sigmoid>(pixels);
+    else
+      write_rows<Activation::none>(pixels);
+  }
+
+ private:
+  const Arguments& args;
+  const int64_t classes;
+  const bool labels;
+  Tile<T> tile;
+  // Of each class; the last, 0, is for pixels without a label.
+  std::unique_ptr<GradientRule<T>[]> rules;
+  std::unique_ptr<T[]> off_label, at_label;  // g of a hard label
+  bool squares = false;                      // whether g depends on x itself
+
+  const T* target_row(int64_t c) const { return labels ? tile.off : tile.y + c * tile.stride; }
+
+  void find_dot() {
+    for (int p = 0; p < tile.padded; p += kRowStep<T>)
+      if (!labels || tile.mixed[p / kRowStep<T>])
+        dot_block(tile.x, tile.scale, target_row(0), labels ? 0 : tile.stride, classes,
+                  tile.stride, rules.get(), p, tile.dot);
+  }
+
+  // The gradient of the logits of the labels, to which dot is lacking their own term.
+  void find_label_gradient() {
+    T *x = tile.label_x, *g = tile.label_gradient, *dot = tile.dot;
+    const T *on = tile.on, *at_label = this->at_label.get();
+    const GradientRule<T>* rules = this->rules.get();
+    const int n = tile.padded;
+    bool hard = true;
+    for (int block = 0; block < n / kRowStep<T>; ++block) hard &= tile.mixed[block] == 0;
+    if (hard)
+      for_labels(
+          tile.row, tile.one_label, n,
+          [&](int32_t c, int p)
+              __attribute__((always_inline)) { fill(g + p, kLabelBlock, at_label[c]); },
+          [&](int32_t c, int p) __attribute__((always_inline)) { g[p] = at_label[c]; });
+    else
+      for_labels(
+          tile.row, tile.one_label, n,
+          [&](int32_t c, int p) __attribute__((always_inline)) {
+            const GradientRule<T> rule = rules[c];
+            for (int i = p; i < p + kLabelBlock; ++i) g[i] = gradient(rule, x[i], on[i]);
+          },
+          [&](int32_t c, int p)
+              __attribute__((always_inline)) { g[p] = gradient(rules[c], x[p], on[p]); });
+    label_gradient(args.activation, x, g, dot, n);
+  }
+
+  template <Activation kActivation>
+  void write_rows(const Pixels& pixels) {
+    if (labels)
+      write_rows<kActivation, true>(pixels);
+    else
+      write_rows<kActivation, false>(pixels);
+  }
+
+  template <Activation kActivation, bool kLabels>
+  void write_rows(const Pixels& pixels) {
+    T* direct = nullptr;  // where rows can be written straight to memory
+    if (!args.integer_dense() && tile.count == tile.padded)
+      direct = direct_rows<T>(args.grad, pixels.image, tile.runs(args.grad, pixels));
+    const GradientRows<T> rows{tile.scale, tile.dot, tile.mixed, tile.row, tile.label_x};
+    for (int64_t c = 0; c < classes; ++c) {
+      T* x = tile.x + c * tile.stride;
+      T* out = direct ? direct + c * args.grad.class_stride : x;
+      if (direct && c + kRowsAhead < classes)
+        prefetch_row<1>(out + kRowsAhead * args.grad.class_stride, tile.count);
+      gradient_row<kActivation, kLabels>(rows, x, target_row(c), rules[c], int32_t(c),
+                                         kLabels && tile.here[c], out, tile.padded);
+    }
+    if (args.integer_dense()) tile.clear_ignored(pixels);
+    if (!direct)
+      store_tile(args.grad, pixels.image, tile.runs(args.grad, pixels), classes, tile.x,
+                 tile.stride);
+  }
+};
+
+template <typename T>
+void backward_of(const Arguments& args, int64_t begin, int64_t end) {
+  Backward<T> backward(args);
+  int64_t entered = -1;
+  for_tiles(args, begin, end, [&](int64_t, const Pixels& pixels, const Pixels& next) {
+    if (pixels.image != entered) backward.enter(entered = pixels.image);
+    backward.write(pixels, next);
+  });
+}
+
+}  // namespace jml::JML_ISA
