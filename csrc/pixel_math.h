@@ -27,20 +27,24 @@ JML_MATH To bit_cast(From from) {
 // and leaves n in the low bits. 2^n is a float made from n, and a factor, so that NaN stays NaN.
 // Below the smallest normal number the result is 0; -inf gives 0.
 
-// Written once for a number and for a vector of them; Bits is the unsigned integer of F's shape.
-// Relative error 1.5e-7: a minimax polynomial of 2^f on [-1/2, 1/2] with error 9.1e-8 and value 1
-// at 0. f carries |x| * 1.4e-8 from the rounded constant.
-template <typename Bits, typename F>
-JML_MATH F exp_single(F x) {
-  const F shifted = x * 1.44269504f + 12582912.0f;
-  const F f = x * 1.44269504f - (shifted - 12582912.0f);
+// 2^f on [-1/2, 1/2]: a minimax polynomial with error 9.1e-8 and value 1 at 0.
+template <typename F>
+JML_MATH F exp2_fraction(F f) {
   F p = f * 0.001326472731307149f + 0.009671512991189957f;
   p = p * f + 0.05550733581185341f;
   p = p * f + 0.24022242426872253f;
   p = p * f + 0.6931470036506653f;
-  p = p * f + 1.0f;
+  return p * f + 1.0f;
+}
+
+// Written once for a number and for a vector of them; Bits is the unsigned integer of F's shape.
+// Relative error 1.5e-7; f carries |x| * 1.4e-8 from the rounded constant.
+template <typename Bits, typename F>
+JML_MATH F exp_single(F x) {
+  const F shifted = x * 1.44269504f + 12582912.0f;
+  const F f = x * 1.44269504f - (shifted - 12582912.0f);
   const F power = bit_cast<F>((bit_cast<Bits>(shifted) << 23) + (127u << 23));
-  return x < -87.0f ? F{} : p * power;
+  return x < -87.0f ? F{} : exp2_fraction(f) * power;
 }
 
 // Relative error 1e-15: the Taylor series of e^r to degree 13, |r| <= ln(2) / 2, with ln(2) in

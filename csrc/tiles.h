@@ -10,7 +10,7 @@ namespace jml {
 // system, while the tile (and a second one for gradients and dense targets) should stay in the
 // 32 KiB L1 for few classes and in a 256 KiB to 1 MiB L2 for many.
 constexpr int kMinTilePixels = 64;
-constexpr int kMaxTilePixels = 256;
+constexpr int kMaxTilePixels = 1024;
 constexpr int kTileBytes = 160 * 1024;
 
 constexpr int cpu_tile_pixels(int64_t classes, int compute_bytes) {

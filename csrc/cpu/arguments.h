@@ -63,8 +63,10 @@ struct Arguments {
   // range, in pixels or, for a dense target, in elements of the image; -1 if there is none.
   double* partial = nullptr;
   int64_t* bad_label = nullptr;
-  // Backward: gradient of the sums, (kSums, images, classes).
+  // Backward: gradient of the sums, (kSums, images, classes); whether the gradient is too large to
+  // find in a cache later, and had better go past them.
   const double* grad_sums = nullptr;
+  bool stream_gradient = false;
 
   // Partial sums of a chunk: the columns asked for, each of `classes` numbers, one column more
   // that takes what was not asked for, and the valid pixels.

@@ -69,7 +69,7 @@ class Backward {
     for (int p = 0; p < tile.padded; p += kRowStep<T>)
       if (!labels || tile.mixed[p / kRowStep<T>])
         dot_block(tile.x, tile.scale, target_row(0), labels ? 0 : tile.stride, classes,
-                  tile.stride, rules.get(), p, tile.dot);
+                  tile.stride, rules.get(), p, tile.dot, tile.dense_feed);
   }
 
   // The gradient of the logits of the labels, to which dot is lacking their own term.
@@ -111,19 +111,30 @@ class Backward {
     T* direct = nullptr;  // where rows can be written straight to memory
     if (!args.integer_dense() && tile.count == tile.padded)
       direct = direct_rows<T>(args.grad, pixels.image, tile.runs(args.grad, pixels));
-    const GradientRows<T> rows{tile.scale, tile.dot, tile.mixed, tile.row, tile.label_x};
-    for (int64_t c = 0; c < classes; ++c) {
-      T* x = tile.x + c * tile.stride;
-      T* out = direct ? direct + c * args.grad.class_stride : x;
-      if (direct && c + kRowsAhead < classes)
-        prefetch_row<1>(out + kRowsAhead * args.grad.class_stride, tile.count);
-      gradient_row<kActivation, kLabels>(rows, x, target_row(c), rules[c], int32_t(c),
-                                         kLabels && tile.here[c], out, tile.padded);
+    const int64_t direct_stride = args.grad.class_stride;
+    if (direct && args.stream_gradient && aligned(direct) && aligned(direct + direct_stride)) {
+      write_rows<kActivation, kLabels, true>(direct, direct_stride);
+    } else {
+      write_rows<kActivation, kLabels, false>(direct ? direct : tile.x,
+                                              direct ? direct_stride : tile.stride);
     }
     if (args.integer_dense()) tile.clear_ignored(pixels);
     if (!direct)
       store_tile(args.grad, pixels.image, tile.runs(args.grad, pixels), classes, tile.x,
                  tile.stride);
+  }
+
+  template <Activation kActivation, bool kLabels, bool kStream>
+  void write_rows(T* out, int64_t out_stride) {
+    const GradientRows<T> rows{tile.scale, tile.dot, tile.mixed, tile.row, tile.label_x};
+    for (int64_t c = 0; c < classes; ++c)
+      gradient_row<kActivation, kLabels, kStream>(rows, tile.x + c * tile.stride, target_row(c),
+                                                  rules[c], int32_t(c), kLabels && tile.here[c],
+                                                  out + c * out_stride, tile.padded);
+  }
+
+  static bool aligned(const T* row) {
+    return reinterpret_cast<uintptr_t>(row) % kVectorBytes == 0;
   }
 };
 
@@ -135,6 +146,7 @@ void backward_of(const Arguments& args, int64_t begin, int64_t end) {
     if (pixels.image != entered) backward.enter(entered = pixels.image);
     backward.write(pixels, next);
   });
+  end_streams();
 }
 
 }  // namespace jml::JML_ISA

@@ -14,7 +14,7 @@
 namespace jml::JML_ISA {
 
 constexpr int kPieceBytes = 2 * kVectorBytes;  // as much as an iteration of softmax_tile computes
-constexpr int kFeedRowsAhead = 8;
+constexpr int kFeedRowsAhead = 4;
 
 // Rows of bytes, copied piece by piece.
 class Feed {

@@ -70,7 +70,6 @@ struct ForwardSums {
     out[args.partial_size() - kTotals] += count_valid(tile.valid, n);
     const bool labels = this->labels();
     const bool squares = wants(kPredictionSquared) || wants(kTargetSquared);
-    const bool overlaps = wants(kTruePositive) || wants(kFalsePositive) || wants(kFalseNegative);
     const bool only_overlap = !squares && !wants(kPredictionMax) && !wants(kJointMax);
     for (int64_t c = 0; c < classes; ++c) {
       T* x = tile.x + c * tile.stride;
@@ -88,9 +87,11 @@ struct ForwardSums {
         }
         continue;
       }
-      if (overlaps) overlap_row(x, tile.scale, y, n, sum);
       FoldedMax<T>* most = maxima.get() + c * kExtrema - kSums;
-      if (wants(kTargetMax) && !labels) max_row<T>(y, nullptr, n, most[kTargetMax]);
+      if (labels)
+        overlap_row(x, tile.scale, y, tile.mixed, n, sum);
+      else
+        overlap_row(x, tile.scale, y, n, sum, most[kTargetMax], tile.dense_feed);
       if (!wants(kIntersection) && only_overlap) continue;
       scale_row(x, tile.scale, n);
       if (wants(kIntersection)) dot_row(x, y, n, sum[kIntersection]);

@@ -106,14 +106,42 @@ JML_MATH void store(T* row, int offset, Vector<T> vector) {
   memcpy(row + offset, &vector, sizeof(vector));
 }
 
+// A store past the caches: whole lines are written without being read first. `row` is aligned.
+template <typename T>
+JML_MATH void stream(T* row, int offset, Vector<T> vector) {
+#if JML_VECTOR_BYTES == 64
+  _mm512_stream_si512((__m512i*)(row + offset), (__m512i)vector);
+#elif JML_VECTOR_BYTES == 32
+  _mm256_stream_si256((__m256i*)(row + offset), (__m256i)vector);
+#else
+  store(row, offset, vector);
+#endif
+}
+
+// Before others read what was streamed.
+JML_MATH void end_streams() {
+#if JML_VECTOR_BYTES > 16
+  _mm_sfence();
+#endif
+}
+
 // ---- activation ----------------------------------------------------------------------------
 
 template <typename T>
 JML_MATH Vector<T> exp_nonpositive(Vector<T> x) {
-  if constexpr (sizeof(T) == sizeof(float))
-    return exp_single<Vector<uint32_t>>(x);
-  else
+  if constexpr (sizeof(T) == sizeof(double)) {
     return exp_double<Vector<uint64_t>>(x);
+  } else {
+#if JML_VECTOR_BYTES == 64
+    // exp_single with the instructions that AVX-512 has: rounding, and p 2^n where NaN stays.
+    const auto n = (Vector<float>)_mm512_roundscale_ps((__m512)(x * 1.44269504f), 8);
+    const Vector<float> p = exp2_fraction(Vector<float>(x * 1.44269504f - n));
+    const __mmask16 normal = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ);
+    return (Vector<T>)_mm512_maskz_scalef_ps(normal, (__m512)p, (__m512)n);
+#else
+    return exp_single<Vector<uint32_t>>(x);
+#endif
+  }
 }
 
 // The larger of each pair, b where one is NaN: an instruction that compilers miss.
@@ -151,11 +179,11 @@ struct SoftmaxRows {
 // Meanwhile the feeds copy the next tile.
 template <bool kLabels, bool kDot, typename T, typename Feed>
 void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const T* a,
-                  const SoftmaxRows<T>& rows, Feed& logits_feed, Feed& dense_feed) {
+                  const SoftmaxRows<T>& rows, Feed& logits) {
   using V = Vector<T>;
   constexpr int kGroup = 2;  // vectors: more do not fit beside the exponential's constants
   constexpr int kWide = kGroup * kWidth<T>;
-  Feed logits = logits_feed, dense = dense_feed;  // in registers
+  Feed feed = logits;  // in registers
   for (int p = 0; p < n; p += kWide) {
     V largest[kGroup], sum[kGroup] = {}, dot[kGroup] = {};
     for (int k = 0; k < kGroup; ++k)
@@ -172,8 +200,7 @@ void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const T* a,
         sum[k] += e;
         if (kDot) dot[k] += e * a[c];
       }
-      logits.step();
-      if (!kLabels) dense.step();
+      feed.step();
     }
     for (int k = 0; k < kGroup; ++k) {
       const int at = p + k * kWidth<T>;
@@ -187,8 +214,7 @@ void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const T* a,
       if (kDot) store(rows.dot, at, dot[k] * scale);
     }
   }
-  logits_feed = logits;
-  dense_feed = dense;
+  logits = feed;
 }
 
 template <typename T>
@@ -214,6 +240,36 @@ void dot_row(const T* x, const T* scale, int n, FoldedSum& result) {
   sum.fold_into(result);
 }
 
+// Maxima are kept in lanes too, until the end of a chunk; none is negative. They pass NaN over: the
+// sums of the same row have it.
+template <typename T>
+struct FoldedMax {
+  T lane[kFoldLanes] = {};
+
+  T largest() const {
+    T result = lane[0];
+    for (T value : lane) result = value > result ? value : result;
+    return result;
+  }
+};
+
+// The lanes of a maximum over a row.
+template <typename T>
+struct RowMax {
+  Vector<T> lane[kAccumulators] = {};
+
+  JML_MATH void add(int k, Vector<T> value) { lane[k] = larger<T>(value, lane[k]); }
+
+  JML_MATH void fold_into(FoldedMax<T>& most) const {
+    alignas(64) T values[kRowStep<T>];
+    memcpy(values, lane, sizeof(lane));
+    for (int first = 0; first < kRowStep<T>; first += kFoldLanes)
+      for (int i = 0; i < kFoldLanes; ++i)
+        most.lane[i] = values[first + i] > most.lane[i] ? values[first + i] : most.lane[i];
+  }
+};
+
+
 template <typename T>
 struct OverlapSums {
   RowSum<T> tp, fp, fn;
@@ -231,13 +287,21 @@ struct OverlapSums {
   }
 };
 
-template <typename T>
-void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum* result) {
+
+// x against a dense target, and the largest target. Meanwhile the feed copies the next target.
+template <typename T, typename Feed>
+void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum* result,
+                 FoldedMax<T>& target_max, Feed& feed) {
   OverlapSums<T> sums;
+  RowMax<T> most;
   for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
-    sums.add(k, load(x, p) * load(scale, p), load(y, p));
+    const Vector<T> target = load(y, p);
+    sums.add(k, load(x, p) * load(scale, p), target);
+    most.add(k, target);
+    if (k % 2) feed.step();
   });
   sums.fold_into(result);
+  most.fold_into(target_max);
 }
 
 // The same with labels: in blocks that are not `mixed` the target is 0 outside of the label's own
@@ -258,38 +322,14 @@ void overlap_row(const T* x, const T* scale, const T* off, const uint8_t* mixed,
   sums.fold_into(result);
 }
 
-// Maxima are kept in lanes too, until the end of a chunk; none is negative. They pass NaN over: the
-// sums of the same row have it.
-template <typename T>
-struct FoldedMax {
-  T lane[kFoldLanes] = {};
-
-  T largest() const {
-    T result = lane[0];
-    for (T value : lane) result = value > result ? value : result;
-    return result;
-  }
-};
-
 // The largest of x + y over a row, or of x where y is null.
 template <typename T>
 void max_row(const T* x, const T* y, int n, FoldedMax<T>& result) {
-  Vector<T> best[kAccumulators] = {};
-  if (y)
-    for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
-      const Vector<T> value = load(x, p) + load(y, p);
-      best[k] = larger<T>(value, best[k]);
-    });
-  else
-    for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
-      const Vector<T> value = load(x, p);
-      best[k] = larger<T>(value, best[k]);
-    });
-  alignas(64) T values[kRowStep<T>];
-  memcpy(values, best, sizeof(best));
-  for (int first = 0; first < kRowStep<T>; first += kFoldLanes)
-    for (int i = 0; i < kFoldLanes; ++i)
-      result.lane[i] = values[first + i] > result.lane[i] ? values[first + i] : result.lane[i];
+  RowMax<T> most;
+  for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
+    most.add(k, y ? load(x, p) + load(y, p) : load(x, p));
+  });
+  most.fold_into(result);
 }
 
 // ---- pixels: rows of one number for each pixel ----------------------------------------------
@@ -399,9 +439,9 @@ JML_MATH Vector<T> rule_gradient(const GradientRule<T>& rule, Vector<T> x, Vecto
 }
 
 // dot = sum over classes of x * g for the vectors of pixels from p on.
-template <typename T>
+template <typename T, typename Feed>
 JML_MATH void dot_block(const T* x, const T* scale, const T* y, int64_t y_stride, int64_t classes,
-                        int64_t stride, const GradientRule<T>* rules, int p, T* dot) {
+                        int64_t stride, const GradientRule<T>* rules, int p, T* dot, Feed& feed) {
   using V = Vector<T>;
   V factor[kAccumulators], sum[kAccumulators] = {};
   for (int k = 0; k < kAccumulators; ++k) factor[k] = load(scale, p + k * kWidth<T>);
@@ -410,6 +450,7 @@ JML_MATH void dot_block(const T* x, const T* scale, const T* y, int64_t y_stride
       const int at = p + k * kWidth<T>;
       const V probability = load(x + c * stride, at) * factor[k];
       sum[k] += probability * rule_gradient(rules[c], probability, load(y + c * y_stride, at));
+      if (k % 2) feed.step();
     }
   for (int k = 0; k < kAccumulators; ++k) store(dot, p + k * kWidth<T>, sum[k]);
 }
@@ -454,7 +495,7 @@ JML_MATH Vector<T> where_class(const int32_t* row, int32_t c, Vector<T> label, V
 
 // out <- the gradient of the logits of class c, from a row of x, of y, and the rule of its class;
 // `here`: whether it is the label of any of the pixels.
-template <Activation kActivation, bool kLabels, typename T>
+template <Activation kActivation, bool kLabels, bool kStream, typename T>
 JML_MATH void gradient_row(const GradientRows<T>& rows, const T* x, const T* y,
                            const GradientRule<T>& rule, int32_t c, bool here, T* out, int n) {
   using V = Vector<T>;
@@ -470,7 +511,10 @@ JML_MATH void gradient_row(const GradientRows<T>& rows, const T* x, const T* y,
              : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(probability, g)
                                                   : g * scale;
       if (kLabels && here) dz = where_class<T>(rows.row + p, c, load(rows.label, p), dz);
-      store(out, p, dz);
+      if (kStream)
+        stream(out, p, dz);
+      else
+        store(out, p, dz);
     }
 }
 

@@ -54,6 +54,8 @@ TensorView view_of(const char* name, const Tensor& tensor, bool with_classes) {
 // small; there are chunks enough for many threads. Only the shape decides.
 constexpr int64_t kMostChunks = 256;
 constexpr int64_t kPartialBytes = 512 * 1024;
+// About half of a last-level cache.
+constexpr int64_t kStreamedBytes = 16 * 1024 * 1024;
 
 void cut(Arguments& args, int64_t partial_bytes) {
   const int compute_bytes = args.logits.dtype == DType::f64 ? 8 : 4;
@@ -190,6 +192,8 @@ void backward_into(Arguments& args, const Tensor& grad_sums, const Tensor& logit
   check_grad_sums(grad_sums, logits, kSums);
   args.grad = view_of("gradient", grad, true);
   args.grad_sums = static_cast<const double*>(grad_sums.data_ptr());
+  args.stream_gradient =
+      args.images * args.classes * args.pixels * args.grad.element_bytes() >= kStreamedBytes;
   cut(args, 0);
   run(args, kernels().backward);
 }

@@ -47,6 +47,7 @@ struct Tile {
   uint8_t* here;       // for each row: whether a pixel has it
   Run* run;
   TileReader<T> logits, dense;
+  Feed dense_feed;  // for the loops over x and y to run
 
   explicit Tile(const Arguments& args)
       : args(args),
@@ -107,6 +108,7 @@ struct Tile {
     logits.load(pixels, padded);
     x = logits.tile;
     if (args.dense.data) {
+      dense_feed.finish();
       dense.load(pixels, padded);
       y = dense.tile;
     }
@@ -115,25 +117,22 @@ struct Tile {
     if (!all_valid && args.dense.data) clear_invalid(y);
     const T nothing = softmax || sigmoid ? -std::numeric_limits<T>::infinity() : T(0);
     if (has_labels()) take_label(nothing);
-    Feed logits_feed = logits.feed(next), dense_feed;
+    Feed logits_feed = logits.feed(next);
     if (args.dense.data) dense_feed = dense.feed(next);
     if (softmax) {
       const SoftmaxRows<T> rows{valid, label_x, label_miss, scale, dot};
       if (dot_rule)
-        softmax_tile<true, true>(x, classes, stride, padded, dot_rule, rows, logits_feed, dense_feed);
+        softmax_tile<true, true>(x, classes, stride, padded, dot_rule, rows, logits_feed);
       else if (has_labels())
-        softmax_tile<true, false>(x, classes, stride, padded, dot_rule, rows, logits_feed,
-                                  dense_feed);
+        softmax_tile<true, false>(x, classes, stride, padded, dot_rule, rows, logits_feed);
       else
-        softmax_tile<false, false>(x, classes, stride, padded, dot_rule, rows, logits_feed,
-                                   dense_feed);
+        softmax_tile<false, false>(x, classes, stride, padded, dot_rule, rows, logits_feed);
     } else {
       for (int64_t c = 0; sigmoid && c < classes; ++c) sigmoid_row(x + c * stride, padded);
       if (sigmoid && has_labels()) sigmoid_row(label_x, padded);
       copy(valid, padded, scale);
     }
     logits_feed.finish();
-    dense_feed.finish();
     if (args.integer_dense()) bad = std::max(bad, smooth_integers(pixels.first));
     return bad;
   }
