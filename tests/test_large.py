@@ -54,3 +54,35 @@ def test_offsets(dim, kind, backend, device):
         loss, same_gradient = step(*arguments)
         assert loss == right
         assert torch.equal(same_gradient, gradient)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("kind", ["labels", "boundary", "soft", "sigmoid", "odd"])
+def test_a_gradient_larger_than_caches(dtype, kind, compiled, device):
+    """It may be written in another way; an image's gradient is the same as on its own."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (3, 19, 301, 317) if kind == "odd" else (3, 19, 300, 320)  # 3 x 7 MB in float32
+    logits = torch.randn(shape, generator=generator, dtype=dtype).to(device)
+    blocks = torch.randint(0, 19, (3, 10, 10), generator=generator)
+    labels = blocks.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, : shape[2], : shape[3]]
+    dense = torch.rand(shape, generator=generator, dtype=dtype).to(device)
+    smoothing = (0.1, 3) if kind == "boundary" else (0.0, 0)
+    activation = "sigmoid" if kind == "sigmoid" else "softmax"
+    grad_sums = torch.rand(1, 6, 3, 19, generator=generator, dtype=torch.float64).to(device)
+    backward = getattr(torch.ops.jml_kernels, f"{compiled}_statistics_backward")
+
+    def gradient(images):
+        targets = (None, dense[images]) if kind == "soft" else (labels.to(device)[images], None)
+        return backward(
+            grad_sums[:, :, images].contiguous(),
+            logits[images],
+            *targets,
+            None,
+            0b111111,
+            activation,
+            *smoothing,
+            -100,
+        )
+
+    alone = [gradient(slice(i, i + 1)) for i in range(3)]
+    assert torch.equal(gradient(slice(0, 3)), torch.cat(alone))

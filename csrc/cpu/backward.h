@@ -42,8 +42,8 @@ class Backward {
     tile.load(pixels, next, softmax && labels && !squares ? off_label.get() : nullptr);
     // Where g is no constant. Without a softmax x may be 0 itself, with the sub-gradient of a tie.
     if (labels && (squares || args.activation == Activation::none))
-      fill(tile.mixed, tile.padded / kRowStep<T>, uint8_t(1));
-    if (softmax) find_dot();
+      fill(tile.mixed, tile.padded / kBlock, uint8_t(1));
+    if (softmax) find_dots();
     if (labels) find_label_gradient();
     if (softmax)
       write_rows<Activation::softmax>(pixels);
@@ -65,11 +65,19 @@ class Backward {
 
   const T* target_row(int64_t c) const { return labels ? tile.off : tile.y + c * tile.stride; }
 
-  void find_dot() {
-    for (int p = 0; p < tile.padded; p += kRowStep<T>)
-      if (!labels || tile.mixed[p / kRowStep<T>])
-        dot_block(tile.x, tile.scale, target_row(0), labels ? 0 : tile.stride, classes,
-                  tile.stride, rules.get(), p, tile.dot, tile.dense_feed);
+  void find_dots() {
+    const auto find = [&](auto pixels, int p) __attribute__((always_inline)) {
+      find_dot<pixels()>(tile.x, tile.scale, target_row(0), labels ? 0 : tile.stride,
+                                       classes, tile.stride, rules.get(), p, tile.dot,
+                                       tile.dense_feed);
+    };
+    if (labels) {
+      for (int p = 0; p < tile.padded; p += kBlock)
+        if (tile.mixed[p / kBlock]) find(std::integral_constant<int, kBlock>(), p);
+    } else {
+      for (int p = 0; p < tile.padded; p += kRowStep<T>)
+        find(std::integral_constant<int, kRowStep<T>>(), p);
+    }
   }
 
   // The gradient of the logits of the labels, to which dot is lacking their own term.
@@ -78,20 +86,18 @@ class Backward {
     const T *on = tile.on, *at_label = this->at_label.get();
     const GradientRule<T>* rules = this->rules.get();
     const int n = tile.padded;
-    bool hard = true;
-    for (int block = 0; block < n / kRowStep<T>; ++block) hard &= tile.mixed[block] == 0;
-    if (hard)
+    if (!any(tile.mixed, n / kBlock))
       for_labels(
           tile.row, tile.one_label, n,
           [&](int32_t c, int p)
-              __attribute__((always_inline)) { fill(g + p, kLabelBlock, at_label[c]); },
+              __attribute__((always_inline)) { fill(g + p, kBlock, at_label[c]); },
           [&](int32_t c, int p) __attribute__((always_inline)) { g[p] = at_label[c]; });
     else
       for_labels(
           tile.row, tile.one_label, n,
           [&](int32_t c, int p) __attribute__((always_inline)) {
             const GradientRule<T> rule = rules[c];
-            for (int i = p; i < p + kLabelBlock; ++i) g[i] = gradient(rule, x[i], on[i]);
+            for (int i = p; i < p + kBlock; ++i) g[i] = gradient(rule, x[i], on[i]);
           },
           [&](int32_t c, int p)
               __attribute__((always_inline)) { g[p] = gradient(rules[c], x[p], on[p]); });

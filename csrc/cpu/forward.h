@@ -17,7 +17,8 @@ struct ForwardSums {
   const int64_t classes;
   double* out = nullptr;  // the chunk's partial sums
   int64_t slots[kClassColumns];
-  // (classes + 1) x kSums, the last for pixels that have no label
+  // kSums x (classes + 1), the last for pixels that have no label. The three of the overlap are
+  // always made, others where they are asked for.
   std::unique_ptr<FoldedSum[]> sums;
   std::unique_ptr<FoldedMax<T>[]> maxima;  // of rows: classes x kExtrema
   // Whether a class was the label of some pixel, one that is smoothed or not: 2 x (classes + 1).
@@ -26,7 +27,7 @@ struct ForwardSums {
   explicit ForwardSums(const Arguments& args)
       : args(args),
         classes(args.classes),
-        sums(new FoldedSum[(args.classes + 1) * kSums]),
+        sums(new FoldedSum[kSums * (args.classes + 1)]),
         maxima(new FoldedMax<T>[args.classes * kExtrema]),
         seen(new uint8_t[2 * (args.classes + 1)]) {
     for (int i = 0; i < kClassColumns; ++i) slots[i] = args.slot(i);
@@ -34,22 +35,28 @@ struct ForwardSums {
 
   double* column(int index) const { return out + slots[index] * classes; }
   bool wants(int index) const { return jml::wants(args.columns, index); }
+  bool makes(int sum) const { return sum <= kFalseNegative || wants(sum); }
+  FoldedSum* sums_of(int sum) const { return sums.get() + sum * (classes + 1); }
 
   void enter(double* partial) {
     out = partial;
     fill(out, args.partial_size(), 0.0);
-    fill(sums.get(), (classes + 1) * kSums, FoldedSum());
+    for (int sum = 0; sum < kSums; ++sum)
+      if (makes(sum)) fill(sums_of(sum), classes + 1, FoldedSum());
     fill(maxima.get(), classes * kExtrema, FoldedMax<T>());
     fill(seen.get(), 2 * (classes + 1), uint8_t(0));
   }
 
   void leave() {
-    for (int64_t c = 0; c < classes; ++c)
-      for (int sum = 0; sum < kSums; ++sum) column(sum)[c] += sums[c * kSums + sum].total();
     if (labels() && wants(kTargetMax)) add_label_maxima();
     for (int64_t c = 0; c < classes; ++c) {
       double all = 0;
-      for (int sum = 0; sum < kSums; ++sum) all += sums[c * kSums + sum].total();
+      for (int sum = 0; sum < kSums; ++sum) {
+        if (!makes(sum)) continue;
+        const double total = sums_of(sum)[c].total();
+        column(sum)[c] += total;
+        all += total;
+      }
       for (int i = 0; i < kExtrema; ++i) {
         const bool of_rows = kSums + i != kPresent && !(kSums + i == kTargetMax && labels());
         const T most = maxima[c * kExtrema + i].largest();
@@ -70,33 +77,25 @@ struct ForwardSums {
     out[args.partial_size() - kTotals] += count_valid(tile.valid, n);
     const bool labels = this->labels();
     const bool squares = wants(kPredictionSquared) || wants(kTargetSquared);
+    const bool hard = labels && !tile.smooth;
     const bool only_overlap = !squares && !wants(kPredictionMax) && !wants(kJointMax);
     for (int64_t c = 0; c < classes; ++c) {
       T* x = tile.x + c * tile.stride;
       const T* y = labels ? tile.off : tile.y + c * tile.stride;
-      FoldedSum* sum = sums.get() + c * kSums;
-      if (labels && only_overlap) {
-        if (tile.smooth)
-          overlap_row(x, tile.scale, tile.off, tile.mixed, n, sum);
-        else
-          dot_row(x, tile.scale, n, sum[kFalsePositive]);
-        // The label's place is taken out, so that intersection is x * off.
-        if (tile.smooth && wants(kIntersection)) {
-          scale_row(x, tile.scale, n);
-          dot_row(x, y, n, sum[kIntersection]);
-        }
-        continue;
-      }
+      FoldedSum &tp = sums_of(kTruePositive)[c], &fp = sums_of(kFalsePositive)[c];
+      FoldedSum& fn = sums_of(kFalseNegative)[c];
       FoldedMax<T>* most = maxima.get() + c * kExtrema - kSums;
-      if (labels)
-        overlap_row(x, tile.scale, y, tile.mixed, n, sum);
+      if (hard)
+        dot_row(x, tile.scale, n, fp);
+      else if (labels)
+        overlap_row(x, tile.scale, y, tile.mixed, n, tp, fp, fn);
       else
-        overlap_row(x, tile.scale, y, n, sum, most[kTargetMax], tile.dense_feed);
-      if (!wants(kIntersection) && only_overlap) continue;
+        overlap_row(x, tile.scale, y, n, tp, fp, fn, most[kTargetMax], tile.dense_feed);
+      if (only_overlap && (hard || !wants(kIntersection))) continue;
       scale_row(x, tile.scale, n);
-      if (wants(kIntersection)) dot_row(x, y, n, sum[kIntersection]);
-      if (wants(kPredictionSquared)) dot_row(x, x, n, sum[kPredictionSquared]);
-      if (wants(kTargetSquared)) dot_row(y, y, n, sum[kTargetSquared]);
+      if (wants(kIntersection)) dot_row(x, y, n, sums_of(kIntersection)[c]);
+      if (wants(kPredictionSquared)) dot_row(x, x, n, sums_of(kPredictionSquared)[c]);
+      if (wants(kTargetSquared)) dot_row(y, y, n, sums_of(kTargetSquared)[c]);
       if (wants(kPredictionMax)) max_row<T>(x, nullptr, n, most[kPredictionMax]);
       if (wants(kJointMax)) max_row<T>(x, y, n, most[kJointMax]);
     }
@@ -132,8 +131,8 @@ struct ForwardSums {
     };
     if (wants(kPredictionSquared) || wants(kTargetSquared))
       at_labels([&](int32_t c, T x, T on, T off) {
-        sums[c * kSums + kPredictionSquared].lane[0] += double(x * x);
-        sums[c * kSums + kTargetSquared].lane[0] += double(on * on - off * off);
+        sums_of(kPredictionSquared)[c].lane[0] += double(x * x);
+        sums_of(kTargetSquared)[c].lane[0] += double(on * on - off * off);
       });
     if (wants(kPredictionMax) || wants(kJointMax))
       at_labels([&](int32_t c, T x, T on, T) {
@@ -179,13 +178,13 @@ struct ForwardSums {
 
   // A number for each pixel to the sums of its label.
   void add_at_labels(const Tile<T>& tile, int sum, const T* value) {
-    FoldedSum* const to = sums.get() + sum;
+    FoldedSum* const to = sums_of(sum);
     for_labels(
         tile.row, tile.one_label, tile.padded,
         [&](int32_t c, int p)
-            __attribute__((always_inline)) { to[c * kSums].add_block(value + p); },
+            __attribute__((always_inline)) { to[c].add_block(value + p); },
         [&](int32_t c, int p)
-            __attribute__((always_inline)) { to[c * kSums].add_pixel(p, value[p]); });
+            __attribute__((always_inline)) { to[c].add_pixel(p, value[p]); });
   }
 
   void add_present(Tile<T>& tile) {

@@ -67,7 +67,8 @@ inline void widen(const int32_t* other_low, const int32_t* other_high, int count
 // and greatest code of each column, then of k columns side by side: k^(d-1) + k steps for a pixel
 // where comparing labels one by one takes k^d. An ignored code is less than any label.
 // lowest, highest: room for count + k - 1; codes: the same.
-inline void boundary_pixels(const Arguments& args, const Pixels& pixels, int32_t* __restrict codes, int32_t* __restrict lowest,
+inline void boundary_pixels(const Arguments& args, const Pixels& pixels,
+                            int32_t* __restrict codes, int32_t* __restrict lowest,
                             int32_t* __restrict highest, int32_t* __restrict boundary) {
   const int64_t* size = args.spatial;
   const int64_t* stride = args.labels.spatial_stride;

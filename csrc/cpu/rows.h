@@ -49,6 +49,9 @@ JML_MATH void copy(const T* from, int64_t count, T* to) {
 // a chunk: no horizontal sum in a row's time.
 constexpr int kFoldLanes = 8;
 
+// Pixels that are treated alike where their labels are: see for_labels and `mixed`.
+constexpr int kBlock = 2 * kFoldLanes;
+
 struct FoldedSum {
   double lane[kFoldLanes] = {};
 
@@ -280,18 +283,20 @@ struct OverlapSums {
     fp.lane[k] += term.false_positive;
     fn.lane[k] += term.false_negative;
   }
-  JML_MATH void fold_into(FoldedSum* sums) const {
-    tp.fold_into(sums[kTruePositive]);
-    fp.fold_into(sums[kFalsePositive]);
-    fn.fold_into(sums[kFalseNegative]);
+  JML_MATH void fold_into(FoldedSum& true_positive, FoldedSum& false_positive,
+                          FoldedSum& false_negative) const {
+    tp.fold_into(true_positive);
+    fp.fold_into(false_positive);
+    fn.fold_into(false_negative);
   }
 };
 
 
 // x against a dense target, and the largest target. Meanwhile the feed copies the next target.
 template <typename T, typename Feed>
-void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum* result,
-                 FoldedMax<T>& target_max, Feed& feed) {
+void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum& true_positive,
+                 FoldedSum& false_positive, FoldedSum& false_negative, FoldedMax<T>& target_max,
+                 Feed& feed) {
   OverlapSums<T> sums;
   RowMax<T> most;
   for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
@@ -300,7 +305,7 @@ void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum* resul
     most.add(k, target);
     if (k % 2) feed.step();
   });
-  sums.fold_into(result);
+  sums.fold_into(true_positive, false_positive, false_negative);
   most.fold_into(target_max);
 }
 
@@ -308,18 +313,16 @@ void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum* resul
 // place, and x itself is the only term.
 template <typename T>
 void overlap_row(const T* x, const T* scale, const T* off, const uint8_t* mixed, int n,
-                 FoldedSum* result) {
+                 FoldedSum& true_positive, FoldedSum& false_positive, FoldedSum& false_negative) {
   OverlapSums<T> sums;
-  for (int block = 0; block < n / kRowStep<T>; ++block)
-    for (int k = 0; k < kAccumulators; ++k) {
-      const int p = block * kRowStep<T> + k * kWidth<T>;
-      const Vector<T> probability = load(x, p) * load(scale, p);
-      if (mixed[block])
-        sums.add(k, probability, load(off, p));
-      else
-        sums.fp.lane[k] += probability;
-    }
-  sums.fold_into(result);
+  for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
+    const Vector<T> probability = load(x, p) * load(scale, p);
+    if (mixed[p / kBlock])
+      sums.add(k, probability, load(off, p));
+    else
+      sums.fp.lane[k] += probability;
+  });
+  sums.fold_into(true_positive, false_positive, false_negative);
 }
 
 // The largest of x + y over a row, or of x where y is null.
@@ -366,13 +369,11 @@ int place_labels(const int32_t* __restrict code, int32_t shift, int32_t none, T*
 
 // Labels mostly come in regions: pixels are taken by the block where all of it has one label, and
 // one by one where not.
-constexpr int kLabelBlock = 2 * kFoldLanes;
-
 inline void find_regions(const int32_t* __restrict row, uint8_t* __restrict one_label, int n) {
-  for (int block = 0; block < n / kLabelBlock; ++block) {
-    const int32_t* labels = row + block * kLabelBlock;
+  for (int block = 0; block < n / kBlock; ++block) {
+    const int32_t* labels = row + block * kBlock;
     int32_t differ = 0;
-    for (int i = 0; i < kLabelBlock; ++i) differ |= labels[i] ^ labels[0];
+    for (int i = 0; i < kBlock; ++i) differ |= labels[i] ^ labels[0];
     one_label[block] = differ == 0;
   }
 }
@@ -381,11 +382,11 @@ inline void find_regions(const int32_t* __restrict row, uint8_t* __restrict one_
 template <typename Region, typename Pixel>
 JML_MATH void for_labels(const int32_t* row, const uint8_t* one_label, int n, Region region,
                          Pixel pixel) {
-  for (int p = 0; p < n; p += kLabelBlock)
-    if (one_label[p / kLabelBlock])
+  for (int p = 0; p < n; p += kBlock)
+    if (one_label[p / kBlock])
       region(row[p], p);
     else
-      for (int i = p; i < p + kLabelBlock; ++i) pixel(row[i], i);
+      for (int i = p; i < p + kBlock; ++i) pixel(row[i], i);
 }
 
 template <typename T>
@@ -438,21 +439,22 @@ JML_MATH Vector<T> rule_gradient(const GradientRule<T>& rule, Vector<T> x, Vecto
   return rule.a + sign + rule.c * y + rule.d * x;
 }
 
-// dot = sum over classes of x * g for the vectors of pixels from p on.
-template <typename T, typename Feed>
-JML_MATH void dot_block(const T* x, const T* scale, const T* y, int64_t y_stride, int64_t classes,
-                        int64_t stride, const GradientRule<T>* rules, int p, T* dot, Feed& feed) {
+// dot = sum over classes of x * g for a few pixels from p on.
+template <int kPixels, typename T, typename Feed>
+JML_MATH void find_dot(const T* x, const T* scale, const T* y, int64_t y_stride, int64_t classes,
+                       int64_t stride, const GradientRule<T>* rules, int p, T* dot, Feed& feed) {
   using V = Vector<T>;
-  V factor[kAccumulators], sum[kAccumulators] = {};
-  for (int k = 0; k < kAccumulators; ++k) factor[k] = load(scale, p + k * kWidth<T>);
+  constexpr int kVectors = kPixels / kWidth<T>;
+  V factor[kVectors], sum[kVectors] = {};
+  for (int k = 0; k < kVectors; ++k) factor[k] = load(scale, p + k * kWidth<T>);
   for (int64_t c = 0; c < classes; ++c)
-    for (int k = 0; k < kAccumulators; ++k) {
+    for (int k = 0; k < kVectors; ++k) {
       const int at = p + k * kWidth<T>;
       const V probability = load(x + c * stride, at) * factor[k];
       sum[k] += probability * rule_gradient(rules[c], probability, load(y + c * y_stride, at));
       if (k % 2) feed.step();
     }
-  for (int k = 0; k < kAccumulators; ++k) store(dot, p + k * kWidth<T>, sum[k]);
+  for (int k = 0; k < kVectors; ++k) store(dot, p + k * kWidth<T>, sum[k]);
 }
 
 // At the label, where its own term is lacking in dot: x <- the gradient of its logit.
@@ -500,22 +502,20 @@ JML_MATH void gradient_row(const GradientRows<T>& rows, const T* x, const T* y,
                            const GradientRule<T>& rule, int32_t c, bool here, T* out, int n) {
   using V = Vector<T>;
   const V above = V{} + (rule.a + rule.b);
-  for (int block = 0; block < n / kRowStep<T>; ++block)
-    for (int k = 0; k < kAccumulators; ++k) {
-      const int p = block * kRowStep<T> + k * kWidth<T>;
-      const V scale = load(rows.scale, p), probability = load(x, p) * scale;
-      V g = above;
-      if (!kLabels || rows.mixed[block]) g = rule_gradient(rule, probability, load(y, p));
-      V dz = kActivation == Activation::softmax
-                 ? softmax_gradient<V>(probability, g, load(rows.dot, p))
-             : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(probability, g)
-                                                  : g * scale;
-      if (kLabels && here) dz = where_class<T>(rows.row + p, c, load(rows.label, p), dz);
-      if (kStream)
-        stream(out, p, dz);
-      else
-        store(out, p, dz);
-    }
+  for (int p = 0; p < n; p += kWidth<T>) {
+    const V scale = load(rows.scale, p), probability = load(x, p) * scale;
+    V g = above;
+    if (!kLabels || rows.mixed[p / kBlock]) g = rule_gradient(rule, probability, load(y, p));
+    V dz = kActivation == Activation::softmax
+               ? softmax_gradient<V>(probability, g, load(rows.dot, p))
+           : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(probability, g)
+                                                : g * scale;
+    if (kLabels && here) dz = where_class<T>(rows.row + p, c, load(rows.label, p), dz);
+    if (kStream)
+      stream(out, p, dz);
+    else
+      store(out, p, dz);
+  }
 }
 
 }  // namespace jml::JML_ISA

@@ -132,11 +132,13 @@ const Kernels& kernels() {
 #if defined(__x86_64__)
     const char* limit = std::getenv("JML_CPU_ISA");
     const std::string most = limit ? limit : "avx512";
-    if (most == "avx512" && __builtin_cpu_supports("avx512f") &&
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("f16c");
+    if (most == "avx512" && avx2 && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
       return Kernels{"avx512", avx512::statistics, avx512::statistics_backward};
-    if (most != "baseline" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (most != "baseline" && avx2)
       return Kernels{"avx2", avx2::statistics, avx2::statistics_backward};
 #endif
     return baseline;

@@ -42,8 +42,8 @@ struct Tile {
   T *label_tp, *label_fp, *label_fn, *label_xy, *label_gradient;
   int32_t *code, *row;  // label, and the row of its class or `classes` where it has none
   int32_t *lowest, *highest, *boundary;
-  uint8_t* mixed;      // for each kRowStep pixels: whether `off` is not 0 somewhere
-  uint8_t* one_label;  // for each kLabelBlock pixels: whether they have one row
+  uint8_t* mixed;      // for each kBlock pixels: whether `off` is not 0 somewhere
+  uint8_t* one_label;  // for each kBlock pixels: whether they have one row
   uint8_t* here;       // for each row: whether a pixel has it
   Run* run;
   TileReader<T> logits, dense;
@@ -194,11 +194,9 @@ struct Tile {
       boundary_pixels(args, pixels, code, lowest, highest, boundary);
       fill(boundary + count, padded - count, int32_t(0));
     }
-    const bool mixed_everywhere = smooth && !boundary_only;
-    for (int block = 0; block < padded / kRowStep<T>; ++block)
-      mixed[block] =
-          mixed_everywhere || (boundary_only && any(boundary + block * kRowStep<T>, kRowStep<T>));
-    smooth = any(mixed, padded / kRowStep<T>);
+    for (int block = 0; block < padded / kBlock; ++block)
+      mixed[block] = boundary_only ? any(boundary + block * kBlock, kBlock) : smooth;
+    smooth = any(mixed, padded / kBlock);
     on = smooth ? smooth_on : valid;
     off = smooth ? smooth_off : zero;
     if (smooth)
@@ -217,8 +215,8 @@ struct Tile {
         row, one_label, padded,
         [&](int32_t c, int p) __attribute__((always_inline)) {
           T* place = x + c * stride + p;
-          copy(place, kLabelBlock, label_x + p);
-          fill(place, kLabelBlock, nothing);
+          copy(place, kBlock, label_x + p);
+          fill(place, kBlock, nothing);
           here[c] = 1;
         },
         [&](int32_t c, int p) __attribute__((always_inline)) {

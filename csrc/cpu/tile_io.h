@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "rows.h"
+#include "turn.h"
 
 namespace jml::JML_ISA {
 
@@ -65,24 +65,6 @@ struct Runs {
   bool single() const { return size == 1; }
 };
 
-template <typename T, typename Source>
-JML_MATH T convert(Source value) {
-  if constexpr (std::is_same_v<Source, half_bits> || std::is_same_v<Source, bfloat_bits>)
-    return T(to_float(value));
-  else
-    return T(value);
-}
-
-template <typename Target, typename T>
-JML_MATH Target convert_back(T value) {
-  if constexpr (std::is_same_v<Target, half_bits>)
-    return to_half(float(value));
-  else if constexpr (std::is_same_v<Target, bfloat_bits>)
-    return to_bfloat(float(value));
-  else
-    return Target(value);
-}
-
 // Calls visit(pointer of the view's element type).
 template <typename Visit>
 inline void visit_dtype(const TensorView& view, Visit visit) {
@@ -110,7 +92,7 @@ inline void load_row(const Source* __restrict source, const Runs& runs, T* __res
     const Source* from = source + run.offset;
     T* to = row + run.start;
     if (runs.step == 1)
-      for (int i = 0; i < run.count; ++i) to[i] = convert<T>(from[i]);
+      convert_row(from, run.count, to);
     else
       for (int i = 0; i < run.count; ++i) to[i] = convert<T>(from[i * runs.step]);
   }
@@ -125,24 +107,6 @@ JML_MATH void prefetch_row(const T* row, int count) {
   for (int i = 0; i < count; i += 64 / int(sizeof(T))) __builtin_prefetch(row + i, kWrite);
 }
 
-// Pixels whose classes lie side by side (channels_last): a block of pixels at a time is turned,
-// so that reads and writes both stay within a few cache lines.
-template <typename T, typename Source>
-void load_turned(const Source* source, const Runs& runs, int64_t classes, T* tile,
-                 int64_t stride) {
-  constexpr int kBlock = 64 / int(sizeof(T));
-  for (int r = 0; r < runs.size; ++r) {
-    const Run run = runs.run[r];
-    for (int first = 0; first < run.count; first += kBlock) {
-      const int block = std::min(kBlock, run.count - first);
-      const Source* from = source + run.offset + first * runs.step;
-      T* to = tile + run.start + first;
-      for (int64_t c = 0; c < classes; ++c)
-        for (int i = 0; i < block; ++i) to[c * stride + i] = convert<T>(from[i * runs.step + c]);
-    }
-  }
-}
-
 inline bool classes_side_by_side(const TensorView& view, const Runs& runs, int64_t classes) {
   return view.class_stride == 1 && runs.step != 1 && classes > 1;
 }
@@ -154,7 +118,10 @@ void load_tile(const TensorView& view, int64_t image, const Runs& runs, int64_t 
   visit_dtype(view, [&](auto* data) {
     const auto* source = data + image * view.image_stride;
     if (classes_side_by_side(view, runs, classes))
-      load_turned<T>(source, runs, classes, tile, stride);
+      for (int r = 0; r < runs.size; ++r) {
+        const Run run = runs.run[r];
+        turn_in(source + run.offset, runs.step, run.count, classes, tile + run.start, stride);
+      }
     else
       for (int64_t c = 0; c < classes; ++c) {
         if (runs.single() && runs.step == 1 && c + kRowsAhead < classes)
@@ -182,30 +149,23 @@ void store_tile(const TensorView& view, int64_t image, const Runs& runs, int64_t
     using Target = std::remove_pointer_t<decltype(data)>;
     auto* target = data + image * view.image_stride;
     const bool turned = classes_side_by_side(view, runs, classes);
-    constexpr int kBlock = 64 / int(sizeof(T));
     for (int r = 0; r < runs.size; ++r) {
       const Run run = runs.run[r];
-      const int step = turned ? kBlock : run.count;
-      for (int first = 0; first < run.count; first += step) {
-        const int block = std::min(step, run.count - first);
-        const T* from = tile + run.start + first;
-        Target* to = target + run.offset + first * runs.step;
-        if (turned) {
-          for (int i = 0; i < block; ++i)
-            for (int64_t c = 0; c < classes; ++c)
-              to[i * runs.step + c] = convert_back<Target>(from[c * stride + i]);
-        } else {
-          for (int64_t c = 0; c < classes; ++c) {
-            const T* __restrict row = from + c * stride;
-            Target* __restrict out = to + c * view.class_stride;
-            if (c + kRowsAhead < classes)
-              prefetch_row<1>(out + kRowsAhead * view.class_stride, block);
-            if (runs.step == 1)
-              for (int i = 0; i < block; ++i) out[i] = convert_back<Target>(row[i]);
-            else
-              for (int i = 0; i < block; ++i) out[i * runs.step] = convert_back<Target>(row[i]);
-          }
-        }
+      const T* from = tile + run.start;
+      Target* to = target + run.offset;
+      if (turned) {
+        turn_out(from, stride, run.count, classes, to, runs.step);
+        continue;
+      }
+      for (int64_t c = 0; c < classes; ++c) {
+        const T* __restrict row = from + c * stride;
+        Target* __restrict out = to + c * view.class_stride;
+        if (c + kRowsAhead < classes)
+          prefetch_row<1>(out + kRowsAhead * view.class_stride, run.count);
+        if (runs.step == 1)
+          convert_row_back(row, run.count, out);
+        else
+          for (int i = 0; i < run.count; ++i) out[i * runs.step] = convert_back<Target>(row[i]);
       }
     }
   });
