@@ -153,7 +153,7 @@ def test_a_wrong_fused_loss_is_noticed(synthetic, settings):
 @pytest.mark.parametrize("field", ["same_logits", "same_logits_gradient", "first_steps"])
 @pytest.mark.parametrize("value", [0.1, math.nan])
 def test_agreement_needs_every_figure(field, value):
-    good = Agreement(1e-8, 1e-7, 1e-7, 0.1, 0.0)
+    good = Agreement(1e-8, 1e-7, 1e-7, 0.1, 0.0, 0.02)
     assert good.holds
     assert not replace(good, **{field: value}).holds
 
@@ -236,6 +236,7 @@ def test_demo(synthetic, settings, tmp_path):
     assert synthetic.source in text
     assert report.CAVEAT in text
     assert "they coincide" in text
+    assert "mIoU apart" in text
     assert all(run.title in text for run in RUNS)
     assert str(out / "picture.png") in text
     assert (out / "picture.png").read_bytes().startswith(b"\x89PNG")
@@ -274,7 +275,7 @@ def recorded(monkeypatch, synthetic):
 
     def record(data, settings, out, console):
         calls.append((settings, out))
-        return Agreement(0, 0, 0, 0, 0)
+        return Agreement(0, 0, 0, 0, 0, 0)
 
     monkeypatch.setattr(train, "load", lambda: synthetic)
     monkeypatch.setattr(train, "run_demo", record)
@@ -302,7 +303,7 @@ def test_steps_override_quick(recorded):
 
 
 def test_disagreement_is_a_failure(recorded, monkeypatch):
-    monkeypatch.setattr(train, "run_demo", lambda *_: Agreement(1, 0, 0, 0, 0))
+    monkeypatch.setattr(train, "run_demo", lambda *_: Agreement(1, 0, 0, 0, 0, 0))
     assert CliRunner().invoke(app, ["train"]).exit_code == 1
 
 

@@ -33,6 +33,7 @@ class Agreement:
         first_steps: largest difference of the curves over the first `FIRST` steps.
         all_steps: over all steps.
         mean: mean over all steps, with its sign: near 0 where neither run is ahead.
+        miou: how far apart the two ended on the held-out stripes.
     """
 
     same_logits: float
@@ -40,6 +41,7 @@ class Agreement:
     first_steps: float
     all_steps: float
     mean: float
+    miou: float
 
     @property
     def holds(self) -> bool:
@@ -61,6 +63,7 @@ def agreement(naive: Result, fused: Result) -> Agreement:
         first_steps=_largest(distances[:FIRST]),
         all_steps=_largest(distances),
         mean=sum(differences) / len(differences),
+        miou=abs(naive.scores.miou - fused.scores.miou),
     )
 
 

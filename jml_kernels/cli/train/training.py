@@ -35,7 +35,7 @@ class Settings:
     batch_size: int = 8
     crop: int = 96
     width: int = 16
-    learning_rate: float = 5e-3
+    learning_rate: float = 2e-3
     probes: int = 20
 
 
