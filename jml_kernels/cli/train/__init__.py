@@ -15,7 +15,7 @@ from .land_cover import load
 from .training import Settings
 
 FULL_STEPS = 300
-QUICK_STEPS = 40
+QUICK_STEPS = 30
 
 
 def train(
