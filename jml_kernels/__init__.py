@@ -3,6 +3,7 @@
 from . import functional
 from .backends import backends
 from .functional import active_classes, class_statistics
+from .jdt import JDTLoss
 from .modules import (
     DiceSemimetricLoss,
     JaccardMetricLoss,
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ClassStatistics",
     "DiceSemimetricLoss",
+    "JDTLoss",
     "JaccardMetricLoss",
     "SoftDiceLoss",
     "SoftJaccardLoss",

@@ -67,10 +67,12 @@ def class_losses(
     gamma: float,
     log_loss: bool,
 ) -> Tensor:
-    """loss_c = (1 - index)^gamma or -log(index), with the Tversky index
+    """loss_c = (1 - index)^gamma or (-log(index))^gamma, with the Tversky index
     (TP + s) / (TP + alpha FP + beta FN + s). 0/0 counts as loss 0.
 
-    1 - index is taken as (alpha FP + beta FN) / denominator, which does not cancel.
+    1 - index is taken as (alpha FP + beta FN) / denominator, which does not cancel. With squared
+    norms FP and FN are differences: alpha = beta adds them to ||x - y||^2, of which rounding can
+    leave -1e-17; other weights can make it negative, and a power of that counts as 0.
     """
     tp, fp, fn = counts
     errors = alpha * fp + beta * fn
@@ -79,9 +81,11 @@ def class_losses(
     empty = denominator == 0
     denominator = torch.where(empty, 1, denominator)
     if log_loss:
-        return -torch.log(torch.where(empty, 1, (tp + smooth) / denominator))
-    # Squared norms can leave -1e-17 of a perfect overlap.
-    loss = (torch.where(empty, 0, errors) / denominator).clamp(min=0)
+        loss = -torch.log(torch.where(empty, 1, (tp + smooth) / denominator))
+    else:
+        loss = torch.where(empty, 0, errors) / denominator
+    if alpha == beta or gamma != 1:
+        loss = loss.clamp(min=0)
     if gamma == 1:
         return loss
     # The derivative of 0^gamma is infinite for gamma < 1: a perfect class gets 0 and gradient 0.

@@ -60,7 +60,7 @@ class LossOptions(TargetOptions):
         alpha, beta: weights of false positives and false negatives in the Tversky index.
         gamma: exponent of 1 - index; > 0.
         smooth: s >= 0, added to numerator and denominator of the index.
-        log_loss: -log(index) instead of (1 - index)^gamma; gamma must be 1.
+        log_loss: -log(index) in place of 1 - index.
         active_classes: which classes the mean is over (section 2.4.3): "all"; "present", the
             target's argmax somewhere; "label", "prob" or "both", where the largest target,
             probability, or sum of the two exceeds active_threshold.
@@ -87,8 +87,6 @@ class LossOptions(TargetOptions):
         checks.check_number("gamma", self.gamma)
         if not 0 < self.gamma < math.inf:
             raise ValueError(f"gamma={self.gamma!r}: expected a finite number > 0")
-        if self.log_loss and self.gamma != 1:
-            raise ValueError(f"gamma={self.gamma!r}: expected 1 with log_loss=True")
         checks.check_number("active_threshold", self.active_threshold)
         if not math.isfinite(self.active_threshold):
             raise ValueError(f"active_threshold={self.active_threshold!r}: expected a number")

@@ -293,8 +293,6 @@ def test_options(name, value, expected):
 
 
 def test_options_that_exclude_each_other():
-    with raises(ValueError, "gamma=2", "expected 1 with log_loss=True"):
-        call(log_loss=True, gamma=2)
     with raises(ValueError, "aggregation={'image': 1, 'class': 1}", "one", "reduction='none'"):
         call(aggregation={"image": 1, "class": 1}, reduction="none")
 

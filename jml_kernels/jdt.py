@@ -1,0 +1,133 @@
+"""JDTLoss, for users of the loss that the paper's authors publish under that name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .checks import check_choice, check_non_negative, check_number
+from .functional import LossOptions, overlap_loss
+
+_OVERLAPS = {1: "metric1", 2: "soft2"}
+_ACTIVE = {"ALL": "all", "PRESENT": "label"}
+# No integer label: what ignores nothing.
+_NEVER = -(2**63)
+
+
+class JDTLoss(nn.Module):
+    """The Jaccard, Dice or Tversky loss of (Wang & Blaschko, 2023) and its sequels, with the
+    constructor, the defaults, the call and the values of the class that the authors publish: one
+    import line moves a user over.
+
+    Per image and class, over the pixels that count, with probabilities p and labels y:
+    TP = (||p|| + ||y|| - ||p - y||) / 2, FP = ||p|| - TP, FN = ||y|| - TP (eq. 9), norms squared
+    for norm 2; score = (TP + s) / (TP + alpha FP + beta FN + s); the loss of a class is 1 - score
+    or -log(score), to the power gamma, times the class's weight. The mean is over the number of
+    active classes, whatever the weights; no active class gives 0.
+
+    Args:
+        mIoUD: weight of the loss whose TP, FP and FN are summed over the batch.
+        mIoUI: weight of the mean over active classes per image, then over images that have any.
+        mIoUC: weight of the mean over images where a class is active, then over classes that are
+            active in any.
+        alpha, beta: weights of FP and FN, >= 0; both 1 for Jaccard, both 0.5 for Dice.
+        gamma: >= 1.
+        smooth: s >= 0.
+        threshold: what a class's largest label must exceed in active class mode "PRESENT".
+        norm: 1 or 2 (squared).
+        log_loss: -log(score) in place of 1 - score.
+        ignore_index: integer label that counts nowhere; None: none. Soft labels know no such.
+        class_weights: C numbers, or None.
+        active_classes_mode_hard, active_classes_mode_soft: "ALL" or "PRESENT", for integer and
+            for soft labels.
+
+    Call:
+        loss(logits, label, keep_mask=None): logits (N, C, *spatial) with 0 to 3 spatial
+        dimensions; label integers (N, *spatial), or probabilities (N, C, *spatial); keep_mask bool
+        (N, *spatial), True where a pixel counts, takes the place of ignore_index. Returns a 0-dim
+        tensor, float64 for float64 logits, else float32.
+
+    Where theirs breaks, this differs:
+        - sums are taken of min(p, y), max(p - y, 0) and max(y - p, 0) themselves, and in double
+          precision: small classes and nearly perfect soft predictions keep their digits, no loss
+          of norm 1 is negative, and gamma > 1 gives no NaN;
+        - labels of any integer dtype are hard labels, not only int64;
+        - an integer label out of range that counts raises an IndexError (on a GPU: NaN), and is
+          not taken for the nearest class;
+        - logits and labels of any strides are taken: slices, channels_last;
+        - NaN in a pixel that does not count goes nowhere, and 0 / 0 with smooth=0 counts as 0;
+        - class_weights is a buffer: it follows .to();
+        - soft labels get no gradient; detach labels that require one.
+
+    Raises:
+        as `functional.jaccard_metric_loss`.
+    """
+
+    def __init__(
+        self,
+        mIoUD: float = 1.0,  # noqa: N803
+        mIoUI: float = 0.0,  # noqa: N803
+        mIoUC: float = 0.0,  # noqa: N803
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        smooth: float = 1e-3,
+        threshold: float = 0.01,
+        norm: int = 1,
+        log_loss: bool = False,
+        ignore_index: int | None = None,
+        class_weights: Sequence[float] | Tensor | None = None,
+        active_classes_mode_hard: str = "PRESENT",
+        active_classes_mode_soft: str = "ALL",
+    ):
+        super().__init__()
+        weights = {"mIoUD": mIoUD, "mIoUI": mIoUI, "mIoUC": mIoUC}
+        for name, weight in weights.items():
+            check_non_negative(name, weight)
+        check_number("gamma", gamma)
+        if not gamma >= 1:
+            raise ValueError(f"gamma={gamma!r}: expected a number >= 1")
+        check_non_negative("threshold", threshold)
+        if isinstance(norm, bool) or norm not in _OVERLAPS:
+            raise ValueError(f"norm={norm!r}: expected 1 or 2")
+        for name, mode in (
+            ("active_classes_mode_hard", active_classes_mode_hard),
+            ("active_classes_mode_soft", active_classes_mode_soft),
+        ):
+            check_choice(name, mode, tuple(_ACTIVE))
+        if class_weights is not None:
+            class_weights = torch.as_tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", class_weights)
+        self.overlap = _OVERLAPS[norm]
+        # A weight of 0 takes a part out, even where that is infinite.
+        aggregation = {
+            how: weight
+            for how, weight in zip(("dataset", "image", "class"), weights.values(), strict=True)
+            if weight > 0
+        }
+
+        def options(mode: str, ignored: int | None) -> LossOptions:
+            return LossOptions(
+                alpha=alpha,
+                beta=beta,
+                gamma=gamma,
+                smooth=smooth,
+                log_loss=log_loss,
+                active_classes=_ACTIVE[mode],
+                active_threshold=threshold,
+                aggregation=aggregation or {"dataset": 0.0},
+                ignore_index=_NEVER if ignored is None else ignored,
+            )
+
+        self.hard = options(active_classes_mode_hard, ignore_index)
+        self.hard_masked = options(active_classes_mode_hard, None)
+        self.soft = options(active_classes_mode_soft, None)
+
+    def forward(self, logits: Tensor, label: Tensor, keep_mask: Tensor | None = None) -> Tensor:
+        if label.is_floating_point():
+            options = self.soft
+        else:
+            options = self.hard if keep_mask is None else self.hard_masked
+        return overlap_loss(logits, label, keep_mask, self.overlap, options, self.class_weights)
