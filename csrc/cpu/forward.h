@@ -155,12 +155,16 @@ struct ForwardSums {
     if (args.binary()) {  // where the row of a pixel without a label is also that of label 0
       for (int p = 0; p < count; ++p)
         if (tile.valid[p] != 0) hard[(tile.off[p] != 0) * ways + row[p]] = 1;
-    } else if (!tile.smooth) {
-      for (int p = 0; p < count; ++p) hard[row[p]] = 1;
-    } else if (args.boundary_size == 0) {
-      for (int p = 0; p < count; ++p) hard[ways + row[p]] = 1;
+    } else if (!tile.smooth || args.boundary_size == 0) {
+      uint8_t* const all = hard + (tile.smooth ? ways : 0);
+      for (int64_t c = 0; c < ways; ++c) all[c] |= tile.here[c];
     } else {
-      for (int p = 0; p < count; ++p) hard[smoothed[p] * ways + row[p]] = 1;
+      for (int block = 0; block < tile.padded / kBlock; ++block) {
+        const int first = block * kBlock;
+        const bool alike = tile.one_label[block] && !tile.mixed[block];
+        for (int p = first; p < first + (alike ? 1 : kBlock); ++p)
+          hard[smoothed[p] * ways + row[p]] = 1;
+      }
     }
   }
 
@@ -179,12 +183,22 @@ struct ForwardSums {
   // A number for each pixel to the sums of its label.
   void add_at_labels(const Tile<T>& tile, int sum, const T* value) {
     FoldedSum* const to = sums_of(sum);
+    // A region goes on from block to block: its sum stays in a register.
+    int32_t region = int32_t(classes);
+    FoldLanes held = {};
     for_labels(
         tile.row, tile.one_label, tile.padded,
-        [&](int32_t c, int p)
-            __attribute__((always_inline)) { to[c].add_block(value + p); },
+        [&](int32_t c, int p) __attribute__((always_inline)) {
+          if (c != region) {
+            to[region].add(held);
+            region = c;
+            held = FoldLanes{};
+          }
+          held += fold_block(value + p);
+        },
         [&](int32_t c, int p)
             __attribute__((always_inline)) { to[c].add_pixel(p, value[p]); });
+    to[region].add(held);
   }
 
   void add_present(Tile<T>& tile) {

@@ -41,7 +41,7 @@ JML_MATH bool any(const T* values, int count) {
 }
 
 template <typename T>
-JML_MATH void copy(const T* from, int64_t count, T* to) {
+JML_MATH void copy(const T* __restrict from, int64_t count, T* __restrict to) {
   for (int64_t i = 0; i < count; ++i) to[i] = from[i];
 }
 
@@ -49,16 +49,25 @@ JML_MATH void copy(const T* from, int64_t count, T* to) {
 // a chunk: no horizontal sum in a row's time.
 constexpr int kFoldLanes = 8;
 
+typedef double FoldLanes __attribute__((vector_size(kFoldLanes * sizeof(double))));
+
 // Pixels that are treated alike where their labels are: see for_labels and `mixed`.
 constexpr int kBlock = 2 * kFoldLanes;
+
+template <typename T>
+JML_MATH FoldLanes fold_block(const T* value) {
+  typedef T Half __attribute__((vector_size(kFoldLanes * sizeof(T))));
+  Half low, high;
+  memcpy(&low, value, sizeof(low));
+  memcpy(&high, value + kFoldLanes, sizeof(high));
+  return __builtin_convertvector(low + high, FoldLanes);
+}
 
 struct FoldedSum {
   double lane[kFoldLanes] = {};
 
-  // A block of pixels with one label.
-  template <typename T>
-  JML_MATH void add_block(const T* value) {
-    for (int i = 0; i < kFoldLanes; ++i) lane[i] += double(value[i] + value[i + kFoldLanes]);
+  JML_MATH void add(FoldLanes values) {
+    for (int i = 0; i < kFoldLanes; ++i) lane[i] += values[i];
   }
 
   // A pixel: neighbours, which mostly have one label, do not wait for each other.
