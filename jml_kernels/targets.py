@@ -68,7 +68,7 @@ def smooth_labels(
         boundary_size: k, odd: smooth only the pixels of `boundary_mask(labels, k)` (BLS, section
             2.4.1); None: every pixel (LS).
         ignore_index: pixels with this label get a target of zeros.
-        dtype: of the result.
+        dtype: of the result, floating.
 
     Returns:
         probabilities, (N, C, *spatial).
@@ -78,6 +78,8 @@ def smooth_labels(
     """
     check_labels("labels", labels)
     check_label_smoothing(label_smoothing)
+    if not dtype.is_floating_point:
+        raise TypeError(f"dtype={dtype}: expected a floating dtype")
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
         check_label_range(labels, None, num_classes, ignore_index)
     index = labels.to(torch.int64)

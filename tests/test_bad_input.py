@@ -351,6 +351,8 @@ def test_smooth_labels():
         jml.smooth_labels(LABELS, 3, 0.1, 2)
     with raises(IndexError, "label 3 at position (0, 0, 0)", "[0, 3)"):
         jml.smooth_labels(LABELS + 3, 3)
+    with raises(TypeError, "dtype=torch.int64", "expected a floating dtype"):
+        jml.smooth_labels(LABELS, 3, 0.1, dtype=torch.int64)
 
 
 def test_active_classes():
