@@ -45,7 +45,9 @@ def crop_positions(data: LandCover, size: int, min_land: float = MIN_LAND) -> Te
         ValueError: where there is none.
     """
     in_training = ~data.held_out.unfold(0, size, 1).any(dim=1)
-    land = F.avg_pool2d(1 - data.cover[None, WATER : WATER + 1], size, stride=1)[0, 0]
+    # A mean over windows is one over their columns of one over their rows, size / 2 times as fast.
+    rows = F.avg_pool2d(1 - data.cover[None, WATER : WATER + 1], (size, 1), stride=1)
+    land = F.avg_pool2d(rows, (1, size), stride=1)[0, 0]
     positions = ((land >= min_land) & in_training).nonzero()
     if len(positions) == 0:
         raise ValueError(f"no crop of {size} x {size} pixels lies in the training stripes")
