@@ -7,6 +7,7 @@
 // number in a class, but at the label: dot then grows with the softmax.
 #pragma once
 
+#include "gradient.h"
 #include "tile.h"
 
 namespace jml::JML_ISA {

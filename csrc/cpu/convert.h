@@ -1,7 +1,7 @@
 // Between the dtypes of tensors and those that the kernels compute in.
 #pragma once
 
-#include "rows.h"
+#include "vectors.h"
 
 namespace jml::JML_ISA {
 

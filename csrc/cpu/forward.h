@@ -7,6 +7,7 @@
 // element.
 #pragma once
 
+#include "sums.h"
 #include "tile.h"
 
 namespace jml::JML_ISA {

@@ -1,4 +1,5 @@
-// The kernels for the compiler's own instruction set; the launcher calls them where the machine has no better.
+// The kernels for the compiler's own instruction set; the launcher calls them where the machine has
+// no better.
 // Standard headers first: what they define is compiled for any machine.
 #include <algorithm>
 #include <climits>

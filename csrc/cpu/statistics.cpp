@@ -155,8 +155,8 @@ void run(const Arguments& args, Kernel kernel) {
 // An IndexError in Python, with the words of jml_kernels/checks.py.
 void check_labels(const Arguments& args, const Tensor& target, bool dense) {
   const int64_t* end = args.bad_label + args.images * args.chunks_per_image;
-  const int64_t* found =
-      std::find_if(static_cast<const int64_t*>(args.bad_label), end, [](int64_t p) { return p >= 0; });
+  const int64_t* found = std::find_if(static_cast<const int64_t*>(args.bad_label), end,
+                                      [](int64_t position) { return position >= 0; });
   if (found == end) return;
   std::vector<int64_t> position(target.dim());
   int64_t rest = *found;

@@ -13,9 +13,10 @@
 #include <cstdlib>
 #include <memory>
 
+#include "activation.h"
 #include "feed.h"
 #include "labels.h"
-#include "rows.h"
+#include "pixels.h"
 #include "tile_io.h"
 
 namespace jml::JML_ISA {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "arguments.h"
 #include "turn.h"
 
 namespace jml::JML_ISA {
