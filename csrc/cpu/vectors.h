@@ -1,6 +1,6 @@
-// Vectors of the instruction set at hand, and rows: the pixels of one class, contiguous, a multiple
-// of kRowStep. The compiler vectorises plain loops over them; where it misses an instruction, or the
-// order of a sum is part of the result, they are written with vectors.
+// Vectors of the instruction set at hand, and rows: the pixels of one class, contiguous, a
+// multiple of kRowStep. The compiler vectorises plain loops over them; where it misses an
+// instruction, or the order of a sum is part of the result, they are written with vectors.
 #pragma once
 
 #include "../pixel_math.h"
