@@ -69,6 +69,8 @@ def test_a_gradient_larger_than_caches(dtype, kind, compiled, device):
     smoothing = (0.1, 3) if kind == "boundary" else (0.0, 0)
     activation = "sigmoid" if kind == "sigmoid" else "softmax"
     grad_sums = torch.rand(1, 6, 3, 19, generator=generator, dtype=torch.float64).to(device)
+    if kind != "soft":
+        grad_sums[:, 4] = 0  # without squares the gradient of hard labels is simpler
     backward = getattr(torch.ops.jml_kernels, f"{compiled}_statistics_backward")
 
     def gradient(images):

@@ -3,7 +3,7 @@
 
 #include <limits>
 
-#include "vectors.h"
+#include "feed.h"
 
 namespace jml::JML_ISA {
 
@@ -38,8 +38,8 @@ struct SoftmaxRows {
 // the largest logit, x <- e^(x - largest) and the sum, from which x * scale is the probability.
 // The label's logit is not in the tile: `sum` is that of the other classes, so that 1 - x of the
 // label has no subtraction, and a confident prediction keeps its digits.
-// Meanwhile the feeds copy the next tile.
-template <bool kLabels, bool kDot, typename T, typename Feed>
+// Meanwhile the feed copies the next tile.
+template <bool kLabels, bool kDot, typename T>
 void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const T* a,
                   const SoftmaxRows<T>& rows, Feed& logits) {
   using V = Vector<T>;

@@ -68,9 +68,8 @@ class Backward {
 
   void find_dots() {
     const auto find = [&](auto pixels, int p) __attribute__((always_inline)) {
-      find_dot<pixels()>(tile.x, tile.scale, target_row(0), labels ? 0 : tile.stride,
-                                       classes, tile.stride, rules.get(), p, tile.dot,
-                                       tile.dense_feed);
+      find_dot<pixels()>(tile.x, tile.scale, target_row(0), labels ? 0 : tile.stride, classes,
+                         tile.stride, rules.get(), p, tile.dot, tile.dense_feed);
     };
     if (labels) {
       for (int p = 0; p < tile.padded; p += kBlock)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "arguments.h"
+#include "feed.h"
 #include "pixels.h"
 
 namespace jml::JML_ISA {
@@ -15,7 +16,7 @@ JML_MATH Vector<T> rule_gradient(const GradientRule<T>& rule, Vector<T> x, Vecto
 }
 
 // dot = sum over classes of x * g for a few pixels from p on.
-template <int kPixels, typename T, typename Feed>
+template <int kPixels, typename T>
 JML_MATH void find_dot(const T* x, const T* scale, const T* y, int64_t y_stride, int64_t classes,
                        int64_t stride, const GradientRule<T>* rules, int p, T* dot, Feed& feed) {
   using V = Vector<T>;

@@ -62,10 +62,10 @@ inline void widen(const int32_t* other_low, const int32_t* other_high, int count
   }
 }
 
-// Which of the pixels have another label in their window and no ignored
-// one (section 2.4.1): boundary[i] is 1 or 0. The window of a row of pixels is taken apart: least
-// and greatest code of each column, then of k columns side by side: k^(d-1) + k steps for a pixel
-// where comparing labels one by one takes k^d. An ignored code is less than any label.
+// Which of the pixels have another label in their window and no ignored one (section 2.4.1):
+// boundary[i] is 1 or 0. The window of a row of pixels is taken apart: least and greatest code of
+// each column, then of k columns side by side: k^(d-1) + k steps for a pixel where comparing labels
+// one by one takes k^d. An ignored code is less than any label.
 // lowest, highest: room for count + k - 1; codes: the same.
 inline void boundary_pixels(const Arguments& args, const Pixels& pixels,
                             int32_t* __restrict codes, int32_t* __restrict lowest,

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "../columns.h"
-#include "vectors.h"
+#include "feed.h"
 
 namespace jml::JML_ISA {
 
@@ -52,6 +52,7 @@ struct RowSum {
   JML_MATH void fold_into(FoldedSum& sum) const {
     alignas(64) T values[kRowStep<T>];
     memcpy(values, lane, sizeof(lane));
+    // Number by number: vectors as in fold_block made the loops around it slower.
     for (int i = 0; i < kFoldLanes; ++i) {
       T folded = values[i] + values[i + kFoldLanes];
       if constexpr (kRowStep<T> == 4 * kFoldLanes)
@@ -107,7 +108,6 @@ struct RowMax {
   }
 };
 
-
 template <typename T>
 struct OverlapSums {
   RowSum<T> tp, fp, fn;
@@ -126,9 +126,8 @@ struct OverlapSums {
   }
 };
 
-
 // x against a dense target, and the largest target. Meanwhile the feed copies the next target.
-template <typename T, typename Feed>
+template <typename T>
 void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum& true_positive,
                  FoldedSum& false_positive, FoldedSum& false_negative, FoldedMax<T>& target_max,
                  Feed& feed) {

@@ -14,10 +14,9 @@
 #include <memory>
 
 #include "activation.h"
-#include "feed.h"
 #include "labels.h"
 #include "pixels.h"
-#include "tile_io.h"
+#include "tile_reader.h"
 
 namespace jml::JML_ISA {
 
@@ -269,13 +268,9 @@ inline void for_tiles(const Arguments& args, int64_t begin, int64_t end, Body bo
   };
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     Pixels pixels = tile_at(chunk, 0);
-    for (int64_t tile = 0; pixels.image >= 0; ++tile) {
-      Pixels next = tile_at(chunk, tile + 1);
-      if (next.image < 0) {
-        body(chunk, pixels, tile_at(chunk + 1, 0));
-        break;
-      }
-      body(chunk, pixels, next);
+    for (int64_t tile = 1; pixels.image >= 0; ++tile) {
+      const Pixels next = tile_at(chunk, tile);
+      body(chunk, pixels, next.image >= 0 ? next : tile_at(chunk + 1, 0));
       pixels = next;
     }
   }

@@ -133,12 +133,16 @@ void load_tile(const TensorView& view, int64_t image, const Runs& runs, int64_t 
   });
 }
 
+template <typename T>
+bool holds(const TensorView& view) {
+  return view.dtype == (sizeof(T) == sizeof(double) ? DType::f64 : DType::f32);
+}
+
 // Where a kernel may write rows of T itself: the tensor's row of a class, or null if its dtype or
 // layout need store_tile.
 template <typename T>
 T* direct_rows(const TensorView& view, int64_t image, const Runs& runs) {
-  const DType dtype = sizeof(T) == sizeof(double) ? DType::f64 : DType::f32;
-  if (view.dtype != dtype || runs.step != 1 || !runs.single()) return nullptr;
+  if (!holds<T>(view) || runs.step != 1 || !runs.single()) return nullptr;
   return static_cast<T*>(view.data) + image * view.image_stride + runs.run[0].offset;
 }
 
