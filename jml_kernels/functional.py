@@ -109,7 +109,9 @@ class LossOptions(TargetOptions):
     @property
     def aggregation_weights(self) -> dict[str, float]:
         if isinstance(self.aggregation, Mapping):
-            return dict(self.aggregation)
+            # A weight of 0 takes a part out, even where that is infinite.
+            positive = {how: weight for how, weight in self.aggregation.items() if weight > 0}
+            return positive or dict(self.aggregation)
         return {self.aggregation: 1.0}
 
 
@@ -219,7 +221,7 @@ def overlap_loss(
 
 def overlap_name(family: str, parameter: str, value: int) -> str:
     """The overlap of variant 1 or 2 ("metric") or norm 1 or 2 ("soft")."""
-    if value not in (1, 2):
+    if isinstance(value, bool) or value not in (1, 2):
         raise ValueError(f"{parameter}={value!r}: expected 1 or 2")
     return f"{family}{value}"
 

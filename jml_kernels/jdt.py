@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_choice, check_non_negative, check_number
-from .functional import LossOptions, overlap_loss
+from .functional import LossOptions, overlap_loss, overlap_name
 
-_OVERLAPS = {1: "metric1", 2: "soft2"}
 _ACTIVE = {"ALL": "all", "PRESENT": "label"}
 # No integer label: what ignores nothing.
 _NEVER = -(2**63)
@@ -83,15 +82,12 @@ class JDTLoss(nn.Module):
         active_classes_mode_soft: str = "ALL",
     ):
         super().__init__()
-        weights = {"mIoUD": mIoUD, "mIoUI": mIoUI, "mIoUC": mIoUC}
-        for name, weight in weights.items():
+        for name, weight in (("mIoUD", mIoUD), ("mIoUI", mIoUI), ("mIoUC", mIoUC)):
             check_non_negative(name, weight)
         check_number("gamma", gamma)
         if not gamma >= 1:
             raise ValueError(f"gamma={gamma!r}: expected a number >= 1")
         check_non_negative("threshold", threshold)
-        if isinstance(norm, bool) or norm not in _OVERLAPS:
-            raise ValueError(f"norm={norm!r}: expected 1 or 2")
         for name, mode in (
             ("active_classes_mode_hard", active_classes_mode_hard),
             ("active_classes_mode_soft", active_classes_mode_soft),
@@ -100,13 +96,8 @@ class JDTLoss(nn.Module):
         if class_weights is not None:
             class_weights = torch.as_tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", class_weights)
-        self.overlap = _OVERLAPS[norm]
-        # A weight of 0 takes a part out, even where that is infinite.
-        aggregation = {
-            how: weight
-            for how, weight in zip(("dataset", "image", "class"), weights.values(), strict=True)
-            if weight > 0
-        }
+        # TP of norm 1 is the sum of min(p, y), of norm 2 that of p y.
+        self.overlap = overlap_name("metric" if norm == 1 else "soft", "norm", norm)
 
         def options(mode: str, ignored: int | None) -> LossOptions:
             return LossOptions(
@@ -117,7 +108,7 @@ class JDTLoss(nn.Module):
                 log_loss=log_loss,
                 active_classes=_ACTIVE[mode],
                 active_threshold=threshold,
-                aggregation=aggregation or {"dataset": 0.0},
+                aggregation={"dataset": mIoUD, "image": mIoUI, "class": mIoUC},
                 ignore_index=_NEVER if ignored is None else ignored,
             )
 

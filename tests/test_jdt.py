@@ -268,6 +268,7 @@ def test_gradcheck(norm, soft):
         ({"smooth": -1e-3}, "smooth=-0.001: expected"),
         ({"threshold": -1}, "threshold=-1: expected"),
         ({"norm": 3}, "norm=3: expected 1 or 2"),
+        ({"norm": True}, "norm=True: expected 1 or 2"),
         ({"ignore_index": 0.5}, "ignore_index=0.5: expected an integer"),
         ({"active_classes_mode_hard": "all"}, "active_classes_mode_hard='all': expected one of"),
         ({"active_classes_mode_soft": None}, "active_classes_mode_soft=None: expected one of"),
