@@ -6,6 +6,8 @@ from .functional import active_classes, class_statistics
 from .jdt import JDTLoss
 from .modules import (
     DiceSemimetricLoss,
+    JaccardCrossEntropyLoss,
+    JaccardDistillationLoss,
     JaccardMetricLoss,
     SoftDiceLoss,
     SoftJaccardLoss,
@@ -20,6 +22,8 @@ __all__ = [
     "ClassStatistics",
     "DiceSemimetricLoss",
     "JDTLoss",
+    "JaccardCrossEntropyLoss",
+    "JaccardDistillationLoss",
     "JaccardMetricLoss",
     "SoftDiceLoss",
     "SoftJaccardLoss",

@@ -12,11 +12,17 @@ ACTIVATIONS = ("softmax", "sigmoid", "none")
 ACTIVE_CLASSES = ("all", "present", "label", "prob", "both")
 AGGREGATIONS = ("dataset", "image", "class")
 REDUCTIONS = ("mean", "none")
+DISTILLATIONS = ("ce", "kl")
 
 
 def is_integer(tensor: Tensor) -> bool:
     """Whether a tensor holds integers; bool counts as one."""
     return not (tensor.is_floating_point() or tensor.is_complex())
+
+
+def result_dtype(logits: Tensor) -> torch.dtype:
+    """Of losses and public statistics."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -29,10 +35,10 @@ def check_number(name: str, value: object) -> None:
         raise TypeError(f"{name}={value!r}: expected a number")
 
 
-def check_label_smoothing(value: float) -> None:
-    check_number("label_smoothing", value)
+def check_share(name: str, value: object) -> None:
+    check_number(name, value)
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"label_smoothing={value!r}: expected a number in [0, 1]")
+        raise ValueError(f"{name}={value!r}: expected a number in [0, 1]")
 
 
 def check_boundary_size(value: int) -> None:
@@ -44,6 +50,12 @@ def check_non_negative(name: str, value: float) -> None:
     check_number(name, value)
     if not (0.0 <= value < float("inf")):
         raise ValueError(f"{name}={value!r}: expected a finite number >= 0")
+
+
+def check_positive(name: str, value: object) -> None:
+    check_number(name, value)
+    if not 0.0 < value < float("inf"):
+        raise ValueError(f"{name}={value!r}: expected a finite number > 0")
 
 
 def check_labels(name: str, labels: Tensor) -> None:
@@ -89,17 +101,29 @@ def check_mask(mask: Tensor, logits: Tensor) -> None:
     check_same_device("mask", mask, logits)
 
 
-def split_target(logits: Tensor, target: Tensor, activation: str) -> tuple[Tensor | None, ...]:
+def check_teacher(teacher_logits: Tensor, logits: Tensor) -> None:
+    check_logits(teacher_logits, "teacher_logits")
+    if teacher_logits.shape != logits.shape:
+        raise ValueError(
+            f"teacher_logits has shape {tuple(teacher_logits.shape)}: expected "
+            f"{tuple(logits.shape)}, as the student's"
+        )
+    check_same_device("teacher_logits", teacher_logits, logits)
+
+
+def split_target(
+    logits: Tensor, target: Tensor, activation: str, name: str = "target"
+) -> tuple[Tensor | None, ...]:
     """Tell labels from a dense target: returns (labels, dense), one of them None.
 
     Labels are integers (N, *spatial). A dense target is (N, C, *spatial): probabilities, or
     integers 0 and 1 where classes are independent. A single channel of integers is labels.
     """
     if not isinstance(target, Tensor):
-        raise TypeError(f"target is a {type(target).__name__}: expected a Tensor")
-    check_same_device("target", target, logits)
+        raise TypeError(f"{name} is a {type(target).__name__}: expected a Tensor")
+    check_same_device(name, target, logits)
     if target.is_complex():
-        raise TypeError(f"target has dtype {target.dtype}: expected an integer or floating dtype")
+        raise TypeError(f"{name} has dtype {target.dtype}: expected an integer or floating dtype")
     n, c, *spatial = logits.shape
     shape, label_shape, dense_shape = tuple(target.shape), (n, *spatial), (n, c, *spatial)
     integers = is_integer(target)
@@ -111,33 +135,33 @@ def split_target(logits: Tensor, target: Tensor, activation: str) -> tuple[Tenso
         return None, target.unsqueeze(1)
     if integers and target.dim() == logits.dim() - 1:
         if shape != label_shape:
-            raise ValueError(f"target has shape {shape}: expected {label_shape}, labels of logits")
+            raise ValueError(f"{name} has shape {shape}: expected {label_shape}, labels of logits")
         return target, None
     if integers and activation == "softmax":
         raise ValueError(
-            f"target has shape {shape} and dtype {target.dtype}: expected integer labels of shape "
+            f"{name} has shape {shape} and dtype {target.dtype}: expected integer labels of shape "
             f"{label_shape}; for probabilities, a floating dtype and shape {dense_shape}"
         )
     if shape != dense_shape:
         kind = "integer labels 0 and 1" if integers else "probabilities"
-        raise ValueError(f"target has shape {shape}: expected {dense_shape} for {kind}")
+        raise ValueError(f"{name} has shape {shape}: expected {dense_shape} for {kind}")
     if not integers and target.dtype not in LOGITS_DTYPES:
         raise TypeError(
-            f"target has dtype {target.dtype}: expected an integer dtype, float16, bfloat16, "
+            f"{name} has dtype {target.dtype}: expected an integer dtype, float16, bfloat16, "
             "float32 or float64"
         )
     return None, target
 
 
-def check_class_weights(weights: Tensor, logits: Tensor) -> None:
+def check_class_weights(weights: Tensor, logits: Tensor, name: str = "class_weights") -> None:
     if not isinstance(weights, Tensor):
-        raise TypeError(f"class_weights is a {type(weights).__name__}: expected a Tensor")
+        raise TypeError(f"{name} is a {type(weights).__name__}: expected a Tensor")
     if weights.dim() != 1 or weights.shape[0] != logits.shape[1]:
         raise ValueError(
-            f"class_weights has shape {tuple(weights.shape)}: expected ({logits.shape[1]},), one "
-            "for each class of logits"
+            f"{name} has shape {tuple(weights.shape)}: expected ({logits.shape[1]},), one for each "
+            "class of logits"
         )
-    check_same_device("class_weights", weights, logits)
+    check_same_device(name, weights, logits)
 
 
 def label_count(num_classes: int, activation: str) -> int:

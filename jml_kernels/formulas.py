@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from .options import LossOptions
 from .statistics import column_bits
 
 #: The columns each overlap needs.
@@ -130,43 +131,62 @@ def aggregate(losses: Tensor, active: Tensor, how: str, reduction: str) -> Tenso
     return masked_mean(losses, active, 0)
 
 
+def overlap_columns(overlap: str, options: LossOptions) -> int:
+    """What `overlap_loss` needs."""
+    return OVERLAPS[overlap] | ACTIVE_COLUMNS[options.active_classes]
+
+
 def overlap_loss(
-    sums: Mapping[str, Tensor],
-    extrema: Mapping[str, Tensor],
-    *,
+    statistics: Mapping[str, Tensor],
     overlap: str,
-    alpha: float,
-    beta: float,
-    gamma: float,
-    smooth: float,
-    log_loss: bool,
-    active_classes: str,
-    active_threshold: float,
-    aggregation: Mapping[str, float],
+    options: LossOptions,
     class_weights: Tensor | None,
-    reduction: str,
 ) -> Tensor:
     """The whole way from statistics (N, C) to the loss: a 0-dim tensor, or see `aggregate`.
 
-    The aggregations are weighted by the values of `aggregation` and added. A class weight
-    multiplies its class's loss; the mean still divides by the number of active classes.
+    The aggregations are weighted by their values and added. A class weight multiplies its class's
+    loss; the mean still divides by the number of active classes.
     """
-    counts = overlap_counts(sums, overlap)
-    active = active_from_extrema(extrema, active_classes, active_threshold)
+    counts = overlap_counts(statistics, overlap)
+    active = active_from_extrema(statistics, options.active_classes, options.active_threshold)
     total = None
-    for how, weight in aggregation.items():
+    for how, weight in options.aggregation_weights.items():
         # Any pixel of the batch makes a class active in it: the maximum over images.
         over_batch = how == "dataset"
         part = class_losses(
             tuple(count.sum(0) for count in counts) if over_batch else counts,
-            alpha,
-            beta,
-            smooth,
-            gamma,
-            log_loss,
+            options.alpha,
+            options.beta,
+            options.smooth,
+            options.gamma,
+            options.log_loss,
         )
         if class_weights is not None:
             part = part * class_weights.to(part.dtype)
-        part = weight * aggregate(part, active.any(0) if over_batch else active, how, reduction)
+        part_active = active.any(0) if over_batch else active
+        part = weight * aggregate(part, part_active, how, options.reduction)
         total = part if total is None else total + part
     return total
+
+
+def mean_cross_entropy(statistics: Mapping[str, Tensor]) -> Tensor:
+    """Cross-entropy over the batch, 0-dim: PyTorch's mean, weighted where classes have weights; 0
+    where nothing counts.
+
+    `torch.nn.functional.cross_entropy` for labels and for probabilities; where classes are
+    independent `binary_cross_entropy_with_logits`, the mean over elements.
+    """
+    return _mean(statistics["cross_entropy"], statistics["cross_entropy_weight"])
+
+
+def mean_divergence(statistics: Mapping[str, Tensor]) -> Tensor:
+    """KL(target || prediction): cross-entropy less the target's own entropy, which has no
+    gradient."""
+    divergence = statistics["cross_entropy"] - statistics["target_entropy"]
+    return _mean(divergence, statistics["cross_entropy_weight"])
+
+
+def _mean(sums: Tensor, weights: Tensor) -> Tensor:
+    total = weights.sum()
+    empty = total == 0
+    return torch.where(empty, 0, sums.sum()) / torch.where(empty, 1, total)

@@ -2,164 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor
 
-from . import checks, formulas, ops, reference
-from .backends import NAMES, choose
-from .statistics import ALL_COLUMNS, EXTREMA, SUMS, ClassStatistics
-
-
-@dataclass(frozen=True)
-class TargetOptions:
-    """How logits become probabilities and labels become a target, and what computes it.
-
-    Attributes:
-        label_smoothing: e in [0, 1]. Integer labels become (1 - e) * onehot + e / C (section
-            2.4.1); integers 0 and 1 of independent classes are smoothed as two classes.
-            Probabilities are taken as they are.
-        boundary_size: k, odd: smooth only where the k x k (k, k x k x k) window holds another
-            label (BLS). None: every pixel.
-        ignore_index: integer label of pixels that count nowhere.
-        activation: "softmax" over dim 1, "sigmoid" per class (multi-label, or binary with one
-            class), or "none" for probabilities.
-        inplace_backward: write the gradient into the logits' own memory. Nothing else may need
-            them in the backward; autograd raises where it does.
-        validate: look for labels out of range also where that makes the host wait for the device
-            (a GPU). On the CPU they are always looked for.
-        backend: "auto", or a name of `backends()`.
-    """
-
-    label_smoothing: float = 0.0
-    boundary_size: int | None = None
-    ignore_index: int = -100
-    activation: str = "softmax"
-    inplace_backward: bool = False
-    validate: bool = False
-    backend: str = "auto"
-
-    def __post_init__(self):
-        checks.check_label_smoothing(self.label_smoothing)
-        if self.boundary_size is not None:
-            checks.check_boundary_size(self.boundary_size)
-        if isinstance(self.ignore_index, bool) or not isinstance(self.ignore_index, int):
-            raise TypeError(f"ignore_index={self.ignore_index!r}: expected an integer")
-        checks.check_choice("activation", self.activation, checks.ACTIVATIONS)
-        checks.check_choice("backend", self.backend, ("auto", *NAMES))
-
-
-@dataclass(frozen=True)
-class LossOptions(TargetOptions):
-    """The options of every overlap loss, on top of `TargetOptions`.
-
-    Attributes:
-        alpha, beta: weights of false positives and false negatives in the Tversky index.
-        gamma: exponent of 1 - index; > 0.
-        smooth: s >= 0, added to numerator and denominator of the index.
-        log_loss: -log(index) in place of 1 - index.
-        active_classes: which classes the mean is over (section 2.4.3): "all"; "present", the
-            target's argmax somewhere; "label", "prob" or "both", where the largest target,
-            probability, or sum of the two exceeds active_threshold.
-        aggregation: "dataset", "image", "class" (see `formulas.aggregate`), or a mapping of these
-            to the weights they are added with.
-        reduction: "mean", or "none" for the losses per class, 0 where inactive: (C,), or (N, C)
-            for aggregation="image".
-    """
-
-    alpha: float = 1.0
-    beta: float = 1.0
-    gamma: float = 1.0
-    smooth: float = 0.0
-    log_loss: bool = False
-    active_classes: str = "label"
-    active_threshold: float = 0.01
-    aggregation: str | Mapping[str, float] = "dataset"
-    reduction: str = "mean"
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("alpha", "beta", "smooth"):
-            checks.check_non_negative(name, getattr(self, name))
-        checks.check_number("gamma", self.gamma)
-        if not 0 < self.gamma < math.inf:
-            raise ValueError(f"gamma={self.gamma!r}: expected a finite number > 0")
-        checks.check_number("active_threshold", self.active_threshold)
-        if not math.isfinite(self.active_threshold):
-            raise ValueError(f"active_threshold={self.active_threshold!r}: expected a number")
-        checks.check_choice("active_classes", self.active_classes, checks.ACTIVE_CLASSES)
-        checks.check_choice("reduction", self.reduction, checks.REDUCTIONS)
-        if isinstance(self.aggregation, Mapping):
-            if not self.aggregation:
-                raise ValueError("aggregation={}: expected at least one weight")
-            for name, weight in self.aggregation.items():
-                checks.check_choice("aggregation", name, checks.AGGREGATIONS)
-                checks.check_non_negative(f"aggregation[{name!r}]", weight)
-            if self.reduction == "none" and len(self.aggregation) > 1:
-                raise ValueError(
-                    f"aggregation={dict(self.aggregation)!r}: expected one aggregation with "
-                    "reduction='none'"
-                )
-        else:
-            checks.check_choice("aggregation", self.aggregation, checks.AGGREGATIONS)
-
-    @property
-    def aggregation_weights(self) -> dict[str, float]:
-        if isinstance(self.aggregation, Mapping):
-            # A weight of 0 takes a part out, even where that is infinite.
-            positive = {how: weight for how, weight in self.aggregation.items() if weight > 0}
-            return positive or dict(self.aggregation)
-        return {self.aggregation: 1.0}
-
-
-def _statistics(
-    logits: Tensor, target: Tensor, mask: Tensor | None, columns: int, options: TargetOptions
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Validate and compute: see `reference.statistics` for the shapes."""
-    checks.check_logits(logits)
-    if mask is not None:
-        checks.check_mask(mask, logits)
-    labels, dense = checks.split_target(logits, target, options.activation)
-    backend = choose(options.backend, logits.device)
-    if backend != "reference" and target.requires_grad:
-        raise ValueError(
-            "target requires grad: expected target.detach(), or backend='reference' for the "
-            "gradient of a soft target"
-        )
-    if dense is not None and checks.is_integer(dense) and options.boundary_size is not None:
-        raise ValueError(
-            f"boundary_size={options.boundary_size!r}: expected None with a target of shape "
-            f"{tuple(dense.shape)}, which has no map of labels"
-        )
-    rule = (
-        columns,
-        options.activation,
-        float(options.label_smoothing),
-        options.boundary_size or 0,
-        options.ignore_index,
-    )
-    integers = labels if labels is not None else dense
-    on_cpu = logits.device.type == "cpu"
-    # The CPU kernels look for themselves, and a compiled graph cannot branch on values.
-    reference_looks = backend == "reference" and not torch.compiler.is_compiling()
-    if (reference_looks if on_cpu else options.validate) and checks.is_integer(integers):
-        num_labels = checks.label_count(logits.shape[1], options.activation)
-        num_labels = num_labels if labels is not None else 2
-        checks.check_label_range(integers, mask, num_labels, options.ignore_index)
-    if backend == "reference":
-        return reference.statistics(logits, labels, dense, mask, *rule)
-    return ops.statistics(
-        backend,
-        logits,
-        labels,
-        dense,
-        mask,
-        *rule,
-        inplace_backward=options.inplace_backward,
-    )
+from . import checks, formulas
+from .dispatch import statistics_of_target
+from .objectives import cross_entropy_and_overlap, distillation
+from .options import (
+    DistillationOptions,
+    LossOptions,
+    TargetOptions,
+    check_mean_reduction,
+    overlap_name,
+    overlap_of,
+)
+from .statistics import ClassStatistics, column_bits
 
 
 def class_statistics(
@@ -180,12 +36,12 @@ def class_statistics(
     Raises:
         as `jaccard_metric_loss`.
     """
-    sums, extrema, totals = _statistics(logits, target, mask, ALL_COLUMNS, TargetOptions(**options))
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    fields = {name: sums[0, i].to(dtype) for i, name in enumerate(SUMS)}
-    fields |= {name: extrema[0, i].to(dtype) for i, name in enumerate(EXTREMA)}
-    fields["present"] = fields["present"] > 0
-    return ClassStatistics(**fields, valid=totals[0, 0].to(dtype))
+    fields = ClassStatistics._fields
+    statistics = statistics_of_target(
+        logits, target, mask, column_bits(*fields), TargetOptions(**options)
+    )
+    found = {name: statistics[name].to(checks.result_dtype(logits)) for name in fields}
+    return ClassStatistics(**found | {"present": found["present"] > 0})
 
 
 def overlap_loss(
@@ -197,33 +53,12 @@ def overlap_loss(
     class_weights: Tensor | None,
 ) -> Tensor:
     """Any loss of the family: `overlap` is a name of `formulas.OVERLAPS`."""
-    columns = formulas.OVERLAPS[overlap] | formulas.ACTIVE_COLUMNS[options.active_classes]
     if class_weights is not None:
         checks.check_class_weights(class_weights, logits)
-    sums, extrema, _ = _statistics(logits, target, mask, columns, options)
-    loss = formulas.overlap_loss(
-        dict(zip(SUMS, sums[0].unbind(0), strict=True)),
-        dict(zip(EXTREMA, extrema[0].unbind(0), strict=True)),
-        overlap=overlap,
-        alpha=options.alpha,
-        beta=options.beta,
-        gamma=options.gamma,
-        smooth=options.smooth,
-        log_loss=options.log_loss,
-        active_classes=options.active_classes,
-        active_threshold=options.active_threshold,
-        aggregation=options.aggregation_weights,
-        class_weights=class_weights,
-        reduction=options.reduction,
-    )
-    return loss.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
-
-
-def overlap_name(family: str, parameter: str, value: int) -> str:
-    """The overlap of variant 1 or 2 ("metric") or norm 1 or 2 ("soft")."""
-    if isinstance(value, bool) or value not in (1, 2):
-        raise ValueError(f"{parameter}={value!r}: expected 1 or 2")
-    return f"{family}{value}"
+    columns = formulas.overlap_columns(overlap, options)
+    statistics = statistics_of_target(logits, target, mask, columns, options)
+    loss = formulas.overlap_loss(statistics, overlap, options, class_weights)
+    return loss.to(checks.result_dtype(logits))
 
 
 def jaccard_metric_loss(
@@ -330,6 +165,98 @@ def tversky_metric_loss(
     return overlap_loss(logits, target, mask, overlap, options, class_weights)
 
 
+def jaccard_cross_entropy_loss(
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    ce_weight: float = 0.25,
+    variant: int | None = None,
+    norm: int | None = None,
+    ce_class_weights: Tensor | None = None,
+    class_weights: Tensor | None = None,
+    **options,
+) -> Tensor:
+    """Cross-entropy and an overlap loss against the same target, lambda CE + (1 - lambda) JML
+    (eq. 14), in one pass over the logits forward and one backward.
+
+    Args:
+        logits, target, mask: as `jaccard_metric_loss`.
+        ce_weight: lambda, in [0, 1].
+        variant: 1 (the default) or 2: the overlap loss is `jaccard_metric_loss` of this variant.
+        norm: 1 or 2: it is `soft_jaccard_loss` of this norm instead.
+        ce_class_weights: (C,), weights of the cross-entropy, which is PyTorch's mean over valid
+            pixels: of labels it is divided by the sum of the weights of the labels, of
+            probabilities by the number of pixels, and with activation "sigmoid", where it is the
+            binary cross-entropy, by the number of elements.
+        class_weights: (C,), multiplies the overlap losses per class.
+        **options: those of `LossOptions`, but reduction; alpha = beta = 1/2 gives Dice.
+
+    Returns:
+        as `jaccard_metric_loss`; 0 where no pixel counts.
+
+    Raises:
+        as `jaccard_metric_loss`.
+    """
+    checks.check_share("ce_weight", ce_weight)
+    overlap, options = overlap_of(variant, norm), LossOptions(**options)
+    check_mean_reduction(options)
+    return cross_entropy_and_overlap(
+        logits, target, mask, ce_weight, overlap, options, ce_class_weights, class_weights
+    )
+
+
+def jaccard_distillation_loss(
+    student_logits: Tensor,
+    labels: Tensor | None,
+    teacher_logits: Tensor,
+    mask: Tensor | None = None,
+    *,
+    variant: int | None = None,
+    norm: int | None = None,
+    ce_class_weights: Tensor | None = None,
+    class_weights: Tensor | None = None,
+    **options,
+) -> Tensor:
+    """Distillation, eq. 15 to 17: cross-entropy and an overlap loss, each against labels L and
+    against a teacher T,
+
+        lambda (mu CE(S, L) + (1 - mu) CE(S, T)) + (1 - lambda) (nu J(S, L) + (1 - nu) J(S, T)),
+
+    from one read of student, teacher and labels; the teacher's softmax is never written.
+
+    Args:
+        student_logits: (N, C, *spatial), as the logits of `jaccard_metric_loss`.
+        labels: integers (N, *spatial), or None: the teacher is the only target, as with
+            mu = nu = 0. A pixel with ignore_index counts nowhere, in no term.
+        teacher_logits: (N, C, *spatial), floating, whatever the student's dtype and strides. They
+            get no gradient.
+        mask: bool (N, *spatial), True where a pixel counts.
+        variant, norm: which overlap loss, as `jaccard_cross_entropy_loss`.
+        ce_class_weights: (C,), weights of the cross-entropy against labels, as
+            `jaccard_cross_entropy_loss`. That against the teacher has none: with weights its
+            minimum would not be at the teacher.
+        class_weights: (C,), multiplies the overlap losses per class, in both terms.
+        **options: those of `DistillationOptions`, but reduction.
+
+    Returns:
+        as `jaccard_metric_loss`; 0 where no pixel counts.
+
+    Raises:
+        as `jaccard_metric_loss`.
+    """
+    return distillation(
+        student_logits,
+        labels,
+        teacher_logits,
+        mask,
+        overlap_of(variant, norm),
+        DistillationOptions(**options),
+        ce_class_weights,
+        class_weights,
+    )
+
+
 def active_classes(
     probabilities: Tensor,
     target: Tensor,
@@ -353,6 +280,5 @@ def active_classes(
     checks.check_logits(probabilities, "probabilities")
     options = TargetOptions(activation="none", backend="reference")
     columns = formulas.ACTIVE_COLUMNS[mode]
-    _, extrema, _ = _statistics(probabilities, target, mask, columns, options)
-    extrema = dict(zip(EXTREMA, extrema[0].unbind(0), strict=True))
-    return formulas.active_from_extrema(extrema, mode, threshold).any(0)
+    statistics = statistics_of_target(probabilities, target, mask, columns, options)
+    return formulas.active_from_extrema(statistics, mode, threshold).any(0)

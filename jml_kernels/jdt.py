@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_choice, check_non_negative, check_number
-from .functional import LossOptions, overlap_loss, overlap_name
+from .functional import overlap_loss
+from .options import LossOptions, overlap_name
 
 _ACTIVE = {"ALL": "all", "PRESENT": "label"}
 # No integer label: what ignores nothing.

@@ -3,7 +3,7 @@
 A backend is two functions, registered under its own name:
 
     jml_kernels::<backend>_statistics           forward, returns (sums, extrema, totals)
-    jml_kernels::<backend>_statistics_backward  gradient of the logits
+    jml_kernels::<backend>_statistics_backward  gradient of the logits, from those of sums, totals
 
 Shapes with T targets (labels first, then the dense one): see `reference.statistics`, which
 computes the same. The operators exist without the compiled library, which only adds kernels.
@@ -20,9 +20,11 @@ NAMESPACE = "jml_kernels"
 BACKENDS = ("cpu",)
 
 _RULE = (
-    "Tensor? labels, Tensor? dense, Tensor? mask, int columns, str activation, "
-    "float label_smoothing, int boundary_size, int ignore_index"
+    "Tensor? labels, Tensor? dense, Tensor? mask, Tensor? ce_class_weights, int label_columns, "
+    "int dense_columns, str activation, float label_smoothing, int boundary_size, "
+    "int ignore_index, float? teacher_temperature, float student_temperature"
 )
+_RULE_LENGTH = _RULE.count(",") + 1
 _library = torch.library.Library(NAMESPACE, "DEF")
 
 
@@ -37,7 +39,7 @@ def _fake_statistics(logits, labels, dense, mask, *_):
     )
 
 
-def _fake_backward(grad_sums, logits, *_):
+def _fake_backward(grad_sums, grad_totals, logits, *_):
     return torch.empty_like(logits)
 
 
@@ -56,31 +58,35 @@ def _define(backend: str) -> None:
         f"{forward}(Tensor logits, {_RULE}, bool inplace_backward=False)"
         " -> (Tensor sums, Tensor extrema, Tensor totals)"
     )
-    _library.define(f"{backward}(Tensor grad_sums, Tensor logits, {_RULE}) -> Tensor")
-    _library.define(f"{inplace}(Tensor grad_sums, Tensor(a!) logits, {_RULE}) -> ()")
+    _library.define(
+        f"{backward}(Tensor grad_sums, Tensor grad_totals, Tensor logits, {_RULE}) -> Tensor"
+    )
+    _library.define(
+        f"{inplace}(Tensor grad_sums, Tensor grad_totals, Tensor(a!) logits, {_RULE}) -> ()"
+    )
     torch.library.register_fake(f"{NAMESPACE}::{forward}", _fake_statistics, lib=_library)
     torch.library.register_fake(f"{NAMESPACE}::{backward}", _fake_backward, lib=_library)
     torch.library.register_fake(f"{NAMESPACE}::{inplace}", lambda *_: None, lib=_library)
     ops = getattr(torch.ops, NAMESPACE)
 
     def setup_context(ctx, inputs, output):
-        logits, labels, dense, mask, *ctx.rule, ctx.inplace = inputs
-        ctx.save_for_backward(logits, labels, dense, mask)
-        ctx.mark_non_differentiable(*output[1:])
+        logits, labels, dense, mask, ce_class_weights, *ctx.rule, ctx.inplace = inputs
+        ctx.save_for_backward(logits, labels, dense, mask, ce_class_weights)
+        ctx.mark_non_differentiable(output[1])
 
-    def gradient(ctx, grad_sums, *_):
-        logits, *targets = ctx.saved_tensors
-        arguments = (grad_sums.contiguous(), logits, *targets, *ctx.rule)
+    def gradient(ctx, grad_sums, _, grad_totals):
+        logits, *tensors = ctx.saved_tensors
+        grads = (grad_sums.contiguous(), grad_totals.contiguous())
         # A compiled graph plans its own memory and knows no mutation of what it saved.
         if ctx.inplace and not torch.compiler.is_compiling():
             # The storage of the logits becomes the gradient. The new version makes autograd
             # refuse, with its own words, whatever else had saved them.
             grad = logits.detach()
-            getattr(ops, inplace)(arguments[0], grad, *arguments[2:])
+            getattr(ops, inplace)(*grads, grad, *tensors, *ctx.rule)
             torch.autograd.graph.increment_version(logits)
         else:
-            grad = getattr(ops, backward)(*arguments)
-        return (grad, *[None] * 9)
+            grad = getattr(ops, backward)(*grads, logits, *tensors, *ctx.rule)
+        return (grad, *[None] * (_RULE_LENGTH + 1))
 
     torch.library.register_autograd(
         f"{NAMESPACE}::{forward}", gradient, setup_context=setup_context, lib=_library
@@ -92,9 +98,6 @@ for _backend in BACKENDS:
     _define(_backend)
 
 
-def statistics(
-    backend: str, logits: Tensor, *rule, inplace_backward: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Call the operator of a backend; arguments as for `reference.statistics`."""
-    operator = getattr(getattr(torch.ops, NAMESPACE), f"{backend}_statistics")
-    return operator(logits, *rule, inplace_backward)
+def statistics(backend: str, *arguments) -> tuple[Tensor, Tensor, Tensor]:
+    """Call the operator of a backend: arguments of `reference.statistics`, and inplace_backward."""
+    return getattr(getattr(torch.ops, NAMESPACE), f"{backend}_statistics")(*arguments)

@@ -7,11 +7,14 @@ it is what every other backend is judged by.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import label_count
-from .statistics import COLUMNS, EXTREMA, SUMS
+from .statistics import COLUMNS, EXTREMA, SUMS, TOTALS
 from .targets import smooth_labels
 
 
@@ -22,6 +25,11 @@ def probabilities(logits: Tensor, activation: str) -> Tensor:
     if activation == "softmax":
         return torch.softmax(logits, dim=1)
     return torch.sigmoid(logits) if activation == "sigmoid" else logits
+
+
+def is_independent(logits: Tensor, activation: str) -> bool:
+    """Whether x is a probability for each class by itself, and not shared out among classes."""
+    return activation == "sigmoid" or (activation == "none" and logits.shape[1] == 1)
 
 
 def label_target(
@@ -95,70 +103,168 @@ def class_maxima(x: Tensor, y: Tensor, independent: bool) -> dict[str, Tensor]:
     }
 
 
+def cross_entropy(z: Tensor, y: Tensor, activation: str, independent: bool) -> Tensor:
+    """-y log x (eq. 14), and -(1 - y) log(1 - x) too where classes are independent; 0 log 0 = 0."""
+    if activation == "softmax":
+        terms = [(y, F.log_softmax(z, dim=1))]
+    elif activation == "sigmoid":
+        terms = [(y, F.logsigmoid(z)), (1 - y, F.logsigmoid(-z))]
+    else:  # x itself: 0 log 0 has gradient 0 too
+        terms = [(y, torch.log(torch.where((y == 0) & (z == 0), 1, z)))]
+        if independent:
+            terms.append((1 - y, torch.log(torch.where((y == 1) & (z == 1), 1, 1 - z))))
+    # A class that is ruled out by its logit, and has no share of the target, adds nothing.
+    return sum(-p * torch.where((p == 0) & (log == -torch.inf), 0, log) for p, log in terms)
+
+
+def entropy(y: Tensor, independent: bool) -> Tensor:
+    """-y log y, and -(1 - y) log(1 - y) too where classes are independent."""
+    return -torch.xlogy(y, y) - (torch.xlogy(1 - y, 1 - y) if independent else 0)
+
+
+def label_weights(labels: Tensor, class_weights: Tensor) -> Tensor:
+    """The weight of each pixel's label, (N, 1, *spatial); NaN where it is out of range."""
+    index = labels.to(torch.int64).unsqueeze(1)
+    in_range = (index >= 0) & (index < len(class_weights))
+    return torch.where(in_range, class_weights[torch.where(in_range, index, 0)], torch.nan)
+
+
+class Target(NamedTuple):
+    """One of the targets of a call."""
+
+    columns: int
+    """bit set of `statistics.COLUMNS`"""
+    y: Tensor
+    """(N, C, *spatial), 0 where not valid"""
+    temperature: float
+    """what logits are divided by in its cross-entropy"""
+    class_weights: Tensor | None
+    """(C,), of its cross-entropy"""
+    pixel_weights: Tensor
+    """summed up, what that is divided by: (N, 1 or C, *spatial), 0 where not valid"""
+    is_teacher: bool
+
+    def wants(self, name: str) -> bool:
+        return bool(self.columns >> COLUMNS.index(name) & 1)
+
+
+def _targets(
+    like: Tensor,
+    labels: Tensor | None,
+    dense: Tensor | None,
+    mask: Tensor | None,
+    ce_class_weights: Tensor | None,
+    label_columns: int,
+    dense_columns: int,
+    activation: str,
+    label_smoothing: float,
+    boundary_size: int,
+    ignore_index: int,
+    teacher_temperature: float | None,
+    student_temperature: float,
+) -> tuple[list[Target], Tensor]:
+    """(targets, v), see `statistics`."""
+    targets, weights = [], ce_class_weights
+    is_teacher = teacher_temperature is not None
+    if labels is not None:
+        y, valid = label_target(
+            labels, mask, like, activation, label_smoothing, boundary_size, ignore_index
+        )
+        counts = valid
+        if weights is not None and not is_independent(like, activation):
+            counts = torch.where(valid, label_weights(labels, weights.double()), 0)
+        targets.append(Target(label_columns, y, 1.0, weights, counts, False))
+        weights = None  # they are the first target's
+    if dense is not None:
+        if is_teacher:
+            dense = probabilities(dense.to(like.dtype) / teacher_temperature, activation)
+        y, dense_valid = dense_target(dense, mask, like, label_smoothing, ignore_index)
+        valid = dense_valid if labels is None else valid
+        targets.append(Target(dense_columns, y, student_temperature, weights, valid, is_teacher))
+    return [t._replace(y=torch.where(valid, t.y, 0)) for t in targets], valid
+
+
+def _totals(z: Tensor, valid: Tensor, target: Target, activation: str) -> Tensor:
+    """(len(TOTALS), N)"""
+    independent = is_independent(z, activation)
+    zero = z.new_zeros(z.shape[:1], dtype=torch.float64)
+    total = dict.fromkeys(TOTALS, zero) | {"valid": _sum(valid.any(1, keepdim=True)).sum(1)}
+    if target.wants("cross_entropy"):
+        terms = cross_entropy(z / target.temperature, target.y, activation, independent)
+        terms = _sum(torch.where(valid, terms, 0))
+        weights = target.class_weights
+        total["cross_entropy"] = (terms if weights is None else terms * weights.double()).sum(1)
+    if target.wants("cross_entropy_weight"):
+        elements = z.shape if independent else (z.shape[0], 1, *z.shape[2:])
+        total["cross_entropy_weight"] = _sum(target.pixel_weights.expand(elements)).sum(1)
+    if target.wants("target_entropy") and target.is_teacher:
+        total["target_entropy"] = _sum(entropy(target.y, independent)).sum(1)
+    return torch.stack([total[name] for name in TOTALS])
+
+
 def statistics(
     logits: Tensor,
     labels: Tensor | None,
     dense: Tensor | None,
     mask: Tensor | None,
-    columns: int,
+    ce_class_weights: Tensor | None,
+    label_columns: int,
+    dense_columns: int,
     activation: str,
-    label_smoothing: float,
-    boundary_size: int,
-    ignore_index: int,
+    *rule,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Statistics of logits against each target given, labels first.
+    """Statistics of logits against each target given, labels first. A pixel that does not count
+    for the labels does not count for the dense target either.
 
     Args:
         logits: (N, C, *spatial).
         labels: integers (N, *spatial), or None.
-        dense: probabilities or integers 0 and 1, (N, C, *spatial), or None.
+        dense: (N, C, *spatial), or None: probabilities; a teacher's logits; or, without labels,
+            integers 0 and 1.
         mask: bool (N, *spatial), True where a pixel counts, or None.
-        columns: bit set of `statistics.COLUMNS`; others are 0.
+        ce_class_weights: floating (C,), the weights w of the first target's cross-entropy; None: 1.
+        label_columns, dense_columns: bit sets of `statistics.COLUMNS`, for each target; other
+            columns are 0, but for `valid`.
+        activation: "softmax", "sigmoid" or "none".
+        label_smoothing: of integers.
         boundary_size: k of boundary smoothing, 0 to smooth every pixel.
+        ignore_index: the integer that counts nowhere.
+        teacher_temperature: makes `dense` a teacher's logits, and is what they are divided by;
+            None: no teacher.
+        student_temperature: what logits are divided by in the cross-entropy of `dense`.
 
     Returns:
         float64, with T targets: sums (T, len(SUMS), N, C), extrema (T, len(EXTREMA), N, C) and
-        totals (T, len(TOTALS), N).
+        totals (T, len(TOTALS), N). Sums and cross-entropy are differentiable in the logits.
     """
-    like = logits.detach()
-    like = like.float() if like.dtype in (torch.float16, torch.bfloat16) else like
-    independent = activation == "sigmoid" or (activation == "none" and logits.shape[1] == 1)
-    targets = []
-    if labels is not None:
-        targets.append(
-            label_target(
-                labels, mask, like, activation, label_smoothing, boundary_size, ignore_index
-            )
-        )
-    if dense is not None:
-        targets.append(dense_target(dense, mask, like, label_smoothing, ignore_index))
-
-    wanted = {name for i, name in enumerate(COLUMNS) if columns >> i & 1}
-    sums, extrema, totals = [], [], []
-    for target, valid in targets:
-        # Before the softmax, so that NaN in an ignored pixel reaches neither loss nor gradient.
-        x = probabilities(torch.where(valid, logits, 0), activation)
-        x, y = torch.where(valid, x, 0), torch.where(valid, target, 0)
-        zeros = x.new_zeros(x.shape[:2], dtype=torch.float64)
-        terms = overlap_terms(x, y)
-        sums += [_sum(terms[name]) if name in wanted else zeros for name in SUMS]
-        maxima = class_maxima(x.detach(), y.detach(), independent)
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    targets, valid = _targets(
+        logits.detach(),
+        labels,
+        dense,
+        mask,
+        ce_class_weights,
+        label_columns,
+        dense_columns,
+        activation,
+        *rule,
+    )
+    # Before the softmax, so that NaN in an ignored pixel reaches neither loss nor gradient.
+    z = torch.where(valid, logits, 0)
+    x = torch.where(valid, probabilities(z, activation), 0)
+    zeros = x.new_zeros(x.shape[:2], dtype=torch.float64)
+    sums, extrema = [], []
+    for target in targets:
+        terms = overlap_terms(x, target.y)
+        sums += [_sum(terms[name]) if target.wants(name) else zeros for name in SUMS]
+        maxima = class_maxima(x.detach(), target.y.detach(), is_independent(x, activation))
         maxima = {name: torch.where(valid, value, 0) for name, value in maxima.items()}
-        extrema += [_max(maxima[name]) if name in wanted else zeros for name in EXTREMA]
-        totals.append(_sum(valid.any(dim=1, keepdim=True)).squeeze(1))
+        extrema += [_max(maxima[name]) if target.wants(name) else zeros for name in EXTREMA]
     return (
         torch.stack(sums).view(len(targets), len(SUMS), *logits.shape[:2]),
         torch.stack(extrema).view(len(targets), len(EXTREMA), *logits.shape[:2]),
-        torch.stack(totals).view(len(targets), 1, logits.shape[0]),
+        torch.stack([_totals(z, valid, target, activation) for target in targets]),
     )
-
-
-def statistics_backward(grad_sums: Tensor, logits: Tensor, *rule) -> Tensor:
-    """Gradient of the logits, given that of the sums (T, len(SUMS), N, C)."""
-    with torch.enable_grad():
-        leaf = logits.detach().requires_grad_()
-        sums, _, _ = statistics(leaf, *rule)
-        return torch.autograd.grad(sums, leaf, grad_sums)[0]
 
 
 def _sum(values: Tensor) -> Tensor:

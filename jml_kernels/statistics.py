@@ -21,8 +21,14 @@ SUMS = (
 )
 #: Maxima over the valid pixels of an image, per class; they only choose active classes.
 EXTREMA = ("prediction_max", "target_max", "joint_max", "present")
-#: Sums over the valid pixels of an image.
-TOTALS = ("valid",)
+#: Sums over the valid pixels of an image and their classes; the first differentiable in the logits.
+#:     cross_entropy         of w_c * (-y * log x), and where classes are independent of
+#:                           w_c * (-y * log x - (1 - y) * log(1 - x))
+#:     cross_entropy_weight  what that is divided by in PyTorch's mean: the weights of the pixels'
+#:                           labels, the pixels of a dense target, or independent elements
+#:     target_entropy        of -y * log y (and 1 - y likewise), for a teacher; 0 for other targets
+#:     valid                 the number of pixels
+TOTALS = ("cross_entropy", "cross_entropy_weight", "target_entropy", "valid")
 
 COLUMNS = SUMS + EXTREMA + TOTALS
 
@@ -35,12 +41,20 @@ def column_bits(*names: str) -> int:
 ALL_COLUMNS = column_bits(*COLUMNS)
 
 
+def by_name(sums: Tensor, extrema: Tensor, totals: Tensor) -> list[dict[str, Tensor]]:
+    """What an operator returns, as name -> statistic for each target: (N, C), totals (N,)."""
+    return [
+        dict(zip(COLUMNS, (*target[0], *target[1], *target[2]), strict=True))
+        for target in zip(sums.unbind(0), extrema.unbind(0), totals.unbind(0), strict=True)
+    ]
+
+
 class ClassStatistics(NamedTuple):
     """Statistics per image and class; x are the probabilities, y the target, v the valid pixels.
 
-    Every field has shape (N, C) but `valid`, which has (N,). The sums are differentiable in the
-    logits, the maxima, `present` and `valid` are not. dtype: float64 for float64 logits, else
-    float32; `present` is bool.
+    Every field has shape (N, C) but `cross_entropy` and `valid`, which have (N,). The sums are
+    differentiable in the logits, the maxima, `present` and `valid` are not. dtype: float64 for
+    float64 logits, else float32; `present` is bool.
     """
 
     true_positive: Tensor
@@ -64,5 +78,8 @@ class ClassStatistics(NamedTuple):
     present: Tensor
     """whether the class is the argmax of y at some valid pixel, Figure 4; where classes are
     independent (activation="sigmoid", or one class of probabilities) whether y > 1/2 at one"""
+    cross_entropy: Tensor
+    """sum of v * -y * log(x) over pixels and classes, eq. 14; where classes are independent, of
+    v * (-y * log(x) - (1 - y) * log(1 - x))"""
     valid: Tensor
     """number of valid pixels"""

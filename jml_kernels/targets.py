@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_boundary_size, check_label_range, check_label_smoothing, check_labels
+from .checks import check_boundary_size, check_label_range, check_labels, check_share
 
 
 def boundary_mask(labels: Tensor, size: int, ignore_index: int = -100) -> Tensor:
@@ -77,7 +77,7 @@ def smooth_labels(
         TypeError, ValueError: for bad arguments; IndexError for a label out of range.
     """
     check_labels("labels", labels)
-    check_label_smoothing(label_smoothing)
+    check_share("label_smoothing", label_smoothing)
     if not dtype.is_floating_point:
         raise TypeError(f"dtype={dtype}: expected a floating dtype")
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
