@@ -74,6 +74,54 @@ JML_MATH F exp_double(F x) {
 JML_MATH float exp_nonpositive(float x) { return exp_single<uint32_t>(x); }
 JML_MATH double exp_nonpositive(double x) { return exp_double<uint64_t>(x); }
 
+// ---- logarithm ----------------------------------------------------------------------------
+template <typename T>
+struct Format;
+template <>
+struct Format<float> {
+  using Int = int32_t;
+  static constexpr int kMantissa = 23, kLogTerms = 5;
+  static constexpr Int kRootHalf = 0x3f3504f3, kInfinity = 0x7f800000;
+  static constexpr float kSmallest = 1.17549435e-38f;  // normal number
+};
+template <>
+struct Format<double> {
+  using Int = int64_t;
+  static constexpr int kMantissa = 52, kLogTerms = 11;
+  static constexpr Int kRootHalf = 0x3fe6a09e667f3bcd, kInfinity = 0x7ff0000000000000;
+  static constexpr double kSmallest = 2.2250738585072014e-308;
+};
+
+// Of a normal positive number: log x = k log 2 + log m with m in [sqrt(1/2), sqrt(2)), and
+// log m = 2 artanh(s) with s = (m - 1) / (m + 1), |s| < 0.172, by its series in s^2.
+template <typename T>
+JML_MATH T log_normal(T x) {
+  using F = Format<T>;
+  const auto bits = bit_cast<typename F::Int>(x);
+  const auto k = (bits - F::kRootHalf) >> F::kMantissa;
+  const T m = bit_cast<T>(bits - k * (typename F::Int(1) << F::kMantissa));
+  const T s = (m - 1) / (m + 1), square = s * s;
+  T series = T(1) / T(2 * F::kLogTerms - 1);
+  for (int i = F::kLogTerms - 2; i >= 0; --i) series = series * square + T(1) / T(2 * i + 1);
+  return T(k) * T(0.69314718055994530942) + 2 * s * series;
+}
+
+// log(1 + u) for u >= 0, finite, with the digits that 1 + u loses. NaN stays NaN.
+template <typename T>
+JML_MATH T log1p_positive(T u) {
+  const T x = 1 + u;
+  return log_normal(x) + (u - (x - 1)) / x;
+}
+
+// Of any number, as a logarithm is: -inf at 0, NaN below.
+template <typename T>
+JML_MATH T log_any(T x) {
+  const T infinity = bit_cast<T>(Format<T>::kInfinity);
+  const bool small = x < Format<T>::kSmallest;
+  const T log = log_normal(small ? x * T(1 << 30) : x) - (small ? T(30 * 0.69314718055994530942) : T(0));
+  return x > 0 ? (x < infinity ? log : x) : x == 0 ? -infinity : infinity - infinity;
+}
+
 template <typename T>
 JML_MATH T sigmoid(T z) {
   const T e = exp_nonpositive(z > 0 ? -z : z);
