@@ -6,11 +6,10 @@ import pytest
 import torch
 from cases import BY_NAME, OVERLAPS
 from inputs import build
+from operators import arguments_of, gradients
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import jml_kernels as jml
-from jml_kernels.functional import TargetOptions
-from jml_kernels.statistics import ALL_COLUMNS, SUMS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,21 +48,8 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def operator_arguments(case, device):
-    logits, target, mask = build(case, device)
-    options = TargetOptions(**case.target_options)
-    dense = target.is_floating_point() or case.target == "bits"
-    return (
-        logits.detach(),
-        None if dense else target,
-        target if dense else None,
-        mask,
-        ALL_COLUMNS,
-        options.activation,
-        options.label_smoothing,
-        options.boundary_size or 0,
-        options.ignore_index,
-    )
+def operator(name: str):
+    return getattr(torch.ops.jml_kernels, name)
 
 
 # ---- opcheck: schema, fake kernel, autograd registration, AOT dispatch with dynamic shapes -------
@@ -71,37 +57,40 @@ def operator_arguments(case, device):
 
 @selected
 def test_opcheck_statistics(case, compiled, device):
-    logits, *rule = operator_arguments(case, device)
-    operator = getattr(torch.ops.jml_kernels, f"{compiled}_statistics")
-    torch.library.opcheck(operator.default, (logits.requires_grad_(), *rule))
+    arguments = arguments_of(case, device)
+    arguments["logits"].requires_grad_()
+    torch.library.opcheck(operator(f"{compiled}_statistics").default, (), arguments)
 
 
 @selected
 def test_opcheck_backward(case, compiled, device):
-    logits, *rule = operator_arguments(case, device)
-    generator = torch.Generator().manual_seed(0)
-    grad_sums = torch.randn(
-        1, len(SUMS), *case.shape[:2], dtype=torch.float64, generator=generator
-    ).to(device)
+    arguments = arguments_of(case, device)
+    arguments = {**gradients(arguments), **arguments}
     name = f"{compiled}_statistics_backward"
-    torch.library.opcheck(getattr(torch.ops.jml_kernels, name).default, (grad_sums, logits, *rule))
-    torch.library.opcheck(
-        getattr(torch.ops.jml_kernels, f"{name}_").default, (grad_sums, logits.clone(), *rule)
-    )
+    torch.library.opcheck(operator(name).default, (), arguments)
+    arguments["logits"] = arguments["logits"].clone()
+    torch.library.opcheck(operator(f"{name}_").default, (), arguments)
 
 
 @selected
 def test_fake_outputs_have_the_shapes_and_strides_of_real_ones(case, compiled, device):
     """torch.compile plans memory by the fake ones."""
-    arguments = operator_arguments(case, device)
-    operator = getattr(torch.ops.jml_kernels, f"{compiled}_statistics")
-    real = operator(*arguments)
-    backward = getattr(torch.ops.jml_kernels, f"{compiled}_statistics_backward")
-    real = (*real, backward(real[0], *arguments))
+    arguments = arguments_of(case, device)
+    forward, backward = (
+        operator(f"{compiled}_statistics"),
+        operator(f"{compiled}_statistics_backward"),
+    )
+
+    def run(gradients, arguments):
+        return (*forward(**arguments), backward(**gradients, **arguments))
+
+    real = run(gradients(arguments), arguments)
     with torch._subclasses.FakeTensorMode() as mode:
-        faked = [mode.from_tensor(a) if isinstance(a, torch.Tensor) else a for a in arguments]
-        fake = operator(*faked)
-        fake = (*fake, backward(fake[0], *faked))
+        faked = [
+            {k: mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for k, v in given.items()}
+            for given in (gradients(arguments), arguments)
+        ]
+        fake = run(*faked)
     for one, other in zip(real, fake, strict=True):
         assert (one.shape, one.dtype, one.stride()) == (other.shape, other.dtype, other.stride())
 
