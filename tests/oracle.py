@@ -12,12 +12,21 @@ import itertools
 import math
 
 import torch
+import torch.nn.functional as F
 from cases import GRADIENT_TOLERANCE, OVERLAPS, Case
 from inputs import build
 from torch import Tensor
 
 import jml_kernels as jml
 from jml_kernels.statistics import SUMS, ClassStatistics
+
+POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+def reached(one_hot: Tensor, size: int) -> Tensor:
+    """How many classes' max-pooled one-hot maps reach each pixel."""
+    pool = POOL[one_hot.dim() - 2]
+    return pool(one_hot, size, stride=1, padding=size // 2).sum(dim=1)
 
 
 def gradient_scale(case: Case) -> float:
