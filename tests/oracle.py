@@ -43,6 +43,15 @@ def assert_gradient(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> Non
     assert error <= GRADIENT_TOLERANCE[dtype] * norm + 1e-9, f"relative {error / (norm or 1):.3g}"
 
 
+def assert_only(names: set[str], some: dict[str, Tensor], every: dict[str, Tensor]) -> None:
+    """Statistics by name: these are right, and all others 0."""
+    for name, values in some.items():
+        if name in names:
+            torch.testing.assert_close(values, every[name], rtol=1e-6, atol=1e-6)
+        else:
+            assert (values == 0).all(), name
+
+
 #: The columns that have a gradient.
 DIFFERENTIABLE = (*SUMS, "cross_entropy")
 

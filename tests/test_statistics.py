@@ -21,13 +21,13 @@ from inputs import build, counted_elements
 from oracle import (
     DIFFERENTIABLE,
     assert_gradient,
+    assert_only,
     column_weights,
     expected_columns,
     expected_loss,
     gradient_scale,
     weighted_columns,
 )
-from torch import Tensor
 
 import jml_kernels as jml
 from jml_kernels.dispatch import statistics_of_target
@@ -151,14 +151,6 @@ def test_nothing_counts(case, mode, aggregation, backend, device):
         assert loss.item() == 0, overlap
         assert gradient.shape == logits.shape
         assert (gradient == 0).all()
-
-
-def assert_only(names: set[str], some: dict[str, Tensor], every: dict[str, Tensor]) -> None:
-    for name, values in some.items():
-        if name in names:
-            torch.testing.assert_close(values, every[name], rtol=1e-6, atol=1e-6)
-        else:
-            assert (values == 0).all(), name
 
 
 @named("float32", "soft, tiles", "boundary, tiles", "multi-label, masked", "ties, smoothed")
