@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from cases import Case
 from inputs import build
+from objective_cases import ObjectiveCase, build_teacher, class_weights
 from torch import Tensor
 
 from jml_kernels.functional import TargetOptions
@@ -56,6 +57,21 @@ def arguments_of(case: Case, device: str, **changed) -> dict[str, object]:
             **changed,
         },
     )
+
+
+def arguments_of_objective(case: ObjectiveCase, device: str) -> dict[str, object]:
+    """Those of a case with a teacher: both targets."""
+    teacher = {
+        "teacher_temperature": float(case.objective.get("temperature", 1.0)),
+        "student_temperature": float(case.objective.get("student_temperature", 1.0)),
+        "dense": build_teacher(case, device),
+        "ce_class_weights": class_weights(case, "ce_class_weights"),
+    }
+    if case.unlabeled:
+        teacher["labels"] = None
+    if teacher["ce_class_weights"] is not None:
+        teacher["ce_class_weights"] = teacher["ce_class_weights"].to(device)
+    return arguments_of(case, device, **teacher)
 
 
 def gradients(arguments: dict[str, object]) -> dict[str, Tensor]:
