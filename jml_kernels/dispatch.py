@@ -45,7 +45,8 @@ def statistics_of_labels_and_teacher(
     ce_class_weights: Tensor | None,
 ) -> list[dict[str, Tensor]]:
     """Statistics against labels, where there are any, and against a teacher, as
-    `statistics_of_target`, from one read of all.
+    `statistics_of_target`, from one read of all. None against a teacher beside labels of which
+    nothing is asked for.
 
     Args:
         columns: asked for of the labels and of the teacher.
@@ -60,6 +61,8 @@ def statistics_of_labels_and_teacher(
                 f"labels has shape {tuple(dense.shape)} and dtype {dense.dtype}: expected integer "
                 f"labels of shape {(logits.shape[0], *logits.shape[2:])} beside a teacher"
             )
+        if columns[1] == 0:
+            teacher_logits = None  # not even looked at
     return _call(
         logits,
         labels,
@@ -67,7 +70,7 @@ def statistics_of_labels_and_teacher(
         mask,
         ce_class_weights,
         *columns,
-        *temperatures,
+        *(temperatures if teacher_logits is not None else (None, 1.0)),
         options,
         ("labels", "teacher_logits"),
     )
