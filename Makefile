@@ -28,6 +28,7 @@ demo: $(STAMPS)/demo
 # Takes the machine for itself: run nothing beside it.
 bench: $(STAMPS)/package
 	$(BIN)/python -m benchmarks.cpu
+	$(BIN)/python -m benchmarks.objectives
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/pytest benchmarks
 

@@ -81,7 +81,7 @@ def markdown(results: list[dict]) -> str:
             row["name"] for r in chosen for row in r["rows"] if row["ratio"] or row["peak"]
         )
         peaks = [name for name in names if name not in (MEMORY, FLOOR, IN_PLACE)]
-        head = ["logits", "target", *(_label(n) for n in names if n != MEMORY)]
+        head = ["logits", "case", *(_label(n) for n in names if n != MEMORY)]
         head += [f"peak memory / logits: {_label(MEMORY)}", *peaks]
         lines = [f"| {' | '.join(head)} |", f"|{'---|' * 2}{'--:|' * (len(head) - 2)}"]
         for result in chosen:
