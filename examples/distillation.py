@@ -1,4 +1,4 @@
-"""Distil a large segmentation network into a small one with the Jaccard metric loss.
+"""Distil a segmentation network into a small one with the Jaccard metric loss.
 
     python examples/distillation.py
 
@@ -9,15 +9,14 @@ weights is trained twice: by itself, and on labels and teacher together (eq. 15 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import torch
 import typer
-from torch import Tensor, nn
+from torch import nn
 
 import jml_kernels as jml
-from jml_kernels.cli.train.batches import Batch, batches
+from jml_kernels.cli.train.batches import batches
 from jml_kernels.cli.train.evaluation import evaluate
 from jml_kernels.cli.train.land_cover import LandCover, load
 from jml_kernels.cli.train.unet import UNet
@@ -25,32 +24,33 @@ from jml_kernels.cli.train.unet import UNet
 BATCH_SIZE, CROP = 8, 96
 TEACHER_WIDTH, STUDENT_WIDTH = 16, 4  # channels of the first layer
 
-with_boundary_smoothing = jml.JaccardCrossEntropyLoss(label_smoothing=0.5, boundary_size=3)
-without_teacher = jml.JaccardCrossEntropyLoss()
+WITH_BOUNDARY_SMOOTHING = jml.JaccardCrossEntropyLoss(label_smoothing=0.5, boundary_size=3)
+WITHOUT_TEACHER = jml.JaccardCrossEntropyLoss()
 # Cross-entropy and JML, each half against the labels and half against the teacher: four terms from
 # one read of student, labels and teacher, whose softmax is never written to memory.
-with_teacher = jml.JaccardDistillationLoss()
+WITH_TEACHER = jml.JaccardDistillationLoss()
 
 
 def train(
-    width: int,
-    objective: Callable[[Tensor, Batch], Tensor],
+    model: nn.Module,
+    loss_function: nn.Module,
     data: LandCover,
     steps: int,
     seed: int,
-) -> tuple[nn.Module, float]:
-    """A trained network, and its mean loss over the last tenth of the steps.
-
-    Args:
-        objective: of logits (N, C, H, W) and batch.
-    """
-    torch.manual_seed(seed)  # both students have the same initial weights and batches
-    model = UNet(num_classes=len(data.cover), width=width)
+    teacher: nn.Module | None = None,
+) -> float:
+    """Train a network in place; returns its mean loss over the last tenth of the steps."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps, power=0.9)
     curve = []
     for batch in batches(data, steps, BATCH_SIZE, CROP, seed):
-        loss = objective(model(batch.image), batch)
+        logits = model(batch.image)  # (N, C, H, W); the loss takes the softmax itself
+        if teacher is None:
+            loss = loss_function(logits, batch.labels)
+        else:
+            with torch.no_grad():  # the teacher is not trained any more
+                teacher_logits = teacher(batch.image)
+            loss = loss_function(logits, batch.labels, teacher_logits)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -59,46 +59,35 @@ def train(
         if len(curve) % 50 == 0:
             print(f"  step {len(curve)} of {steps}: loss {curve[-1]:.3f}")
     last = curve[-max(1, steps // 10) :]
-    return model, sum(last) / len(last)
+    return sum(last) / len(last)
 
 
 def main(
-    steps: Annotated[
-        int, typer.Option(min=1, help="Updates of the weights of each network.")
-    ] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of each network.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of initial weights and of crops.")] = 0,
 ) -> None:
     """Train a teacher, then a smaller student without and with it, and compare."""
     data = load()
-    rows = []
 
-    def train_and_report(name: str, width: int, objective) -> nn.Module:
-        print(f"Training the {name}")
-        model, loss = train(width, objective, data, steps, seed)
-        _, scores = evaluate(model, data)  # on parts of the map that were held out
+    def network(width: int) -> nn.Module:
+        torch.manual_seed(seed)  # both students start from the same weights
+        return UNet(num_classes=len(data.cover), width=width)
+
+    teacher = network(TEACHER_WIDTH)
+    student, taught_student = network(STUDENT_WIDTH), network(STUDENT_WIDTH)
+    rows = []
+    for name, model, loss_function, its_teacher in (
+        ("teacher", teacher, WITH_BOUNDARY_SMOOTHING, None),
+        ("student by itself", student, WITHOUT_TEACHER, None),
+        ("student with teacher", taught_student, WITH_TEACHER, teacher),
+    ):
+        print(f"Training: {name}")
+        loss = train(model, loss_function, data, steps, seed, its_teacher)
+        # mIoU on parts of the map that were held out. `evaluate` also leaves the network in
+        # evaluation mode, as a teacher must be.
+        _, scores = evaluate(model, data)
         weights = sum(parameter.numel() for parameter in model.parameters())
         rows.append(f"{name:<24}{weights:>10,}{loss:>8.3f}{scores.miou:>8.3f}")
-        return model
-
-    teacher = train_and_report(
-        "teacher",
-        TEACHER_WIDTH,
-        lambda logits, batch: with_boundary_smoothing(logits, batch.labels),
-    )
-    train_and_report(
-        "student by itself",
-        STUDENT_WIDTH,
-        lambda logits, batch: without_teacher(logits, batch.labels),
-    )
-
-    teacher.eval()  # from here on it only answers
-
-    def distil(logits: Tensor, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            teacher_logits = teacher(batch.image)
-        return with_teacher(logits, batch.labels, teacher_logits)
-
-    train_and_report("student with teacher", STUDENT_WIDTH, distil)
 
     print(f"\n{'':<24}{'weights':>10}{'loss':>8}{'mIoU':>8}", *rows, sep="\n")
     print(
