@@ -31,12 +31,14 @@ def _number(value: float | None) -> str:
 def table(result: dict) -> Table:
     """Of one case: ratios of times with their quartiles, and peaks of memory over the logits'."""
     left_out = [f"{row['name']}: {row['note']}" for row in result["rows"] if row["note"]]
+    title = f"{result['name']}, {result['allocator']} allocator"
     made = Table(
-        title=f"{result['name']}, {result['allocator']} allocator",
+        title=title,
         title_justify="left",
         title_style="bold",
         caption="; ".join(left_out) or None,
         caption_justify="left",
+        min_width=len(title),  # a title is broken where the table ends
     )
     made.add_column("", no_wrap=True)
     for head in ("times", "quartiles", "goal", "", "memory"):
