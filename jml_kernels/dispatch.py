@@ -44,8 +44,8 @@ def statistics_of_labels_and_teacher(
     options: TargetOptions,
     ce_class_weights: Tensor | None,
 ) -> list[dict[str, Tensor]]:
-    """Statistics against labels, where there are any, and against a teacher, as
-    `statistics_of_target`, from one read of all.
+    """Statistics against labels, where there are any, and against a teacher, where it is asked for
+    any column, as `statistics_of_target`, from one read of all.
 
     Args:
         columns: asked for of the labels and of the teacher.
@@ -63,7 +63,7 @@ def statistics_of_labels_and_teacher(
     return _call(
         logits,
         labels,
-        teacher_logits,
+        teacher_logits if columns[1] else None,
         mask,
         ce_class_weights,
         *columns,
