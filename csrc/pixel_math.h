@@ -81,36 +81,51 @@ template <>
 struct Format<float> {
   using Int = int32_t;
   static constexpr int kMantissa = 23, kLogTerms = 5;
-  static constexpr Int kRootHalf = 0x3f3504f3, kInfinity = 0x7f800000;
+  static constexpr Int kRootHalf = 0x3f3504f3, kOne = 0x3f800000, kInfinity = 0x7f800000;
   static constexpr float kSmallest = 1.17549435e-38f;  // normal number
 };
 template <>
 struct Format<double> {
   using Int = int64_t;
   static constexpr int kMantissa = 52, kLogTerms = 11;
-  static constexpr Int kRootHalf = 0x3fe6a09e667f3bcd, kInfinity = 0x7ff0000000000000;
+  static constexpr Int kRootHalf = 0x3fe6a09e667f3bcd, kOne = 0x3ff0000000000000,
+                       kInfinity = 0x7ff0000000000000;
   static constexpr double kSmallest = 2.2250738585072014e-308;
 };
 
-// Of a normal positive number: log x = k log 2 + log m with m in [sqrt(1/2), sqrt(2)), and
-// log m = 2 artanh(s) with s = (m - 1) / (m + 1), |s| < 0.172, by its series in s^2.
+// k of x = 2^k m with m in [sqrt(1/2), sqrt(2)), x normal.
+template <typename T>
+JML_MATH typename Format<T>::Int log_exponent(T x) {
+  using F = Format<T>;
+  return (bit_cast<typename F::Int>(x) - F::kRootHalf) >> F::kMantissa;
+}
+
+// k log 2 + log(1 + f) for small f: log(1 + f) = 2 artanh(s) with s = f / (2 + f), |s| < 0.172, by
+// its series in s^2.
+template <typename T>
+JML_MATH T log_sum(T k, T f) {
+  constexpr int kTerms = Format<T>::kLogTerms;
+  const T s = f / (2 + f), square = s * s;
+  T series = T(1) / T(2 * kTerms - 1);
+  for (int i = kTerms - 2; i >= 0; --i) series = series * square + T(1) / T(2 * i + 1);
+  return k * T(0.69314718055994530942) + 2 * s * series;
+}
+
+// Of a normal positive number.
 template <typename T>
 JML_MATH T log_normal(T x) {
   using F = Format<T>;
-  const auto bits = bit_cast<typename F::Int>(x);
-  const auto k = (bits - F::kRootHalf) >> F::kMantissa;
-  const T m = bit_cast<T>(bits - k * (typename F::Int(1) << F::kMantissa));
-  const T s = (m - 1) / (m + 1), square = s * s;
-  T series = T(1) / T(2 * F::kLogTerms - 1);
-  for (int i = F::kLogTerms - 2; i >= 0; --i) series = series * square + T(1) / T(2 * i + 1);
-  return T(k) * T(0.69314718055994530942) + 2 * s * series;
+  const auto k = log_exponent(x);
+  return log_sum(T(k), bit_cast<T>(bit_cast<typename F::Int>(x) - (k << F::kMantissa)) - 1);
 }
 
-// log(1 + u) for u >= 0, finite, with the digits that 1 + u loses. NaN stays NaN.
+// log(1 + u) for u >= 0, with the digits that 1 + u loses: m - 1 = u 2^-k + (2^-k - 1). NaN stays.
 template <typename T>
 JML_MATH T log1p_positive(T u) {
-  const T x = 1 + u;
-  return log_normal(x) + (u - (x - 1)) / x;
+  using F = Format<T>;
+  const auto k = log_exponent(1 + u);
+  const T power = bit_cast<T>(F::kOne - (k << F::kMantissa));
+  return log_sum(T(k), u * power + (power - 1));
 }
 
 // Of any number, as a logarithm is: -inf at 0, NaN below.
@@ -177,9 +192,8 @@ JML_MATH GradientRule<T> gradient_rule(T tp, T fp, T fn, T intersection, T squar
 
 template <typename T>
 JML_MATH T gradient(const GradientRule<T>& rule, T x, T y) {
-  const T above = x > y ? rule.b : T(0);
-  const T below = x < y ? rule.b : T(0);
-  return rule.a + (above - below) + rule.c * y + rule.d * x;
+  const T sign = T((x > y) - (x < y));
+  return rule.a + rule.b * sign + rule.c * y + rule.d * x;
 }
 
 // Softmax: dL/dz_c = x_c (g_c - sum_j x_j g_j)

@@ -119,55 +119,47 @@ class Backward {
     for (int p = 0; with_dense && p < tile.padded; p += kRowStep<T>)
       add_dot<kRowStep<T>>(tile.x, tile.scale, tile.y, tile.stride, classes, tile.stride,
                            dense.rules.get(), p, dot, tile.dense_feed);
-    if (pulls_labels()) {
-      place_at_labels(labels.pull.get(), tile.label_pull);
-      if (tile.smooth)
-        take_pull(tile.label_pull, tile.on, tile.off, labels.q * tile.weight_sum, dot,
-                  tile.padded);
-      else
-        take_pull(tile.label_pull, dot, tile.padded);
-    }
+    if (pulls_labels() && tile.smooth)
+      take_pull(tile.label_weight, tile.on, tile.off, tile.weight_sum, labels.q, dot, tile.padded);
+    else if (pulls_labels())
+      take_pull(tile.label_weight, labels.q, dot, tile.padded);
     if (pulls_dense()) take_pull(tile.dense_share, dense.q, dot, tile.padded);
   }
 
   // The gradient of the logits of the labels, to which dot is lacking their own term.
   void find_label_gradient() {
-    T *x = tile.label_x, *g = tile.label_gradient;
-    const T *on = tile.on, *y = tile.label_y;
-    const GradientRule<T>*rules = labels.rules.get(), *dense_rules = dense.rules.get();
+    T* x = tile.label_x;
     const int n = tile.padded;
-    if (!any(tile.mixed, n / kBlock))
-      place_at_labels(at_label.get(), g);
+    const bool hard = !any(tile.mixed, n / kBlock);
+    if (hard && with_dense)
+      find_label_rules<false, true>();
+    else if (hard)
+      find_label_rules<false, false>();
+    else if (with_dense)
+      find_label_rules<true, true>();
     else
-      for_labels(
-          tile.row, tile.one_label, n,
-          [&](int32_t c, int p) __attribute__((always_inline)) {
-            const GradientRule<T> rule = rules[c];
-            for (int i = p; i < p + kBlock; ++i) g[i] = gradient(rule, x[i], on[i]);
-          },
-          [&](int32_t c, int p)
-              __attribute__((always_inline)) { g[p] = gradient(rules[c], x[p], on[p]); });
-    if (with_dense)
-      for_labels(
-          tile.row, tile.one_label, n,
-          [&](int32_t c, int p) __attribute__((always_inline)) {
-            const GradientRule<T> rule = dense_rules[c];
-            for (int i = p; i < p + kBlock; ++i) g[i] += gradient(rule, x[i], y[i]);
-          },
-          [&](int32_t c, int p)
-              __attribute__((always_inline)) { g[p] += gradient(dense_rules[c], x[p], y[p]); });
-    label_gradient(args.activation, x, g, tile.dot, n);
-    if (pulls_labels()) subtract_product(tile.label_pull, on, x, n);
-    if (with_dense && pulls_dense()) subtract_product(y, dense.q, x, n);
+      find_label_rules<true, false>();
+    label_gradient(args.activation, x, tile.label_gradient, tile.dot, n);
+    if (pulls_labels()) subtract_product(tile.label_weight, tile.on, labels.q, x, n);
+    if (with_dense && pulls_dense()) subtract_product(tile.label_y, dense.q, x, n);
   }
 
-  // A number for each class to the pixels that have it as their label.
-  void place_at_labels(const T* number, T* out) {
+  // g of the labels, by blocks of one label or pixel by pixel.
+  template <bool kSmooth, bool kDense>
+  void find_label_rules() {
+    const auto find = [&](auto pixels, int32_t c, int p) __attribute__((always_inline)) {
+      label_rules<kSmooth, kDense, pixels()>(at_label[c], labels.rules[c], dense.rules[c],
+                                             tile.label_x + p, tile.on + p, tile.label_y + p,
+                                             tile.label_gradient + p);
+    };
     for_labels(
         tile.row, tile.one_label, tile.padded,
-        [&](int32_t c, int p)
-            __attribute__((always_inline)) { fill(out + p, kBlock, number[c]); },
-        [&](int32_t c, int p) __attribute__((always_inline)) { out[p] = number[c]; });
+        [&](int32_t c, int p) __attribute__((always_inline)) {
+          find(std::integral_constant<int, kBlock>(), c, p);
+        },
+        [&](int32_t c, int p) __attribute__((always_inline)) {
+          find(std::integral_constant<int, 1>(), c, p);
+        });
   }
 
   template <Activation kActivation>

@@ -51,10 +51,9 @@ class DenseSums : public TargetSums<T> {
   void add_labels(const Tile<T>& tile) {
     overlap_terms(tile.label_x, tile.label_y, tile.label_tp, tile.label_fp, tile.label_fn,
                   tile.label_xy, tile.padded);
-    this->add_at_labels(tile, kTruePositive, tile.label_tp);
-    this->add_at_labels(tile, kFalsePositive, tile.label_fp);
-    this->add_at_labels(tile, kFalseNegative, tile.label_fn);
-    if (wants(kIntersection)) this->add_at_labels(tile, kIntersection, tile.label_xy);
+    this->add_at_labels(tile, {kTruePositive, kFalsePositive, kFalseNegative},
+                        {tile.label_tp, tile.label_fp, tile.label_fn});
+    if (wants(kIntersection)) this->add_at_labels(tile, {kIntersection}, {tile.label_xy});
     if (wants(kTargetMax)) this->raise_at_labels(tile, kTargetMax, tile.label_y);
     if (wants(kPredictionMax)) this->raise_at_labels(tile, kPredictionMax, tile.label_x);
     for (int p = 0; p < tile.count && !this->only_overlap(); ++p) {

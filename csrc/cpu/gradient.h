@@ -49,34 +49,41 @@ void label_gradient(Activation activation, T* __restrict x, const T* __restrict 
     copy(g, n, x);
 }
 
-// dot -= what a cross-entropy pulls all the classes of a pixel by: of hard labels, of smoothed ones
-// (`all` is the sum over classes), or a share of q.
-template <typename T>
-void take_pull(const T* __restrict pull, T* __restrict dot, int n) {
-  for (int p = 0; p < n; ++p) dot[p] -= pull[p];
+// g of labels that are one class: `hard` is that of x < y = 1. y: of a dense target, at the label.
+template <bool kSmooth, bool kDense, int kPixels, typename T>
+JML_MATH void label_rules(T hard, const GradientRule<T>& labels, const GradientRule<T>& dense,
+                          const T* __restrict x, const T* __restrict on, const T* __restrict y,
+                          T* __restrict g) {
+  for (int i = 0; i < kPixels; ++i) {
+    T sum = kSmooth ? gradient(labels, x[i], on[i]) : hard;
+    if (kDense) sum += gradient(dense, x[i], y[i]);
+    g[i] = sum;
+  }
 }
 
-template <typename T>
-void take_pull(const T* __restrict pull, const T* __restrict on, const T* __restrict off, T all,
-               T* __restrict dot, int n) {
-  for (int p = 0; p < n; ++p) dot[p] -= pull[p] * on[p] + (all - pull[p]) * off[p];
-}
-
+// dot -= what a cross-entropy pulls all classes of a pixel by, q times its share: the weight of a
+// hard label, of a smoothed one among all weights, or that of a dense target.
 template <typename T>
 void take_pull(const T* __restrict share, T q, T* __restrict dot, int n) {
   for (int p = 0; p < n; ++p) dot[p] -= q * share[p];
 }
 
-// x -= factor * row
 template <typename T>
-void subtract_product(const T* __restrict row, T factor, T* __restrict x, int n) {
-  for (int p = 0; p < n; ++p) x[p] -= factor * row[p];
+void take_pull(const T* __restrict weight, const T* __restrict on, const T* __restrict off,
+               T weights, T q, T* __restrict dot, int n) {
+  for (int p = 0; p < n; ++p) dot[p] -= q * (weight[p] * on[p] + (weights - weight[p]) * off[p]);
+}
+
+// x -= q * row, and of two rows.
+template <typename T>
+void subtract_product(const T* __restrict row, T q, T* __restrict x, int n) {
+  for (int p = 0; p < n; ++p) x[p] -= q * row[p];
 }
 
 template <typename T>
-void subtract_product(const T* __restrict row, const T* __restrict factor, T* __restrict x,
+void subtract_product(const T* __restrict row, const T* __restrict other, T q, T* __restrict x,
                       int n) {
-  for (int p = 0; p < n; ++p) x[p] -= factor[p] * row[p];
+  for (int p = 0; p < n; ++p) x[p] -= q * row[p] * other[p];
 }
 
 template <typename T>

@@ -59,17 +59,15 @@ class LabelSums : public TargetSums<T> {
     const bool softmax = args.activation == Activation::softmax;
     const bool hard = softmax && !tile.smooth;
     if (hard) {  // tp = xy = x <= 1, fn = 1 - x
-      this->add_at_labels(tile, kTruePositive, tile.label_x);
-      this->add_at_labels(tile, kFalseNegative, tile.label_miss);
+      this->add_at_labels(tile, {kTruePositive, kFalseNegative}, {tile.label_x, tile.label_miss});
     } else {
       label_terms(tile.label_x, tile.on, tile.off, softmax ? tile.label_miss : nullptr,
                   tile.label_tp, tile.label_fp, tile.label_fn, tile.label_xy, tile.padded);
-      this->add_at_labels(tile, kTruePositive, tile.label_tp);
-      this->add_at_labels(tile, kFalsePositive, tile.label_fp);
-      this->add_at_labels(tile, kFalseNegative, tile.label_fn);
+      this->add_at_labels(tile, {kTruePositive, kFalsePositive, kFalseNegative},
+                          {tile.label_tp, tile.label_fp, tile.label_fn});
     }
     if (wants(kIntersection))
-      this->add_at_labels(tile, kIntersection, hard ? tile.label_x : tile.label_xy);
+      this->add_at_labels(tile, {kIntersection}, {hard ? tile.label_x : tile.label_xy});
     if (wants(kTargetMax)) see_labels(tile);
 
     const auto at_labels = [&](auto visit) __attribute__((always_inline)) {

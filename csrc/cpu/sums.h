@@ -103,7 +103,10 @@ struct FoldedMax {
   }
 
   JML_MATH void add_block(const T* value) {
-    for (int p = 0; p < kBlock; ++p) add_pixel(p, value[p]);
+    for (int i = 0; i < kFoldLanes; ++i) {
+      const T most = value[i] > value[i + kFoldLanes] ? value[i] : value[i + kFoldLanes];
+      lane[i] = most > lane[i] ? most : lane[i];
+    }
   }
 
   T largest() const {

@@ -79,25 +79,30 @@ class TargetSums {
     if (wants(kJointMax)) max_row<T>(x, y, n, maxima_of(kJointMax)[c]);
   }
 
-  // A number for each pixel to the sums of its label.
-  void add_at_labels(const Tile<T>& tile, int sum, const T* value) {
-    FoldedSum* const to = sums_of(sum);
-    // A region goes on from block to block: its sum stays in a register.
+  // Numbers for each pixel to sums of its label.
+  template <int kCount>
+  void add_at_labels(const Tile<T>& tile, const int (&sum)[kCount], const T* const (&value)[kCount]) {
+    FoldedSum* to[kCount];
+    for (int i = 0; i < kCount; ++i) to[i] = sums_of(sum[i]);
+    // A region goes on from block to block: its sums stay in registers.
     int32_t region = int32_t(classes);
-    FoldLanes held = {};
+    FoldLanes held[kCount] = {};
     for_labels(
         tile.row, tile.one_label, tile.padded,
         [&](int32_t c, int p) __attribute__((always_inline)) {
-          if (c != region) {
-            to[region].add(held);
-            region = c;
-            held = FoldLanes{};
+          for (int i = 0; i < kCount; ++i) {
+            if (c != region) {
+              to[i][region].add(held[i]);
+              held[i] = FoldLanes{};
+            }
+            held[i] += fold_block(value[i] + p);
           }
-          held += fold_block(value + p);
+          region = c;
         },
-        [&](int32_t c, int p)
-            __attribute__((always_inline)) { to[c].add_pixel(p, value[p]); });
-    to[region].add(held);
+        [&](int32_t c, int p) __attribute__((always_inline)) {
+          for (int i = 0; i < kCount; ++i) to[i][c].add_pixel(p, value[i][p]);
+        });
+    for (int i = 0; i < kCount; ++i) to[i][region].add(held[i]);
   }
 
   // And to the maxima.
