@@ -91,6 +91,8 @@ def _call(
         checks.check_mask(mask, logits)
     if ce_class_weights is not None:
         checks.check_class_weights(ce_class_weights, logits, "ce_class_weights")
+        if ce_class_weights.dtype not in (torch.float32, torch.float64):
+            ce_class_weights = ce_class_weights.float()  # as a module after .half()
     backend = choose(options.backend, logits.device)
     for name, target in zip(names, (labels, dense), strict=True):
         if backend != "reference" and target is not None and target.requires_grad:
