@@ -58,9 +58,12 @@ void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const SoftmaxRow
   using V = Vector<T>;
   constexpr int kGroup = 2;  // vectors: more do not fit beside the exponential's constants
   constexpr int kWide = kGroup * kWidth<T>;
+  // Without a label of its own a confident prediction's digits are those of all powers but 1.
+  constexpr bool kApart = !kLabels && kAgainst == Against::target;
   Feed feed = next;  // in registers
   for (int p = 0; p < n; p += kWide) {
     V largest[kGroup], sum[kGroup] = {}, dot[kGroup] = {}, spread[kGroup] = {}, share[kGroup] = {};
+    V ones[kGroup] = {};  // of the sum: the powers that are 1, counted apart
     for (int k = 0; k < kGroup; ++k)
       largest[k] = kLabels ? load(rows.label, p + k * kWidth<T>)
                            : V{} - std::numeric_limits<T>::infinity();
@@ -74,7 +77,12 @@ void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const SoftmaxRow
         const V below = load(place, 0) - largest[k];
         const V e = exp_nonpositive<T>(below);
         store(place, 0, e);
-        sum[k] += e;
+        if (kApart) {
+          sum[k] += e == T(1) ? V{} : e;
+          ones[k] += e == T(1) ? V{} + T(1) : V{};
+        } else {
+          sum[k] += e;
+        }
         if (kDot) dot[k] += e * rows.dot_rule[c];
         if (kAgainst != Against::none) {
           const V y = kAgainst == Against::itself ? e : load(rows.y + c * stride, at);
@@ -94,7 +102,9 @@ void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const SoftmaxRow
         if (rows.lead) store(rows.lead, at, -below);
       }
       // The largest is in the sum as 1, but where it is the label's.
-      if (rows.rest) store(rows.rest, at, e == T(1) ? sum[k] : (sum[k] - T(1)) + e);
+      const V rest = kApart ? sum[k] + (ones[k] - T(1)) : e == T(1) ? sum[k] : sum[k] - T(1) + e;
+      if (rows.rest) store(rows.rest, at, rest);
+      sum[k] += ones[k];
       const V inverse = T(1) / (sum[k] + e);
       const V scale = load(rows.valid, at) != T(0) ? inverse : V{};
       store(rows.scale, at, scale);
