@@ -1,7 +1,5 @@
 """What the scripts share: options, workers one after the other, tables as they come, files."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated
@@ -14,23 +12,43 @@ from .allocators import SETTINGS
 from .suites import SUITES
 from .worker import Settings, WorkerError, messages
 
-Rounds = Annotated[int, typer.Option(min=2, help="Rounds; a ratio is the median of theirs.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of every competitor.")]
-Only = Annotated[
-    list[str], typer.Option(help="Only cases whose name has this; all, where it is repeated.")
-]
-Allocator = Annotated[str, typer.Option(help=f"One of {', '.join(SETTINGS)}, or both.")]
-Json = Annotated[Path | None, typer.Option(help="Write machine, settings and all turns here.")]
-Markdown = Annotated[bool, typer.Option(help="Print tables for README.md at the end.")]
-Compile = Annotated[bool, typer.Option(help="Whether torch.compile takes part.")]
-Quick = Annotated[bool, typer.Option(help="Tiny inputs: shows that it runs, no more.")]
-
 _TOO_SMALL = "--quick: the inputs are too small for the ratios to mean anything"
+
+
+def run(suite: str, description: str, default_allocator: str = "both", rounds: int = 11) -> None:
+    """The command line of a script: `suite` is a name of `SUITES`."""
+
+    def command(
+        allocator: Annotated[
+            str, typer.Option(help=f"One of {', '.join(SETTINGS)}, or both.")
+        ] = default_allocator,
+        rounds: Annotated[
+            int, typer.Option(min=2, help="Rounds; a ratio is the median of theirs.")
+        ] = rounds,
+        threads: Annotated[int, typer.Option(min=1, help="Threads of every competitor.")] = 2,
+        only: Annotated[
+            list[str],
+            typer.Option(help="Only cases whose name has this; all, where it is repeated."),
+        ] = [],  # noqa: B006, typer copies it
+        json: Annotated[
+            Path | None, typer.Option(help="Write machine, settings and all turns here.")
+        ] = None,
+        markdown: Annotated[
+            bool, typer.Option("--markdown", help="Print tables for README.md at the end.")
+        ] = False,
+        quick: Annotated[
+            bool, typer.Option("--quick", help="Tiny inputs: shows that it runs, no more.")
+        ] = False,
+        compile: Annotated[bool, typer.Option(help="Whether torch.compile takes part.")] = True,
+    ) -> None:
+        session(suite, allocator, rounds, threads, only, json, markdown, quick, compile)
+
+    command.__doc__ = description
+    typer.run(command)
 
 
 def session(
     suite: str,
-    *,
     allocator: str,
     rounds: int,
     threads: int,
@@ -38,8 +56,9 @@ def session(
     json_file: Path | None,
     print_markdown: bool,
     quick: bool,
-    with_compile: bool = True,
+    with_compile: bool,
 ) -> None:
+    """Measure, and print what came of it."""
     if allocator not in ("both", *SETTINGS):
         expected = ", ".join(("both", *SETTINGS))
         raise typer.BadParameter(f"--allocator {allocator!r}: expected one of {expected}")

@@ -8,32 +8,19 @@
 //         in the same place
 //     x -> e^(x - largest), its sum        x = e * scale, scale = valid / sum
 //
-// Cross-entropies come from the softmax as it is made, or from the logits before it where they need
-// other numbers (cross_entropy.h).
+// Cross-entropies are made on the way: entropies.h.
 #pragma once
 
-#include "activation.h"
-#include "cross_entropy.h"
+#include "entropies.h"
 #include "labels.h"
-#include "tile.h"
 
 namespace jml::JML_ISA {
-
-// What a pass wants of a tile beside x and y.
-template <typename T>
-struct Wanted {
-  // Forward: entropies, one number for each pixel.
-  bool label_entropy = false, dense_entropy = false, teacher_entropy = false;
-  // Backward: the gradients of the cross-entropies, and, with labels, a number for each class of
-  // which `dot` is to be the sum with x.
-  T label_q = 0, dense_q = 0;
-  const T* dot_rule = nullptr;
-};
 
 template <typename T>
 class TileLoader {
  public:
-  TileLoader(Tile<T>& tile) : tile(tile), args(tile.args), classes(tile.classes) {}
+  explicit TileLoader(Tile<T>& tile)
+      : tile(tile), args(tile.args), classes(tile.classes), entropies(tile) {}
 
   // The pixels that are to come next are copied meanwhile. Returns the position of the first label
   // out of range, -1 if there is none.
@@ -45,15 +32,13 @@ class TileLoader {
     tile.x = tile.logits.tile;
     if (!tile.all_valid) clear_invalid(tile.x);
     if (args.has_dense()) bad = std::max(bad, load_dense(pixels, next, wanted));
-    if (args.has_labels()) place_weights();
-    if (args.separate_entropy()) separate_entropies(wanted);
+    entropies.before_activation(wanted);
     if (args.has_labels()) {
-      if (wanted.label_entropy && tile.smooth && is(Activation::softmax)) find_gaps();
       take_labels(tile.x, nothing(), tile.label_x);
       if (args.has_dense()) take_labels(tile.y, T(0), tile.label_y);
     }
     activate(next, wanted);
-    find_entropies(wanted);
+    entropies.after_activation(wanted);
     return bad;
   }
 
@@ -61,11 +46,11 @@ class TileLoader {
   Tile<T>& tile;
   const Arguments& args;
   const int64_t classes;
+  Entropies<T> entropies;
 
   bool is(Activation activation) const { return args.activation == activation; }
   T* x_row(int64_t c) const { return tile.x + c * tile.stride; }
   T* y_row(int64_t c) const { return tile.y + c * tile.stride; }
-  T* pull_row(int64_t c) const { return tile.pull + c * tile.stride; }
 
   // The logit of probability 0.
   T nothing() const {
@@ -163,12 +148,6 @@ class TileLoader {
         });
   }
 
-  void place_weights() {
-    if (!args.ce_class_weights) return;
-    for (int p = 0; p < tile.padded; ++p) tile.weight[p] = tile.label_weights[tile.row[p]];
-    tile.label_weight = tile.weight;
-  }
-
   // ---- the dense target --------------------------------------------------------------------
 
   int64_t load_dense(const Pixels& pixels, const Pixels& next, const Wanted<T>& wanted) {
@@ -235,7 +214,7 @@ class TileLoader {
     }
   }
 
-  // ---- activation and cross-entropy --------------------------------------------------------
+  // ---- activation --------------------------------------------------------------------------
 
   void activate(const Pixels& next, const Wanted<T>& wanted) {
     const int n = tile.padded;
@@ -244,7 +223,7 @@ class TileLoader {
     if (is(Activation::softmax)) {
       SoftmaxRows<T> rows{tile.valid, tile.scale, tile.label_x, tile.label_miss, wanted.dot_rule,
                           tile.dot};
-      const bool with_dense = !args.separate_dense_entropy() && against_dense(wanted);
+      const bool with_dense = entropies.in_softmax(wanted);
       if (wanted.label_entropy) rows.lead = tile.lead;
       if (wanted.label_entropy || with_dense) rows.rest = tile.rest;
       if (with_dense) {
@@ -276,95 +255,6 @@ class TileLoader {
     feed.finish();
   }
 
-  // Whether the softmax is to sum w y as it goes. A teacher's probabilities add up to 1.
-  bool against_dense(const Wanted<T>& wanted) const {
-    return wanted.dense_entropy || (wanted.dense_q != 0 && !args.unit_share());
-  }
-
-  // Of each label and class: the sum of w_c (z_c - z) over the classes, where off is not 0.
-  void find_gaps() {
-    const int n = tile.padded;
-    const T* label = tile.lead;  // for now
-    for (int p = 0; p < n; ++p)
-      tile.lead[p] = tile.row[p] < classes ? x_row(tile.row[p])[p] : T(0);
-    fill(tile.gaps, n, T(0));
-    for (int64_t c = 0; c < classes; ++c)
-      for (int p = 0; p < n && tile.label_weights[c] != 0; p += kBlock)
-        if (tile.mixed[p / kBlock])
-          add_gap(x_row(c) + p, label + p, tile.label_weights[c], tile.gaps + p, kBlock);
-  }
-
-  void find_entropies(const Wanted<T>& wanted) {
-    if (!is(Activation::softmax)) return;
-    const int n = tile.padded;
-    if (wanted.label_entropy && tile.smooth)
-      label_entropy(tile.lead, tile.rest, tile.label_weight, tile.weight_sum, tile.gaps, tile.on,
-                    tile.off, tile.label_entropy, n);
-    else if (wanted.label_entropy)
-      label_entropy(tile.lead, tile.rest, tile.label_weight, tile.label_entropy, n);
-    if (args.separate_dense_entropy()) return;
-    const T* own = args.has_labels() ? tile.label_y : nullptr;
-    if (wanted.dense_entropy)
-      dense_entropy(tile.spread, tile.share, tile.rest, tile.lead, own, tile.dense_entropy, n);
-    if (wanted.dense_q != 0) {
-      tile.dense_share = args.unit_share() ? tile.valid : tile.share;
-      if (!args.unit_share() && own) add_row(own, n, tile.share);
-    }
-  }
-
-  void separate_entropies(const Wanted<T>& wanted) {
-    const bool gradient = wanted.label_q != 0 || wanted.dense_q != 0;
-    if (gradient && !is(Activation::softmax)) fill(tile.pull, classes * tile.stride, T(0));
-    if (is(Activation::softmax)) return temper(wanted);
-    if (is(Activation::sigmoid))
-      each_entropy<Activation::sigmoid>(wanted);
-    else
-      each_entropy<Activation::none>(wanted);
-  }
-
-  template <Activation kActivation>
-  void each_entropy(const Wanted<T>& wanted) {
-    const int n = tile.padded;
-    const bool independent = args.independent();
-    const auto against = [&](bool entropy, T* out, T q, const T* weights, T temperature,
-                             auto target) {
-      if (entropy) fill(out, n, T(0));
-      for (int64_t c = 0; c < classes; ++c) {
-        if (entropy)
-          add_entropy<kActivation>(x_row(c), target(c), weights[c], temperature, independent, out,
-                                   n);
-        if (q != 0)
-          add_pull<kActivation>(x_row(c), target(c), q * weights[c] / temperature, temperature,
-                                independent, tile.valid, pull_row(c), n);
-      }
-    };
-    against(wanted.label_entropy, tile.label_entropy, wanted.label_q, tile.label_weights, T(1),
-            [&](int64_t c) { return RowTarget<T>{nullptr, tile.row, int32_t(c), tile.on, tile.off}; });
-    against(wanted.dense_entropy, tile.dense_entropy, wanted.dense_q, tile.dense_weights,
-            T(args.student_temperature), [&](int64_t c) { return RowTarget<T>{y_row(c)}; });
-  }
-
-  // The cross-entropy of a dense target at a temperature of its own: another softmax.
-  void temper(const Wanted<T>& wanted) {
-    if (!wanted.dense_entropy && wanted.dense_q == 0) return;
-    const int n = tile.padded;
-    const T temperature = T(args.student_temperature);
-    for (int64_t c = 0; c < classes; ++c) divide_row(x_row(c), temperature, n, pull_row(c));
-    SoftmaxRows<T> rows{tile.valid, tile.other_scale};
-    rows.rest = tile.other_rest;
-    rows.y = tile.y;
-    rows.weight = tile.dense_weights;
-    rows.spread = tile.spread;
-    rows.share = tile.share;
-    Feed none;
-    softmax_tile<false, false, Against::target>(tile.pull, classes, tile.stride, n, rows, none);
-    if (wanted.dense_entropy)
-      dense_entropy<T>(tile.spread, tile.share, tile.other_rest, nullptr, nullptr,
-                       tile.dense_entropy, n);
-    for (int64_t c = 0; wanted.dense_q != 0 && c < classes; ++c)
-      softmax_pull(pull_row(c), tile.other_scale, tile.share, y_row(c),
-                   wanted.dense_q / temperature, tile.dense_weights[c], n);
-  }
 };
 
 }  // namespace jml::JML_ISA
