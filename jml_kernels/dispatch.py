@@ -63,7 +63,7 @@ def statistics_of_labels_and_teacher(
     return _call(
         logits,
         labels,
-        teacher_logits if columns[1] else None,
+        teacher_logits if columns[1] else None,  # what no term needs is not even looked at
         mask,
         ce_class_weights,
         *columns,

@@ -78,7 +78,6 @@ def distillation(
         options,
         ce_class_weights if labels is not None else None,
     )
-
     of_labels, of_teacher = statistics[0], statistics[-1]
 
     def cross_entropy_of_teacher() -> Tensor:
