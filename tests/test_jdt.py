@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import pytest
@@ -118,6 +119,16 @@ def test_semantics(configuration):
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-8)
 
 
+def test_defaults_and_the_call_are_the_authors():
+    parameters = inspect.signature(semantics).parameters.values()
+    expected = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    parameters = inspect.signature(jml.JDTLoss).parameters.values()
+    assert {p.name: p.default for p in parameters} == expected
+    assert [*inspect.signature(jml.JDTLoss().forward).parameters] == [
+        "logits", "label", "keep_mask",
+    ]  # fmt: skip
+
+
 def test_positions_of_arguments():
     """As the authors' class takes them."""
     options = {
@@ -225,6 +236,31 @@ def test_soft_labels_know_no_ignore_index():
     torch.manual_seed(0)
     logits, label = torch.randn(1, 3, 7), torch.rand(1, 3, 7)
     assert jml.JDTLoss(ignore_index=0)(logits, label) == jml.JDTLoss()(logits, label)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_nan_in_a_pixel_that_does_not_count_goes_nowhere(soft):
+    torch.manual_seed(0)
+    logits, label = torch.randn(1, 3, 7), torch.randint(0, 3, (1, 7))
+    label = torch.rand(1, 3, 7) if soft else label
+    keep = torch.arange(7).view(1, -1) != 3
+    expected = jml.JDTLoss()(logits, label, keep)
+    for broken in (logits, label) if soft else (logits,):
+        broken[..., 3] = math.nan
+    logits.requires_grad_()
+    loss = jml.JDTLoss()(logits, label, keep)
+    assert loss == expected
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (gradient[..., 3] == 0).all()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.skipif(jml.backends()["cpu"] is not None, reason="the C++ extension is not built")
+def test_soft_labels_that_require_grad():
+    """Kernels have no gradient for them."""
+    label = torch.rand(1, 3, 7).requires_grad_()
+    with pytest.raises(ValueError, match=r"target requires grad.*detach"):
+        jml.JDTLoss()(torch.randn(1, 3, 7), label)
 
 
 def test_class_weights_are_a_buffer():
