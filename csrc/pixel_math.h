@@ -133,7 +133,8 @@ template <typename T>
 JML_MATH T log_any(T x) {
   const T infinity = bit_cast<T>(Format<T>::kInfinity);
   const bool small = x < Format<T>::kSmallest;
-  const T log = log_normal(small ? x * T(1 << 30) : x) - (small ? T(30 * 0.69314718055994530942) : T(0));
+  const T lift = T(30 * 0.69314718055994530942);  // makes a subnormal number normal
+  const T log = log_normal(small ? x * T(1 << 30) : x) - (small ? lift : T(0));
   return x > 0 ? (x < infinity ? log : x) : x == 0 ? -infinity : infinity - infinity;
 }
 

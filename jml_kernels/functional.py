@@ -229,8 +229,8 @@ def jaccard_distillation_loss(
         student_logits: (N, C, *spatial), as the logits of `jaccard_metric_loss`.
         labels: integers (N, *spatial), or None: the teacher is the only target, as with
             mu = nu = 0. A pixel with ignore_index counts nowhere, in no term.
-        teacher_logits: (N, C, *spatial), floating, whatever the student's dtype and strides. They
-            get no gradient.
+        teacher_logits: (N, C, *spatial), floating, whatever the student's dtype and strides;
+            detached (backend="reference" would give them a gradient).
         mask: bool (N, *spatial), True where a pixel counts.
         variant, norm: which overlap loss, as `jaccard_cross_entropy_loss`.
         ce_class_weights: (C,), weights of the cross-entropy against labels, as

@@ -4,8 +4,9 @@
 //     sigmoid  sum_c w_c (-y_c log x_c - (1 - y_c) log(1 - x_c)), element by element
 //     none     either of the two, of probabilities
 //
-// "Pull" is the gradient with its sign turned: towards the target. With q the gradient of the sum, that of the logits is q (x_c sum_j w_j y_j - w_c y_c) for a
-// softmax, q w_c (x_c - y_c) for a sigmoid, and -q w_c y_c / x_c for probabilities.
+// With q the gradient of the sum, that of the logits is q (x_c sum_j w_j y_j - w_c y_c) for a
+// softmax, q w_c (x_c - y_c) for a sigmoid, and -q w_c y_c / x_c for probabilities. A "pull" is this
+// with its sign turned: towards the target.
 #pragma once
 
 #include "arguments.h"
@@ -60,7 +61,7 @@ void dense_entropy(const T* __restrict spread, const T* __restrict share,
 
 // ---- element by element --------------------------------------------------------------------
 
-// The target of class c in a row: of labels `on` at the label's place and `off` elsewhere, or dense.
+// The target of class c in a row: `on` in the label's place and `off` elsewhere, or a dense one.
 template <typename T>
 struct RowTarget {
   const T* y = nullptr;  // dense

@@ -1,5 +1,5 @@
-// The cross-entropies of a tile, by the rows of cross_entropy.h: from the softmax of the logits as it
-// is made, or from the logits before it where they need other numbers.
+// The cross-entropies of a tile, by the rows of cross_entropy.h: from the softmax of the logits as
+// it is made, or from the logits before it where they need other numbers.
 #pragma once
 
 #include "activation.h"
@@ -110,8 +110,11 @@ class Entropies {
                                 independent, tile.valid, pull_row(c), n);
       }
     };
+    const auto label = [&](int64_t c) {
+      return RowTarget<T>{nullptr, tile.row, int32_t(c), tile.on, tile.off};
+    };
     against(wanted.label_entropy, tile.label_entropy, wanted.label_q, tile.label_weights, T(1),
-            [&](int64_t c) { return RowTarget<T>{nullptr, tile.row, int32_t(c), tile.on, tile.off}; });
+            label);
     against(wanted.dense_entropy, tile.dense_entropy, wanted.dense_q, tile.dense_weights,
             T(args.student_temperature), [&](int64_t c) { return RowTarget<T>{y_row(c)}; });
   }

@@ -74,8 +74,8 @@ void take_pull(const T* __restrict weight, const T* __restrict on, const T* __re
   for (int p = 0; p < n; ++p) dot[p] -= q * (weight[p] * on[p] + (weights - weight[p]) * off[p]);
 }
 
-// pull += what a cross-entropy pulls the label's own logit by, q (w y - x sum_j w_j y_j): of labels,
-// with miss = 1 - x, and of a dense target.
+// pull += what a cross-entropy pulls the label's own logit by, q (w y - x sum_j w_j y_j): that of
+// labels, with miss = 1 - x, and that of a dense target.
 template <typename T>
 void add_label_pull(const T* __restrict x, const T* __restrict miss, const T* __restrict weight,
                     const T* __restrict on, const T* __restrict off, T weights, T q,

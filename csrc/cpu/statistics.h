@@ -11,13 +11,15 @@ namespace jml {
 
 using torch::stable::Tensor;
 
-// The arguments that all operators share, in the order of their schemas (jml_kernels/ops.py): labels,
-// dense, mask, ce_class_weights; label_columns, dense_columns; activation; label_smoothing;
-// boundary_size, ignore_index; teacher_temperature, student_temperature.
-#define JML_RULE                                                                          \
+// The types of the arguments that all operators share, in the order of their schemas
+// (jml_kernels/ops.py):
+//     labels, dense, mask, ce_class_weights
+//     label_columns, dense_columns, activation, label_smoothing
+//     boundary_size, ignore_index, teacher_temperature, student_temperature
+#define JML_RULE                                                                            \
   const std::optional<Tensor>&, const std::optional<Tensor>&, const std::optional<Tensor>&, \
-      const std::optional<Tensor>&, int64_t, int64_t, const std::string&, double, int64_t, int64_t, \
-      std::optional<double>, double
+      const std::optional<Tensor>&, int64_t, int64_t, const std::string&, double, int64_t,  \
+      int64_t, std::optional<double>, double
 
 // See jml_kernels/reference.py for arguments and results.
 template <typename... Rule>

@@ -81,7 +81,8 @@ class TargetSums {
 
   // Numbers for each pixel to sums of its label.
   template <int kCount>
-  void add_at_labels(const Tile<T>& tile, const int (&sum)[kCount], const T* const (&value)[kCount]) {
+  void add_at_labels(const Tile<T>& tile, const int (&sum)[kCount],
+                     const T* const (&value)[kCount]) {
     FoldedSum* to[kCount];
     for (int i = 0; i < kCount; ++i) to[i] = sums_of(sum[i]);
     // A region goes on from block to block: its sums stay in registers.

@@ -73,7 +73,8 @@ struct Tile {
       for (T** weights : {&label_weights, &dense_weights}) take(*weights, classes + 1);
       for (T** rows :
            {&valid, &smooth_on, &smooth_off, &zero, &scale, &dot, &label_x, &label_miss, &label_y,
-            &label_tp, &label_fp, &label_fn, &label_xy, &label_gradient, &label_pull, &weight, &lead, &rest, &spread, &share, &gaps, &label_entropy, &dense_entropy,
+            &label_tp, &label_fp, &label_fn, &label_xy, &label_gradient, &label_pull, &weight,
+            &lead, &rest, &spread, &share, &gaps, &label_entropy, &dense_entropy,
             &teacher_entropy, &other_scale, &other_rest})
         take(*rows, pixels);
       for (int32_t** rows : {&code, &row, &lowest, &highest, &boundary}) take(*rows, pixels + halo);
