@@ -37,9 +37,9 @@ inline void check_beside(const char* name, const Tensor& tensor, const Tensor& l
                   name, " is on another device than the logits");
 }
 
-inline void check_class_weights(const Tensor& weights, const Tensor& logits) {
-  STD_TORCH_CHECK(weights.dim() == 1 && weights.size(0) == logits.size(1),
-                  "ce_class_weights has shape ", shape_of(weights), ": expected (",
+inline void check_class_weights(const char* name, const Tensor& weights, const Tensor& logits) {
+  STD_TORCH_CHECK(weights.dim() == 1 && weights.size(0) == logits.size(1), name, " has shape ",
+                  shape_of(weights), ": expected (",
                   logits.size(1), ",), one for each class of logits");
 }
 

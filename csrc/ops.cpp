@@ -5,6 +5,7 @@
 
 STABLE_TORCH_LIBRARY_IMPL(jml_kernels, CPU, m) {
   m.impl("cpu_statistics", TORCH_BOX(&jml::CpuOperators::statistics));
+  m.impl("cpu_loss", TORCH_BOX(&jml::CpuOperators::loss));
   m.impl("cpu_statistics_backward", TORCH_BOX(&jml::CpuOperators::backward));
   m.impl("cpu_statistics_backward_", TORCH_BOX(&jml::CpuOperators::backward_inplace));
 }

@@ -10,6 +10,7 @@ the host, so no formula makes it wait for the device.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -131,14 +132,10 @@ def aggregate(losses: Tensor, active: Tensor, how: str, reduction: str) -> Tenso
     return masked_mean(losses, active, 0)
 
 
-def overlap_columns(overlap: str, options: LossOptions) -> int:
-    """What `overlap_loss` needs."""
-    return OVERLAPS[overlap] | ACTIVE_COLUMNS[options.active_classes]
-
-
 def overlap_loss(
     statistics: Mapping[str, Tensor],
     overlap: str,
+    active_classes: str,
     options: LossOptions,
     class_weights: Tensor | None,
 ) -> Tensor:
@@ -148,7 +145,7 @@ def overlap_loss(
     loss; the mean still divides by the number of active classes.
     """
     counts = overlap_counts(statistics, overlap)
-    active = active_from_extrema(statistics, options.active_classes, options.active_threshold)
+    active = active_from_extrema(statistics, active_classes, options.active_threshold)
     total = None
     for how, weight in options.aggregation_weights.items():
         # Any pixel of the batch makes a class active in it: the maximum over images.
@@ -190,3 +187,64 @@ def _mean(sums: Tensor, weights: Tensor) -> Tensor:
     total = weights.sum()
     empty = total == 0
     return torch.where(empty, 0, sums.sum()) / torch.where(empty, 1, total)
+
+
+class Term(NamedTuple):
+    """What an objective asks of one target: ce_weight * CE + overlap_weight * loss."""
+
+    ce_weight: float
+    overlap_weight: float
+    active_classes: str
+
+
+class Objective(NamedTuple):
+    """A loss, by its terms."""
+
+    overlap: str
+    """a name of `OVERLAPS`"""
+    options: LossOptions
+    of_labels: Term
+    of_dense: Term
+    is_divergence: bool = False
+    """whether the dense target's own entropy is taken off its cross-entropy"""
+
+    @property
+    def columns(self) -> tuple[int, int]:
+        """What is needed of the labels, and of the dense target."""
+        divergence = column_bits("target_entropy") if self.is_divergence else 0
+        return self._columns(self.of_labels, 0), self._columns(self.of_dense, divergence)
+
+    def _columns(self, term: Term, divergence: int) -> int:
+        entropy = column_bits("cross_entropy", "cross_entropy_weight") | divergence
+        overlap = OVERLAPS[self.overlap] | ACTIVE_COLUMNS[term.active_classes]
+        return (entropy if term.ce_weight > 0 else 0) | (overlap if term.overlap_weight > 0 else 0)
+
+
+def objective_loss(
+    of_labels: Mapping[str, Tensor] | None,
+    of_dense: Mapping[str, Tensor] | None,
+    objective: Objective,
+    class_weights: Tensor | None,
+) -> Tensor:
+    """The terms of those targets that there are, added; a weight of 0 takes a term out, even where
+    that is infinite."""
+    terms = []
+    for statistics, term, is_divergence in (
+        (of_labels, objective.of_labels, False),
+        (of_dense, objective.of_dense, objective.is_divergence),
+    ):
+        if statistics is None:
+            continue
+        if term.ce_weight > 0:
+            mean = mean_divergence if is_divergence else mean_cross_entropy
+            terms.append(term.ce_weight * mean(statistics))
+        if term.overlap_weight > 0:
+            loss = overlap_loss(
+                statistics,
+                objective.overlap,
+                term.active_classes,
+                objective.options,
+                class_weights,
+            )
+            terms.append(term.overlap_weight * loss)
+    return sum(terms)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from . import checks, formulas
-from .dispatch import statistics_of_target
-from .objectives import cross_entropy_and_overlap, distillation
+from .dispatch import call_of_target, statistics
+from .objectives import distillation_loss, target_loss
 from .options import (
     DistillationOptions,
     LossOptions,
@@ -37,10 +37,10 @@ def class_statistics(
         as `jaccard_metric_loss`.
     """
     fields = ClassStatistics._fields
-    statistics = statistics_of_target(
-        logits, target, mask, column_bits(*fields), TargetOptions(**options)
-    )
-    found = {name: statistics[name].to(checks.result_dtype(logits)) for name in fields}
+    options, columns = TargetOptions(**options), column_bits(*fields)
+    call = call_of_target(logits, target, mask, options)
+    (by_name,) = statistics(call, (columns, columns), options)
+    found = {name: by_name[name].to(checks.result_dtype(logits)) for name in fields}
     return ClassStatistics(**found | {"present": found["present"] > 0})
 
 
@@ -53,12 +53,7 @@ def overlap_loss(
     class_weights: Tensor | None,
 ) -> Tensor:
     """Any loss of the family: `overlap` is a name of `formulas.OVERLAPS`."""
-    if class_weights is not None:
-        checks.check_class_weights(class_weights, logits)
-    columns = formulas.overlap_columns(overlap, options)
-    statistics = statistics_of_target(logits, target, mask, columns, options)
-    loss = formulas.overlap_loss(statistics, overlap, options, class_weights)
-    return loss.to(checks.result_dtype(logits))
+    return target_loss(logits, target, mask, 0.0, overlap, options, None, class_weights)
 
 
 def jaccard_metric_loss(
@@ -201,7 +196,7 @@ def jaccard_cross_entropy_loss(
     checks.check_share("ce_weight", ce_weight)
     overlap, options = overlap_of(variant, norm), LossOptions(**options)
     check_mean_reduction(options)
-    return cross_entropy_and_overlap(
+    return target_loss(
         logits, target, mask, ce_weight, overlap, options, ce_class_weights, class_weights
     )
 
@@ -245,7 +240,7 @@ def jaccard_distillation_loss(
     Raises:
         as `jaccard_metric_loss`.
     """
-    return distillation(
+    return distillation_loss(
         student_logits,
         labels,
         teacher_logits,
@@ -280,5 +275,6 @@ def active_classes(
     checks.check_logits(probabilities, "probabilities")
     options = TargetOptions(activation="none", backend="reference")
     columns = formulas.ACTIVE_COLUMNS[mode]
-    statistics = statistics_of_target(probabilities, target, mask, columns, options)
-    return formulas.active_from_extrema(statistics, mode, threshold).any(0)
+    call = call_of_target(probabilities, target, mask, options)
+    (by_name,) = statistics(call, (columns, columns), options)
+    return formulas.active_from_extrema(by_name, mode, threshold).any(0)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from . import checks
 from .functional import overlap_loss
-from .objectives import cross_entropy_and_overlap, distillation
+from .objectives import distillation_loss, target_loss
 from .options import (
     DistillationOptions,
     LossOptions,
@@ -154,7 +154,7 @@ class JaccardCrossEntropyLoss(OverlapLoss):
         self.register_buffer("ce_class_weights", ce_class_weights)
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        return cross_entropy_and_overlap(
+        return target_loss(
             logits,
             target,
             mask,
@@ -217,7 +217,7 @@ class JaccardDistillationLoss(OverlapLoss):
         teacher_logits: Tensor,
         mask: Tensor | None = None,
     ) -> Tensor:
-        return distillation(
+        return distillation_loss(
             student_logits,
             labels,
             teacher_logits,

@@ -5,8 +5,16 @@ A backend is two functions, registered under its own name:
     jml_kernels::<backend>_statistics           forward, returns (sums, extrema, totals)
     jml_kernels::<backend>_statistics_backward  gradient of the logits, from those of sums, totals
 
-Shapes with T targets (labels first, then the dense one): see `reference.statistics`, which
-computes the same. The operators exist without the compiled library, which only adds kernels.
+and, in `FINISHED` backends, the formula too, where many small operators would cost more than the
+kernels do:
+
+    jml_kernels::<backend>_loss                 forward, returns (loss, grad_sums, grad_totals)
+
+It computes `formulas.objective_loss` on the statistics, and its gradients by them: the backward
+multiplies these with that of the loss.
+
+Shapes with T targets (labels first, then the dense one): see `reference.statistics`, which computes
+the same. The operators exist without the compiled library, which only adds kernels.
 """
 
 from __future__ import annotations
@@ -18,13 +26,22 @@ from .statistics import EXTREMA, SUMS, TOTALS
 
 NAMESPACE = "jml_kernels"
 BACKENDS = ("cpu",)
+#: Those that finish a loss themselves.
+FINISHED = ("cpu",)
 
 _RULE = (
     "Tensor? labels, Tensor? dense, Tensor? mask, Tensor? ce_class_weights, int label_columns, "
     "int dense_columns, str activation, float label_smoothing, int boundary_size, "
     "int ignore_index, float? teacher_temperature, float student_temperature"
 )
+_FORMULA = (
+    "Tensor? class_weights, str overlap, float alpha, float beta, float gamma, float smooth, "
+    "bool log_loss, float dataset, float image, float per_class, float active_threshold, "
+    "str label_active, str dense_active, float label_ce, float dense_ce, float label_overlap, "
+    "float dense_overlap, bool divergence"
+)
 _RULE_LENGTH = _RULE.count(",") + 1
+_FORMULA_LENGTH = _FORMULA.count(",") + 1
 _library = torch.library.Library(NAMESPACE, "DEF")
 
 
@@ -37,6 +54,12 @@ def _fake_statistics(logits, labels, dense, mask, *_):
         new(targets, len(EXTREMA), n, c),
         new(targets, len(TOTALS), n),
     )
+
+
+def _fake_loss(logits, labels, dense, *_):
+    sums, _, totals = _fake_statistics(logits, labels, dense, None)
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    return logits.new_empty((), dtype=dtype), sums, totals
 
 
 def _fake_backward(grad_sums, grad_totals, logits, *_):
@@ -58,12 +81,10 @@ def _define(backend: str) -> None:
         f"{forward}(Tensor logits, {_RULE}, bool inplace_backward=False)"
         " -> (Tensor sums, Tensor extrema, Tensor totals)"
     )
-    _library.define(
-        f"{backward}(Tensor grad_sums, Tensor grad_totals, Tensor logits, {_RULE}) -> Tensor"
-    )
-    _library.define(
-        f"{inplace}(Tensor grad_sums, Tensor grad_totals, Tensor(a!) logits, {_RULE}) -> ()"
-    )
+    grads = "Tensor grad_sums, Tensor grad_totals"
+    scale = "Tensor? scale=None"
+    _library.define(f"{backward}({grads}, Tensor logits, {_RULE}, {scale}) -> Tensor")
+    _library.define(f"{inplace}({grads}, Tensor(a!) logits, {_RULE}, {scale}) -> ()")
     torch.library.register_fake(f"{NAMESPACE}::{forward}", _fake_statistics, lib=_library)
     torch.library.register_fake(f"{NAMESPACE}::{backward}", _fake_backward, lib=_library)
     torch.library.register_fake(f"{NAMESPACE}::{inplace}", lambda *_: None, lib=_library)
@@ -75,23 +96,48 @@ def _define(backend: str) -> None:
         ctx.mark_non_differentiable(output[1])
 
     def gradient(ctx, grad_sums, _, grad_totals):
-        logits, *tensors = ctx.saved_tensors
         grads = (grad_sums.contiguous(), grad_totals.contiguous())
+        grad = logits_gradient(ctx, *grads, ctx.saved_tensors, None)
+        return (grad, *[None] * (_RULE_LENGTH + 1))
+
+    def logits_gradient(ctx, grad_sums, grad_totals, tensors, scale):
+        logits = tensors[0]
         # A compiled graph plans its own memory and knows no mutation of what it saved.
         if ctx.inplace and not torch.compiler.is_compiling():
             # The storage of the logits becomes the gradient. The new version makes autograd
             # refuse, with its own words, whatever else had saved them.
             grad = logits.detach()
-            getattr(ops, inplace)(*grads, grad, *tensors, *ctx.rule)
+            getattr(ops, inplace)(grad_sums, grad_totals, grad, *tensors[1:], *ctx.rule, scale)
             torch.autograd.graph.increment_version(logits)
-        else:
-            grad = getattr(ops, backward)(*grads, logits, *tensors, *ctx.rule)
-        return (grad, *[None] * (_RULE_LENGTH + 1))
+            return grad
+        return getattr(ops, backward)(grad_sums, grad_totals, *tensors, *ctx.rule, scale)
 
     torch.library.register_autograd(
         f"{NAMESPACE}::{forward}", gradient, setup_context=setup_context, lib=_library
     )
     torch.library.register_autograd(f"{NAMESPACE}::{backward}", _no_double_backward, lib=_library)
+    if backend not in FINISHED:
+        return
+
+    _library.define(
+        f"{backend}_loss(Tensor logits, {_RULE}, {_FORMULA}, bool inplace_backward=False)"
+        " -> (Tensor loss, Tensor grad_sums, Tensor grad_totals)"
+    )
+    torch.library.register_fake(f"{NAMESPACE}::{backend}_loss", _fake_loss, lib=_library)
+
+    def setup_loss(ctx, inputs, output):
+        ctx.rule, ctx.inplace = inputs[5 : _RULE_LENGTH + 1], inputs[-1]
+        ctx.save_for_backward(*output[1:], *inputs[:5])
+        ctx.mark_non_differentiable(*output[1:])
+
+    def loss_gradient(ctx, grad_loss, *_):
+        grad_sums, grad_totals, *tensors = ctx.saved_tensors
+        grad = logits_gradient(ctx, grad_sums, grad_totals, tensors, grad_loss)
+        return (grad, *[None] * (_RULE_LENGTH + _FORMULA_LENGTH + 1))
+
+    torch.library.register_autograd(
+        f"{NAMESPACE}::{backend}_loss", loss_gradient, setup_context=setup_loss, lib=_library
+    )
 
 
 for _backend in BACKENDS:
@@ -101,3 +147,8 @@ for _backend in BACKENDS:
 def statistics(backend: str, *arguments) -> tuple[Tensor, Tensor, Tensor]:
     """Call the operator of a backend: arguments of `reference.statistics`, and inplace_backward."""
     return getattr(getattr(torch.ops, NAMESPACE), f"{backend}_statistics")(*arguments)
+
+
+def loss(backend: str, *arguments) -> Tensor:
+    """The same of a `FINISHED` backend, with a formula: 0-dim."""
+    return getattr(getattr(torch.ops, NAMESPACE), f"{backend}_loss")(*arguments)[0]

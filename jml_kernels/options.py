@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from . import checks
 from .backends import NAMES
@@ -150,11 +150,6 @@ class DistillationOptions(LossOptions):
                 "activation='none': expected 'softmax' or 'sigmoid', which the teacher's logits go "
                 "through too"
             )
-
-    @property
-    def of_teacher(self) -> LossOptions:
-        """Those of the overlap loss against the teacher."""
-        return replace(self, active_classes=self.teacher_active_classes or self.active_classes)
 
 
 def check_mean_reduction(options: LossOptions) -> None:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import jml_kernels as jml
+from jml_kernels.ops import FINISHED
 
 # importlib mode puts no folder of tests on the path; the helpers are cases.py and oracle.py.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -46,10 +47,16 @@ def compiled(request) -> str:
     return request.param
 
 
+@pytest.fixture(params=[name for name in COMPILED if name in FINISHED] or [_NONE_COMPILED])
+def finished(request) -> str:
+    """Every backend that computes the formula too."""
+    return request.param
+
+
 @pytest.fixture
 def device(request) -> str:
     """Where the tensors of the test's backend lie."""
-    names = {request.node.callspec.params.get(name) for name in ("backend", "compiled")}
+    names = {request.node.callspec.params.get(name) for name in ("backend", "compiled", "finished")}
     return "cuda" if names & set(_GPU) else "cpu"
 
 

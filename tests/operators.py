@@ -39,6 +39,32 @@ def operator_arguments(
     return {**arguments, **changed}
 
 
+def formula_arguments(**changed) -> dict[str, object]:
+    """Those of a loss beyond the statistics', by name: every part of the formula."""
+    arguments = {
+        "class_weights": None,
+        "overlap": "metric1",
+        "alpha": 0.7,
+        "beta": 0.4,
+        "gamma": 1.5,
+        "smooth": 0.1,
+        "log_loss": False,
+        "dataset": 0.5,
+        "image": 0.3,
+        "per_class": 0.2,
+        "active_threshold": 0.01,
+        "label_active": "label",
+        "dense_active": "both",
+        "label_ce": 0.2,
+        "dense_ce": 0.3,
+        "label_overlap": 0.4,
+        "dense_overlap": 0.1,
+        "divergence": True,
+    }
+    assert set(changed) <= set(arguments)
+    return {**arguments, **changed}
+
+
 def arguments_of(case: Case, device: str) -> dict[str, object]:
     """Those of a case, whose target is labels or dense."""
     logits, target, mask = build(case, device)

@@ -9,7 +9,7 @@ import re
 import pytest
 import torch
 from cases import OVERLAPS
-from operators import gradients, operator_arguments
+from operators import formula_arguments, gradients, operator_arguments
 
 import jml_kernels as jml
 from jml_kernels import functional
@@ -627,6 +627,33 @@ def test_operators_check_for_themselves(changed, compiled):
     for name in BACKWARDS:
         with pytest.raises((RuntimeError, TypeError, ValueError)):
             getattr(torch.ops.jml_kernels, f"{compiled}_{name}")(**arguments)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"overlap": "metric3"},
+        {"label_active": "some"},
+        {"dense_active": ""},
+        {"class_weights": torch.ones(2)},
+        {"class_weights": torch.ones(3, dtype=torch.int64)},
+    ],
+    ids=", ".join,
+)
+def test_operators_check_the_formula(changed, finished):
+    operator = getattr(torch.ops.jml_kernels, f"{finished}_loss")
+    assert operator(**ARGUMENTS, **formula_arguments())[0].isfinite()
+    with pytest.raises((RuntimeError, TypeError, ValueError)):
+        operator(**ARGUMENTS, **formula_arguments(**changed))
+
+
+@pytest.mark.parametrize("scale", [torch.ones(2), torch.tensor(1), torch.ones(0)])
+def test_operators_check_the_scale(scale, finished):
+    for name in BACKWARDS:
+        with pytest.raises((RuntimeError, TypeError, ValueError)):
+            getattr(torch.ops.jml_kernels, f"{finished}_{name}")(
+                **gradients(ARGUMENTS), **ARGUMENTS, scale=scale
+            )
 
 
 @pytest.mark.parametrize("targets", [1, 2])

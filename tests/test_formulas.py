@@ -12,11 +12,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from operators import formula_arguments, operator_arguments
 from torch import Tensor
 
 import jml_kernels as jml
 from jml_kernels import formulas, functional
-from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, column_bits
+from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, by_name, column_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -406,6 +407,75 @@ def test_class_losses_lie_between_0_and_1(tp, fp, fn, alpha, beta, smooth):
     triple = tuple(torch.tensor([v], dtype=torch.float64) for v in (tp, fp, fn))
     (loss,) = formulas.class_losses(triple, alpha, beta, smooth, 1.0, False).tolist()
     assert 0 <= loss <= 1
+
+
+# ---- the formula of the operators ----------------------------------------------------------------
+
+
+@given(data=st.data())
+def test_operators_finish_the_loss_by_the_same_formula(finished, device, data):
+    """Value, and gradients of sums and totals, on the operator's own statistics. Columns that
+    nothing asks for are there too, and have no gradient."""
+    draw = data.draw
+    seed = draw(st.integers(0, 100), label="seed")
+    n, c = draw(st.integers(1, 3), label="images"), draw(st.integers(1, 7), label="classes")
+    generator = torch.Generator().manual_seed(seed)
+    logits, teacher = 3 * torch.randn(2, n, c, 4, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, c, (n, 4), generator=generator)
+    weight = st.sampled_from([0.0, 0.3, 1.0])
+    chosen = {
+        name: draw(st.sampled_from(MODES), label=name) for name in ("label_active", "dense_active")
+    }
+    chosen["overlap"] = draw(st.sampled_from(list(formulas.OVERLAPS)), label="overlap")
+    for name in ("alpha", "beta", "label_ce", "dense_ce", "label_overlap", "dense_overlap"):
+        chosen[name] = draw(weight, label=name)
+    mixtures = st.sampled_from([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0.3, 0.2)])
+    mixture = draw(mixtures, label="aggregation")
+    chosen |= dict(zip(("dataset", "image", "per_class"), mixture, strict=True))
+    chosen["gamma"] = draw(st.sampled_from([1.0, 0.7, 2.0]), label="gamma")
+    chosen["smooth"] = draw(st.sampled_from([0.0, 0.5]), label="smooth")
+    chosen["log_loss"] = draw(st.booleans(), label="log_loss")
+    chosen["divergence"] = draw(st.booleans(), label="divergence")
+    chosen["active_threshold"] = draw(st.sampled_from([0.01, 0.5]), label="threshold")
+    weights = torch.rand(c, generator=generator) if draw(st.booleans(), label="weights") else None
+    rule = operator_arguments(
+        logits.to(device), labels.to(device), teacher.to(device), teacher_temperature=1.0
+    )
+    operator = getattr(torch.ops.jml_kernels, f"{finished}_loss")
+    formula = formula_arguments(
+        **chosen, class_weights=None if weights is None else weights.to(device)
+    )
+    found = operator(**rule, **formula)
+
+    sums, extrema, totals = getattr(torch.ops.jml_kernels, f"{finished}_statistics")(**rule)
+    sums, extrema, totals = sums.cpu(), extrema.cpu(), totals.cpu()
+    sums.requires_grad_(), totals.requires_grad_()
+    options = functional.LossOptions(
+        **{name: chosen[name] for name in ("alpha", "beta", "gamma", "smooth", "log_loss")},
+        active_threshold=chosen["active_threshold"],
+        aggregation=dict(zip(("dataset", "image", "class"), mixture, strict=True)),
+    )
+    terms = [
+        formulas.Term(chosen[f"{t}_ce"], chosen[f"{t}_overlap"], chosen[f"{t}_active"])
+        for t in ("label", "dense")
+    ]
+    objective = formulas.Objective(chosen["overlap"], options, *terms, chosen["divergence"])
+    expected = formulas.objective_loss(*by_name(sums, extrema, totals), objective, weights)
+    expected = torch.as_tensor(expected, dtype=torch.float64) + 0 * (sums.sum() + totals.sum())
+    gradients = torch.autograd.grad(expected, (sums, totals))
+    for one, other in zip(found, (expected.detach(), *gradients), strict=True):
+        torch.testing.assert_close(one.cpu(), other, rtol=1e-12, atol=1e-14, equal_nan=True)
+
+
+def test_class_weights_may_be_learned(backend, device, batch):
+    """The operators' own formula has no gradient for them."""
+    weights = torch.ones(C, device=device, requires_grad=True)
+    logits, target = (tensor.to(device) for tensor in batch)
+    loss = functional.jaccard_metric_loss(logits, target, class_weights=weights, backend=backend)
+    (gradient,) = torch.autograd.grad(loss, weights)
+    parts = functional.jaccard_metric_loss(logits, target, reduction="none", backend=backend)
+    active = jml.active_classes(logits.softmax(1), target)
+    torch.testing.assert_close(gradient.double(), parts / active.sum())
 
 
 # ---- columns -------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import jml_kernels as jml
 from jml_kernels import functional
-from jml_kernels.dispatch import statistics_of_labels_and_teacher
+from jml_kernels.dispatch import call_of_labels_and_teacher, statistics
 from jml_kernels.modules import OverlapLoss
 from jml_kernels.options import DistillationOptions
 from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, column_bits
@@ -453,17 +453,13 @@ def test_columns_not_asked_for_are_zero(name, backend, device):
     case = DISTILLATION[name]
     logits, labels, teacher, mask = arguments(case, device)
     options = DistillationOptions(**case.options, backend=backend)
+    temperatures = (2.0, 3.0)
+    call = call_of_labels_and_teacher(logits, labels, teacher, mask, temperatures, options, None)
 
-    def statistics(*columns):
-        temperatures = (2.0, 3.0)
-        return statistics_of_labels_and_teacher(
-            logits, labels, teacher, mask, columns, temperatures, options, None
-        )
-
-    every = statistics(ALL_COLUMNS, ALL_COLUMNS)
+    every = statistics(call, (ALL_COLUMNS, ALL_COLUMNS), options)
     shifted = COLUMNS[3:] + COLUMNS[:3]
     for names in zip(COLUMNS, shifted, strict=True):
-        some = statistics(*map(column_bits, names))
+        some = statistics(call, tuple(map(column_bits, names)), options)
         for column, found, right in zip(names, some, every, strict=True):
             assert_only({column, "valid"}, found, right)
 

@@ -13,11 +13,12 @@ from objective_cases import (
     arguments,
     module,
 )
-from operators import arguments_of, arguments_of_objective, gradients
+from operators import arguments_of, arguments_of_objective, formula_arguments, gradients
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import jml_kernels as jml
+from jml_kernels.ops import FINISHED
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -109,9 +110,16 @@ def test_opcheck_statistics(case, compiled, device):
 
 
 @selected_with_teacher
+def test_opcheck_loss(case, finished, device):
+    arguments = {**all_arguments(case, device), **formula_arguments()}
+    arguments["logits"].requires_grad_()
+    torch.library.opcheck(operator(f"{finished}_loss").default, (), arguments)
+
+
+@selected_with_teacher
 def test_opcheck_backward(case, compiled, device):
     arguments = all_arguments(case, device)
-    arguments = {**gradients(arguments), **arguments}
+    arguments = {**gradients(arguments), **arguments, "scale": torch.tensor(2.0, device=device)}
     name = f"{compiled}_statistics_backward"
     torch.library.opcheck(operator(name).default, (), arguments)
     arguments["logits"] = arguments["logits"].clone()
@@ -197,7 +205,8 @@ def test_one_call_forward_and_one_backward(case, compiled, device):
     leaf = logits.detach().requires_grad_()
     with Operators() as operators:
         objective(leaf, *others).backward()
-    assert operators.called == [f"{compiled}_statistics", f"{compiled}_statistics_backward"]
+    forward = f"{compiled}_{'loss' if compiled in FINISHED else 'statistics'}"
+    assert operators.called == [forward, f"{compiled}_statistics_backward"]
     # Beside the package's own operators nothing of the logits' size is made; see also
     # test_memory.py.
     assert case.shape[0] == 0 or operators.largest < logits.numel() or logits[0, 0].numel() == 1

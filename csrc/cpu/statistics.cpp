@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../checks.h"
+#include "../formula.h"
 #include "../pixel_math.h"
 #include "../tiles.h"
 #include "arguments.h"
@@ -78,18 +79,21 @@ struct Call {
   std::vector<double> ce_class_weights;
 };
 
-// Numbers of a floating dtype, in double precision.
-std::vector<double> numbers_of(const char* name, const Tensor& tensor) {
-  std::vector<double> numbers(tensor.size(0));
+// A number of a tensor of float32 or float64, in double precision.
+double number_of(const char* name, const Tensor& tensor, int64_t at = 0) {
   const ScalarType dtype = tensor.scalar_type();
   STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, name,
                   " has another dtype than float32 or float64");
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    const int64_t at = int64_t(i) * tensor.stride(0);
-    numbers[i] = dtype == ScalarType::Float
-                     ? double(static_cast<const float*>(tensor.data_ptr())[at])
-                     : static_cast<const double*>(tensor.data_ptr())[at];
-  }
+  if (dtype == ScalarType::Float) return static_cast<const float*>(tensor.data_ptr())[at];
+  return static_cast<const double*>(tensor.data_ptr())[at];
+}
+
+// Weights of classes.
+std::vector<double> weights_of(const char* name, const Tensor& tensor, const Tensor& logits) {
+  check_class_weights(name, tensor, logits);
+  std::vector<double> numbers(tensor.size(0));
+  for (size_t i = 0; i < numbers.size(); ++i)
+    numbers[i] = number_of(name, tensor, int64_t(i) * tensor.stride(0));
   return numbers;
 }
 
@@ -124,8 +128,7 @@ Call call_of(const Tensor& logits, const std::optional<Tensor>& labels,
     STD_TORCH_CHECK(args.mask.dtype == DType::u8, "mask has another dtype than bool");
   }
   if (ce_class_weights) {
-    check_class_weights(*ce_class_weights, logits);
-    call.ce_class_weights = numbers_of("ce_class_weights", *ce_class_weights);
+    call.ce_class_weights = weights_of("ce_class_weights", *ce_class_weights, logits);
     args.ce_class_weights = call.ce_class_weights.data();
   }
   args.label_columns = {label_columns};
@@ -256,13 +259,42 @@ void add_chunks(const Arguments& args, int target, double* sum, double* extremum
   }
 }
 
+OverlapKind overlap_kind(const std::string& name) {
+  if (name == "metric1") return OverlapKind::metric1;
+  if (name == "metric2") return OverlapKind::metric2;
+  if (name == "soft1") return OverlapKind::soft1;
+  STD_TORCH_CHECK(name == "soft2", "overlap='", name,
+                  "': expected 'metric1', 'metric2', 'soft1' or 'soft2'");
+  return OverlapKind::soft2;
+}
+
+Active active_mode(const char* name, const std::string& mode) {
+  if (mode == "all") return Active::all;
+  if (mode == "present") return Active::present;
+  if (mode == "label") return Active::label;
+  if (mode == "prob") return Active::prob;
+  STD_TORCH_CHECK(mode == "both", name, "='", mode,
+                  "': expected 'all', 'present', 'label', 'prob' or 'both'");
+  return Active::both;
+}
+
 void write_gradient(Arguments& args, const Tensor& grad_sums, const Tensor& grad_totals,
-                    const Tensor& logits, const Tensor& grad) {
+                    const Tensor& logits, const std::optional<Tensor>& scale,
+                    const Tensor& grad) {
   check_gradient("grad_sums", grad_sums, logits, 4, args.targets(), kSums);
   check_gradient("grad_totals", grad_totals, logits, 3, args.targets(), kTotals);
   args.grad = view_of("gradient", grad, true);
-  args.grad_sums = static_cast<const double*>(grad_sums.data_ptr());
-  args.grad_totals = static_cast<const double*>(grad_totals.data_ptr());
+  STD_TORCH_CHECK(!scale || scale->numel() == 1, "scale: expected one number");
+  const double factor = scale ? number_of("scale", *scale) : 1;
+  const auto scaled = [&](const Tensor& gradient) {
+    const auto* numbers = static_cast<const double*>(gradient.data_ptr());
+    std::vector<double> result(numbers, numbers + gradient.numel());
+    for (double& number : result) number *= factor;
+    return result;
+  };
+  const std::vector<double> sums = scaled(grad_sums), totals = scaled(grad_totals);
+  args.grad_sums = sums.data();
+  args.grad_totals = totals.data();
   args.stream_gradient =
       args.images * args.classes * args.pixels * args.grad.element_bytes() >= kStreamedBytes;
   cut(args, 0);
@@ -303,22 +335,69 @@ std::tuple<Tensor, Tensor, Tensor> Operators<Rule...>::statistics(const Tensor& 
 }
 
 template <typename... Rule>
+std::tuple<Tensor, Tensor, Tensor> Operators<Rule...>::loss(
+    const Tensor& logits, Rule... rule, const std::optional<Tensor>& class_weights,
+    const std::string& overlap, double alpha, double beta, double gamma, double smooth,
+    bool log_loss, double dataset, double image, double per_class, double active_threshold,
+    const std::string& label_active, const std::string& dense_active, double label_ce,
+    double dense_ce, double label_overlap, double dense_overlap, bool divergence, bool inplace) {
+  Formula formula{overlap_kind(overlap), alpha,  beta,      gamma, smooth, log_loss, dataset,
+                  image,                 per_class, active_threshold};
+  std::vector<double> weights;
+  if (class_weights) weights = weights_of("class_weights", *class_weights, logits);
+  if (class_weights) formula.class_weights = weights.data();
+  const Term of_labels{label_ce, label_overlap, active_mode("label_active", label_active), false};
+  const Term of_dense{dense_ce, dense_overlap, active_mode("dense_active", dense_active),
+                      divergence};
+
+  const auto [sums, extrema, totals] = statistics(logits, rule..., inplace);
+  const auto numbers = [](const Tensor& tensor) { return static_cast<double*>(tensor.data_ptr()); };
+  const int64_t targets = sums.size(0), n = sums.size(2), c = sums.size(3);
+  const auto zeros = [&](std::initializer_list<int64_t> size) {
+    return torch::stable::new_zeros(logits, size, ScalarType::Double);
+  };
+  const Tensor grad_sums = zeros({targets, kSums, n, c}), grad_totals = zeros({targets, kTotals, n});
+  const bool has_labels = std::get<0>(std::tie(rule...)).has_value();
+  double value = 0;
+  for (int64_t t = 0; t < targets; ++t) {
+    TargetStatistics target{n,
+                            c,
+                            numbers(sums) + t * kSums * n * c,
+                            numbers(extrema) + t * kExtrema * n * c,
+                            numbers(totals) + t * kTotals * n,
+                            numbers(grad_sums) + t * kSums * n * c,
+                            numbers(grad_totals) + t * kTotals * n};
+    value += add_term(formula, has_labels && t == 0 ? of_labels : of_dense, target);
+  }
+  const bool is_double = logits.scalar_type() == ScalarType::Double;
+  Tensor loss = torch::stable::new_empty(logits, std::initializer_list<int64_t>{},
+                                         is_double ? ScalarType::Double : ScalarType::Float);
+  if (is_double)
+    *static_cast<double*>(loss.data_ptr()) = value;
+  else
+    *static_cast<float*>(loss.data_ptr()) = float(value);
+  return {loss, grad_sums, grad_totals};
+}
+
+template <typename... Rule>
 Tensor Operators<Rule...>::backward(const Tensor& grad_sums, const Tensor& grad_totals,
-                                    const Tensor& logits, Rule... rule) {
+                                    const Tensor& logits, Rule... rule,
+                                    const std::optional<Tensor>& scale) {
   Call call = call_of(logits, rule...);
   Tensor grad = torch::stable::empty_like(logits);
-  write_gradient(call.args, grad_sums, grad_totals, logits, grad);
+  write_gradient(call.args, grad_sums, grad_totals, logits, scale, grad);
   return grad;
 }
 
 template <typename... Rule>
 void Operators<Rule...>::backward_inplace(const Tensor& grad_sums, const Tensor& grad_totals,
-                                          const Tensor& logits, Rule... rule) {
+                                          const Tensor& logits, Rule... rule,
+                                          const std::optional<Tensor>& scale) {
   Call call = call_of(logits, rule...);
   for (int64_t d = 0; d < logits.dim(); ++d)
     STD_TORCH_CHECK(logits.stride(d) != 0 || logits.size(d) <= 1,
                     "logits is expanded: its memory cannot hold a gradient (inplace_backward)");
-  write_gradient(call.args, grad_sums, grad_totals, logits, logits);
+  write_gradient(call.args, grad_sums, grad_totals, logits, scale, logits);
 }
 
 template struct Operators<JML_RULE>;

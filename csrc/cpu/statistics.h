@@ -26,11 +26,21 @@ template <typename... Rule>
 struct Operators {
   static std::tuple<Tensor, Tensor, Tensor> statistics(const Tensor& logits, Rule... rule,
                                                        bool inplace_backward);
+  // (loss, grad_sums, grad_totals): the formula on the statistics, jml_kernels/formulas.py.
+  static std::tuple<Tensor, Tensor, Tensor> loss(
+      const Tensor& logits, Rule... rule, const std::optional<Tensor>& class_weights,
+      const std::string& overlap, double alpha, double beta, double gamma, double smooth,
+      bool log_loss, double dataset, double image, double per_class, double active_threshold,
+      const std::string& label_active, const std::string& dense_active, double label_ce,
+      double dense_ce, double label_overlap, double dense_overlap, bool divergence,
+      bool inplace_backward);
+  // Gradients are multiplied with `scale`, 0-dim, if it is given.
   static Tensor backward(const Tensor& grad_sums, const Tensor& grad_totals, const Tensor& logits,
-                         Rule... rule);
+                         Rule... rule, const std::optional<Tensor>& scale);
   // Writes the gradient over the logits.
   static void backward_inplace(const Tensor& grad_sums, const Tensor& grad_totals,
-                               const Tensor& logits, Rule... rule);
+                               const Tensor& logits, Rule... rule,
+                               const std::optional<Tensor>& scale);
 };
 using CpuOperators = Operators<JML_RULE>;
 
