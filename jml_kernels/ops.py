@@ -11,13 +11,15 @@ computes the same. The operators exist without the compiled library, which only 
 
 from __future__ import annotations
 
+import importlib
+
 import torch
 from torch import Tensor
 
 from .statistics import EXTREMA, SUMS, TOTALS
 
 NAMESPACE = "jml_kernels"
-BACKENDS = ("cpu",)
+BACKENDS = ("cpu", "triton")
 
 _RULE = (
     "Tensor? labels, Tensor? dense, Tensor? mask, Tensor? ce_class_weights, int label_columns, "
@@ -94,8 +96,25 @@ def _define(backend: str) -> None:
     torch.library.register_autograd(f"{NAMESPACE}::{backward}", _no_double_backward, lib=_library)
 
 
+def _register_triton() -> None:
+    """The kernels are imported by the first call. On the CPU they run through Triton's interpreter,
+    for which `backends` asks."""
+
+    def implementation(name: str):
+        def run(*arguments):
+            kernels = importlib.import_module("jml_kernels.triton_kernels.statistics")
+            return getattr(kernels, name)(*arguments)
+
+        return run
+
+    for name in ("statistics", "statistics_backward", "statistics_backward_"):
+        for key in ("CUDA", "CPU"):
+            _library.impl(f"triton_{name}", implementation(name), key)
+
+
 for _backend in BACKENDS:
     _define(_backend)
+_register_triton()
 
 
 def statistics(backend: str, *arguments) -> tuple[Tensor, Tensor, Tensor]:

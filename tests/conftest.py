@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import jml_kernels as jml
+from jml_kernels.backends import INTERPRETED
 
 # importlib mode puts no folder of tests on the path; the helpers are cases.py and oracle.py.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -50,7 +51,7 @@ def compiled(request) -> str:
 def device(request) -> str:
     """Where the tensors of the test's backend lie."""
     names = {request.node.callspec.params.get(name) for name in ("backend", "compiled")}
-    return "cuda" if names & set(_GPU) else "cpu"
+    return "cuda" if names & set(_GPU) and not INTERPRETED else "cpu"
 
 
 @pytest.fixture

@@ -1,0 +1,67 @@
+"""Tiles: how many classes and pixels a program holds at once, and on how many warps. A fixed table:
+choosing at run time would change the order of sums, and so the bits.
+
+A tile is BLOCK_C x BLOCK_P, both powers of two. Reasons, in registers and bytes:
+
+- A thread holds 32 logits of a float32 tile, 16 of a float64 one (32 registers each): with the
+  exponentials and, folded by 4, three accumulators that is about 120 registers, so that four groups
+  of 4 warps live on a multiprocessor and cover one another's loads.
+- More than four accumulators, or a second tile (a dense target), double the warps, and halve what a
+  thread holds.
+- A row of a tile, BLOCK_P pixels of one class, is never shorter than 64 bytes, two sectors of DRAM;
+  that leaves 256 classes at most in one tile. More go in chunks, of whichever of 256 and 128 classes
+  pads less, and a look at 64 bytes of each of 1000 classes is 64 KB: with a program or two on each
+  multiprocessor the second look finds it in L1 or L2.
+- channels_last takes the same tiles: its pixels lie one after another, so a tile is one run of
+  memory whatever its shape.
+- FOLD = 4 pixels are added up before they meet an accumulator. They are one vector load where
+  pixels lie side by side and aligned, else a quarter of the tile apart: in both cases one thread's.
+- GROUP tiles are added up in float32 at most, before float64 takes over: 16 x FOLD terms, an error
+  of some 1e-7 that is smaller still once rows of a tile are added up as a tree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FOLD = 4
+MAX_GROUP = 16
+MAX_BLOCK_C = 256
+MAX_BLOCK_P = 1024
+MIN_ROW_BYTES = 64
+#: Of the partial sums, whatever the size of the input (O(N C) where images alone exceed it).
+PARTIAL_BYTES = 2 * 2**20
+#: For each multiprocessor. As many as live there at a time, so that no program waits for a place.
+PROGRAMS = 4
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a kernel is compiled for."""
+
+    block_c: int
+    chunks: int
+    block_p: int
+    warps: int
+
+
+def power_of_two(least: int) -> int:
+    return 1 << max(least - 1, 0).bit_length()
+
+
+def tile(classes: int, itemsize: int, accumulators: int, dense: bool) -> Tile:
+    """The tile of a kernel.
+
+    Args:
+        itemsize: of the logits, in bytes.
+        accumulators: how many columns the forward adds up; 0 in the backward.
+        dense: whether a dense target is read beside the logits.
+    """
+    block_c = power_of_two(classes)
+    if block_c > MAX_BLOCK_C:
+        block_c = min((MAX_BLOCK_C, MAX_BLOCK_C // 2), key=lambda b: (-(-classes // b) * b, -b))
+    elements = 2048 if itemsize == 8 else 4096
+    block_p = max(min(elements // block_c, MAX_BLOCK_P), MIN_ROW_BYTES // itemsize)
+    per_warp = elements // 4 // (1 + (accumulators > 4 or dense) + (accumulators > 10))
+    warps = min(max(power_of_two(block_c * block_p // per_warp), 1), 16)
+    return Tile(block_c, -(-classes // block_c), block_p, warps)
