@@ -10,7 +10,7 @@ import torch
 
 import jml_kernels as jml
 from jml_kernels import formulas
-from jml_kernels.statistics import SUMS
+from jml_kernels.statistics import SUMS, TOTALS
 
 from .cases import Case, build
 from .suites import ADE20K, CITYSCAPES
@@ -45,7 +45,8 @@ def arguments(case: Case) -> tuple:
     logits, target = build(case)
     labels, dense = (None, target) if case.target == "soft" else (target, None)
     epsilon, size = case.options.get("label_smoothing", 0.0), case.options.get("boundary_size", 0)
-    return logits, labels, dense, None, COLUMNS, "softmax", epsilon, size, -100
+    targets = (labels, dense, None, None, COLUMNS, COLUMNS)
+    return logits, *targets, "softmax", epsilon, size, -100, None, 1.0
 
 
 @pytest.mark.benchmark(group="forward")
@@ -56,6 +57,7 @@ def test_cpu_statistics(benchmark, case):
 @pytest.mark.benchmark(group="backward")
 def test_cpu_statistics_backward(benchmark, case):
     logits, *rest = arguments(case)
-    targets = 1
-    grad_sums = torch.ones(targets, len(SUMS), *logits.shape[:2], dtype=torch.float64)
-    benchmark(torch.ops.jml_kernels.cpu_statistics_backward, grad_sums, logits, *rest)
+    n, c = logits.shape[:2]
+    grads = [torch.ones(1, len(SUMS), n, c), torch.zeros(1, len(TOTALS), n)]
+    grads = [grad.double() for grad in grads]
+    benchmark(torch.ops.jml_kernels.cpu_statistics_backward, *grads, logits, *rest)

@@ -37,19 +37,26 @@ inline void check_beside(const char* name, const Tensor& tensor, const Tensor& l
                   name, " is on another device than the logits");
 }
 
-inline void check_one_target(const std::optional<Tensor>& labels,
-                             const std::optional<Tensor>& dense) {
-  STD_TORCH_CHECK(labels.has_value() != dense.has_value(),
-                  "labels and dense: expected exactly one of them");
+inline void check_class_weights(const Tensor& weights, const Tensor& logits) {
+  STD_TORCH_CHECK(weights.dim() == 1 && weights.size(0) == logits.size(1),
+                  "ce_class_weights has shape ", shape_of(weights), ": expected (",
+                  logits.size(1), ",), one for each class of logits");
 }
 
-inline void check_grad_sums(const Tensor& grad_sums, const Tensor& logits, int64_t sums) {
-  STD_TORCH_CHECK(grad_sums.scalar_type() == torch::headeronly::ScalarType::Double &&
-                      grad_sums.is_contiguous() && grad_sums.dim() == 4 &&
-                      grad_sums.size(0) == 1 && grad_sums.size(1) == sums &&
-                      grad_sums.size(2) == logits.size(0) && grad_sums.size(3) == logits.size(1),
-                  "grad_sums has shape ", shape_of(grad_sums),
-                  ": expected contiguous float64 (1, ", sums, ", N, C)");
+inline void check_positive(const char* name, double value) {
+  STD_TORCH_CHECK(value > 0, name, "=", value, ": expected a number > 0");
+}
+
+// A gradient of `rank` dimensions (targets, rows, N) or (targets, rows, N, C).
+inline void check_gradient(const char* name, const Tensor& gradient, const Tensor& logits,
+                           int64_t rank, int64_t targets, int64_t rows) {
+  const int64_t expected[4] = {targets, rows, logits.size(0), logits.size(1)};
+  bool fits = gradient.scalar_type() == torch::headeronly::ScalarType::Double &&
+              gradient.is_contiguous() && gradient.dim() == rank;
+  for (int64_t d = 0; fits && d < rank; ++d) fits = gradient.size(d) == expected[d];
+  STD_TORCH_CHECK(fits, name, " has shape ", shape_of(gradient),
+                  ": expected contiguous float64 (", targets, ", ", rows,
+                  rank == 4 ? ", N, C)" : ", N)");
 }
 
 }  // namespace jml

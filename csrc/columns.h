@@ -1,6 +1,8 @@
 // The order of the statistics' columns, as jml_kernels/statistics.py has it.
 #pragma once
 
+#include <cstdint>
+
 namespace jml {
 
 enum Column : int {
@@ -17,18 +19,38 @@ enum Column : int {
   kJointMax,
   kPresent,
   // sums per image
+  kCrossEntropy,
+  kCrossEntropyWeight,
+  kTargetEntropy,
   kValid,
   kColumns
 };
-inline constexpr int kSums = 6, kExtrema = 4, kTotals = 1;
+inline constexpr int kSums = 6, kExtrema = 4, kTotals = 4;
 inline constexpr int kClassColumns = kSums + kExtrema;
 
 inline constexpr const char* kColumnNames[kColumns] = {
-    "true_positive",  "false_positive", "false_negative", "intersection", "prediction_squared",
-    "target_squared", "prediction_max", "target_max",     "joint_max",    "present",
-    "valid"};
+    "true_positive",      "false_positive", "false_negative",
+    "intersection",       "prediction_squared", "target_squared",
+    "prediction_max",     "target_max",     "joint_max",
+    "present",            "cross_entropy",  "cross_entropy_weight",
+    "target_entropy",     "valid"};
 
-// Whether a bit set asks for a column.
-constexpr bool wants(long long columns, int column) { return columns >> column & 1; }
+// The columns that are asked for of one target.
+struct Columns {
+  int64_t bits = 0;
+
+  constexpr bool wants(int column) const { return bits >> column & 1; }
+  // Where a column of numbers per class is among those asked for; others share the place after.
+  constexpr int slot(int column) const {
+    int before = 0;
+    for (int other = 0; other < (wants(column) ? column : kClassColumns); ++other)
+      before += wants(other);
+    return before;
+  }
+  // All of them for a number of classes, the shared place, and the sums per image.
+  constexpr int64_t size(int64_t classes) const {
+    return (slot(-1) + 1) * classes + kTotals;
+  }
+};
 
 }  // namespace jml

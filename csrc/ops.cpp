@@ -4,7 +4,7 @@
 #include "cpu/statistics.h"
 
 STABLE_TORCH_LIBRARY_IMPL(jml_kernels, CPU, m) {
-  m.impl("cpu_statistics", TORCH_BOX(&jml::cpu_statistics));
-  m.impl("cpu_statistics_backward", TORCH_BOX(&jml::cpu_statistics_backward));
-  m.impl("cpu_statistics_backward_", TORCH_BOX(&jml::cpu_statistics_backward_inplace));
+  m.impl("cpu_statistics", TORCH_BOX(&jml::CpuOperators::statistics));
+  m.impl("cpu_statistics_backward", TORCH_BOX(&jml::CpuOperators::backward));
+  m.impl("cpu_statistics_backward_", TORCH_BOX(&jml::CpuOperators::backward_inplace));
 }

@@ -74,6 +74,69 @@ JML_MATH F exp_double(F x) {
 JML_MATH float exp_nonpositive(float x) { return exp_single<uint32_t>(x); }
 JML_MATH double exp_nonpositive(double x) { return exp_double<uint64_t>(x); }
 
+// ---- logarithm ----------------------------------------------------------------------------
+template <typename T>
+struct Format;
+template <>
+struct Format<float> {
+  using Int = int32_t;
+  static constexpr int kMantissa = 23, kLogTerms = 5;
+  static constexpr Int kRootHalf = 0x3f3504f3, kOne = 0x3f800000, kInfinity = 0x7f800000;
+  static constexpr float kSmallest = 1.17549435e-38f;  // normal number
+};
+template <>
+struct Format<double> {
+  using Int = int64_t;
+  static constexpr int kMantissa = 52, kLogTerms = 11;
+  static constexpr Int kRootHalf = 0x3fe6a09e667f3bcd, kOne = 0x3ff0000000000000,
+                       kInfinity = 0x7ff0000000000000;
+  static constexpr double kSmallest = 2.2250738585072014e-308;
+};
+
+// k of x = 2^k m with m in [sqrt(1/2), sqrt(2)), x normal.
+template <typename T>
+JML_MATH typename Format<T>::Int log_exponent(T x) {
+  using F = Format<T>;
+  return (bit_cast<typename F::Int>(x) - F::kRootHalf) >> F::kMantissa;
+}
+
+// k log 2 + log(1 + f) for small f: log(1 + f) = 2 artanh(s) with s = f / (2 + f), |s| < 0.172, by
+// its series in s^2.
+template <typename T>
+JML_MATH T log_sum(T k, T f) {
+  constexpr int kTerms = Format<T>::kLogTerms;
+  const T s = f / (2 + f), square = s * s;
+  T series = T(1) / T(2 * kTerms - 1);
+  for (int i = kTerms - 2; i >= 0; --i) series = series * square + T(1) / T(2 * i + 1);
+  return k * T(0.69314718055994530942) + 2 * s * series;
+}
+
+// Of a normal positive number.
+template <typename T>
+JML_MATH T log_normal(T x) {
+  using F = Format<T>;
+  const auto k = log_exponent(x);
+  return log_sum(T(k), bit_cast<T>(bit_cast<typename F::Int>(x) - (k << F::kMantissa)) - 1);
+}
+
+// log(1 + u) for u >= 0, with the digits that 1 + u loses: m - 1 = u 2^-k + (2^-k - 1). NaN stays.
+template <typename T>
+JML_MATH T log1p_positive(T u) {
+  using F = Format<T>;
+  const auto k = log_exponent(1 + u);
+  const T power = bit_cast<T>(F::kOne - (k << F::kMantissa));
+  return log_sum(T(k), u * power + (power - 1));
+}
+
+// Of any number, as a logarithm is: -inf at 0, NaN below.
+template <typename T>
+JML_MATH T log_any(T x) {
+  const T infinity = bit_cast<T>(Format<T>::kInfinity);
+  const bool small = x < Format<T>::kSmallest;
+  const T log = log_normal(small ? x * T(1 << 30) : x) - (small ? T(30 * 0.69314718055994530942) : T(0));
+  return x > 0 ? (x < infinity ? log : x) : x == 0 ? -infinity : infinity - infinity;
+}
+
 template <typename T>
 JML_MATH T sigmoid(T z) {
   const T e = exp_nonpositive(z > 0 ? -z : z);
@@ -129,9 +192,8 @@ JML_MATH GradientRule<T> gradient_rule(T tp, T fp, T fn, T intersection, T squar
 
 template <typename T>
 JML_MATH T gradient(const GradientRule<T>& rule, T x, T y) {
-  const T above = x > y ? rule.b : T(0);
-  const T below = x < y ? rule.b : T(0);
-  return rule.a + (above - below) + rule.c * y + rule.d * x;
+  const T sign = T((x > y) - (x < y));
+  return rule.a + rule.b * sign + rule.c * y + rule.d * x;
 }
 
 // Softmax: dL/dz_c = x_c (g_c - sum_j x_j g_j)

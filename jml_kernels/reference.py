@@ -140,8 +140,8 @@ class Target(NamedTuple):
     """what logits are divided by in its cross-entropy"""
     class_weights: Tensor | None
     """(C,), of its cross-entropy"""
-    pixel_weights: Tensor
-    """summed up, what that is divided by: (N, 1 or C, *spatial), 0 where not valid"""
+    counts: Tensor
+    """what each pixel, or element, adds to what that is divided by: (N, 1 or C, *spatial)"""
     is_teacher: bool
 
     def wants(self, name: str) -> bool:
@@ -180,7 +180,8 @@ def _targets(
             dense = probabilities(dense.to(like.dtype) / teacher_temperature, activation)
         y, dense_valid = dense_target(dense, mask, like, label_smoothing, ignore_index)
         valid = dense_valid if labels is None else valid
-        targets.append(Target(dense_columns, y, student_temperature, weights, valid, is_teacher))
+        counts = valid if is_independent(like, activation) else valid.any(dim=1, keepdim=True)
+        targets.append(Target(dense_columns, y, student_temperature, weights, counts, is_teacher))
     return [t._replace(y=torch.where(valid, t.y, 0)) for t in targets], valid
 
 
@@ -195,8 +196,8 @@ def _totals(z: Tensor, valid: Tensor, target: Target, activation: str) -> Tensor
         weights = target.class_weights
         total["cross_entropy"] = (terms if weights is None else terms * weights.double()).sum(1)
     if target.wants("cross_entropy_weight"):
-        elements = z.shape if independent else (z.shape[0], 1, *z.shape[2:])
-        total["cross_entropy_weight"] = _sum(target.pixel_weights.expand(elements)).sum(1)
+        counts = target.counts.expand(z.shape) if independent else target.counts
+        total["cross_entropy_weight"] = _sum(counts).sum(1)
     if target.wants("target_entropy") and target.is_teacher:
         total["target_entropy"] = _sum(entropy(target.y, independent)).sum(1)
     return torch.stack([total[name] for name in TOTALS])

@@ -44,8 +44,8 @@ ALL_COLUMNS = column_bits(*COLUMNS)
 def by_name(sums: Tensor, extrema: Tensor, totals: Tensor) -> list[dict[str, Tensor]]:
     """What an operator returns, as name -> statistic for each target: (N, C), totals (N,)."""
     return [
-        dict(zip(COLUMNS, (*target[0], *target[1], *target[2]), strict=True))
-        for target in zip(sums.unbind(0), extrema.unbind(0), totals.unbind(0), strict=True)
+        dict(zip(COLUMNS, (*s, *e, t[0], *t[1:].detach()), strict=True))
+        for s, e, t in zip(sums.unbind(0), extrema.unbind(0), totals.unbind(0), strict=True)
     ]
 
 

@@ -12,12 +12,21 @@ import itertools
 import math
 
 import torch
-from cases import OVERLAPS, Case
+import torch.nn.functional as F
+from cases import GRADIENT_TOLERANCE, OVERLAPS, Case
 from inputs import build
 from torch import Tensor
 
 import jml_kernels as jml
 from jml_kernels.statistics import SUMS, ClassStatistics
+
+POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+def reached(one_hot: Tensor, size: int) -> Tensor:
+    """How many classes' max-pooled one-hot maps reach each pixel."""
+    pool = POOL[one_hot.dim() - 2]
+    return pool(one_hot, size, stride=1, padding=size // 2).sum(dim=1)
 
 
 def gradient_scale(case: Case) -> float:
@@ -26,18 +35,47 @@ def gradient_scale(case: Case) -> float:
     return 2.0 ** math.ceil(math.log2(max(math.prod(case.shape), 1)))
 
 
-def column_weights(case: Case) -> Tensor:
-    """A gradient for every sum, float64 (SUMS, N, C): away from 0, of both signs."""
+def assert_gradient(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+    """As one vector: relative L2."""
+    actual, expected = actual.cpu().double(), expected.cpu()
+    error, norm = (actual - expected).norm().item(), expected.norm().item()
+    # Scaled gradients are near 1; where all are nothing (saturated), 0 is as right as 1e-87.
+    assert error <= GRADIENT_TOLERANCE[dtype] * norm + 1e-9, f"relative {error / (norm or 1):.3g}"
+
+
+def assert_only(names: set[str], some: dict[str, Tensor], every: dict[str, Tensor]) -> None:
+    """Statistics by name: these are right, and all others 0."""
+    for name, values in some.items():
+        if name in names:
+            torch.testing.assert_close(values, every[name], rtol=1e-6, atol=1e-6)
+        else:
+            assert (values == 0).all(), name
+
+
+#: The columns that have a gradient.
+DIFFERENTIABLE = (*SUMS, "cross_entropy")
+
+
+def column_weights(case: Case) -> dict[str, Tensor]:
+    """A gradient for every column that takes one, float64: away from 0, of both signs.
+
+    Of the cross-entropy only where it has one: the logarithm of a probability that is given as 0
+    has none.
+    """
     generator = torch.Generator().manual_seed(1)
-    shape = (len(SUMS), *case.shape[:2])
-    weights = 0.5 + torch.rand(shape, generator=generator, dtype=torch.float64)
-    return weights * (2 * torch.randint(0, 2, shape, generator=generator) - 1)
+
+    def draw(*shape: int) -> Tensor:
+        weights = 0.5 + torch.rand(shape, generator=generator, dtype=torch.float64)
+        return weights * (2 * torch.randint(0, 2, shape, generator=generator) - 1)
+
+    weights = {name: draw(*case.shape[:2]) for name in SUMS}
+    if case.options.get("activation") != "none" or case.values != "ties":
+        weights["cross_entropy"] = draw(case.shape[0])
+    return weights
 
 
-def weighted_columns(statistics: ClassStatistics, weights: Tensor) -> Tensor:
-    return sum(
-        (getattr(statistics, name).double() * weights[i]).sum() for i, name in enumerate(SUMS)
-    )
+def weighted_columns(statistics: ClassStatistics, weights: dict[str, Tensor]) -> Tensor:
+    return sum((getattr(statistics, name).double() * w).sum() for name, w in weights.items())
 
 
 @functools.cache
@@ -73,6 +111,33 @@ def _plain_probabilities(logits: list[float], activation: str) -> list[float]:
     return [power / sum(powers) for power in powers]
 
 
+def _plain_logarithms(
+    logits: list[float], activation: str, independent: bool
+) -> tuple[list[float], list[float | None]]:
+    """log x and, where classes are independent, log(1 - x), of large logits too."""
+
+    def log(x: float) -> float:
+        return math.log(x) if x > 0 else -math.inf
+
+    def log_sigmoid(z: float) -> float:
+        return -math.log1p(math.exp(-z)) if z >= 0 else z - math.log1p(math.exp(z))
+
+    if activation == "softmax":
+        largest = max(logits)
+        scale = largest + math.log(math.fsum(math.exp(z - largest) for z in logits))
+        return [z - scale for z in logits], [None] * len(logits)
+    if activation == "sigmoid":
+        return [log_sigmoid(z) for z in logits], [log_sigmoid(-z) for z in logits]
+    others = [log(1 - x) if independent else None for x in logits]
+    return [log(x) for x in logits], others
+
+
+def _plain_cross_entropy(y: float, log_x: float, log_other: float | None) -> float:
+    """-y log x - (1 - y) log(1 - x); 0 log 0 = 0."""
+    shares = [(y, log_x)] if log_other is None else [(y, log_x), (1 - y, log_other)]
+    return math.fsum(-share * log for share, log in shares if share > 0)
+
+
 def _window(position: tuple[int, ...], spatial: tuple[int, ...], size: int):
     reach = size // 2
     return itertools.product(
@@ -84,7 +149,7 @@ def _window(position: tuple[int, ...], spatial: tuple[int, ...], size: int):
 
 
 def _plain_pixels(case: Case):
-    """Yield (n, c, x, y) of every element that counts."""
+    """Yield (n, c, x, y, cross-entropy) of every element that counts."""
     logits, target, mask = build(case)
     n_images, n_classes, *spatial = case.shape
     activation = case.options.get("activation", "softmax")
@@ -92,6 +157,7 @@ def _plain_pixels(case: Case):
     size = case.options.get("boundary_size")
     ignore = case.options.get("ignore_index", -100)
     binary = n_classes == 1 and activation != "softmax"
+    independent = binary or activation == "sigmoid"
     dense = target.is_floating_point() or case.target == "bits"
     if n_classes == 1 and target.dim() == logits.dim() and not target.is_floating_point():
         target, dense = target.squeeze(1), False
@@ -118,14 +184,20 @@ def _plain_pixels(case: Case):
         for p in itertools.product(*map(range, spatial)):
             if hidden(n, p):
                 continue
-            x = _plain_probabilities([at(logits, n, c, *p) for c in range(n_classes)], activation)
+            z = [at(logits, n, c, *p) for c in range(n_classes)]
+            x = _plain_probabilities(z, activation)
+            logs, others = _plain_logarithms(z, activation, independent)
+
+            def element(n, c, y, x=x, logs=logs, others=others):
+                return n, c, x[c], y, _plain_cross_entropy(y, logs[c], others[c])
+
             if dense:
                 for c in range(n_classes):
                     y = at(target, n, c, *p)
                     if not integers:
-                        yield n, c, x[c], y
+                        yield element(n, c, y)
                     elif y != ignore:
-                        yield n, c, x[c], (1 - epsilon) * y + epsilon / 2
+                        yield element(n, c, (1 - epsilon) * y + epsilon / 2)
                 continue
             own = label(n, p)
             if own is None:
@@ -137,26 +209,27 @@ def _plain_pixels(case: Case):
             labels = [1] if binary else range(n_classes)
             n_labels = 2 if binary else n_classes
             for c, name in enumerate(labels):
-                yield n, c, x[c], (1 - smoothed) * (name == own) + smoothed / n_labels
+                yield element(n, c, (1 - smoothed) * (name == own) + smoothed / n_labels)
 
 
 def plain_norms(case: Case) -> dict[str, list[list[float]]]:
-    """The paper's norms, per image and class, and the largest y."""
+    """The paper's norms, per image and class, the largest y and the cross-entropy (eq. 14)."""
     n_images, n_classes = case.shape[:2]
     terms = {
-        "x": lambda x, y: x,
-        "y": lambda x, y: y,
-        "x+y": lambda x, y: x + y,
-        "x-y": lambda x, y: abs(x - y),
-        "xy": lambda x, y: x * y,
-        "xx": lambda x, y: x * x,
-        "yy": lambda x, y: y * y,
+        "x": lambda x, y, _: x,
+        "y": lambda x, y, _: y,
+        "x+y": lambda x, y, _: x + y,
+        "x-y": lambda x, y, _: abs(x - y),
+        "xy": lambda x, y, _: x * y,
+        "xx": lambda x, y, _: x * x,
+        "yy": lambda x, y, _: y * y,
+        "cross-entropy": lambda x, y, entropy: entropy,
     }
     summands = {name: [[[] for _ in range(n_classes)] for _ in range(n_images)] for name in terms}
     largest = [[0.0] * n_classes for _ in range(n_images)]
-    for n, c, x, y in _plain_pixels(case):
+    for n, c, x, y, entropy in _plain_pixels(case):
         for name, term in terms.items():
-            summands[name][n][c].append(term(x, y))
+            summands[name][n][c].append(term(x, y, entropy))
         largest[n][c] = max(largest[n][c], y)
     norms = {
         name: [[math.fsum(values) for values in row] for row in rows]

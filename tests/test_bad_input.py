@@ -9,10 +9,10 @@ import re
 import pytest
 import torch
 from cases import OVERLAPS
+from operators import gradients, operator_arguments
 
 import jml_kernels as jml
 from jml_kernels import functional
-from jml_kernels.statistics import ALL_COLUMNS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -367,21 +367,9 @@ def test_active_classes():
 # ---- the operators, past every check in Python ---------------------------------------------------
 
 
-def operator_arguments(**changed):
-    arguments = {
-        "logits": LOGITS,
-        "labels": LABELS,
-        "dense": None,
-        "mask": None,
-        "columns": ALL_COLUMNS,
-        "activation": "softmax",
-        "label_smoothing": 0.0,
-        "boundary_size": 0,
-        "ignore_index": -100,
-    }
-    return {**arguments, **changed}
-
-
+ARGUMENTS = operator_arguments(LOGITS, LABELS)
+BACKWARDS = ("statistics_backward", "statistics_backward_")
+BOTH = {"dense": SOFT, "teacher_temperature": 1.0}
 BAD_ARGUMENTS = {
     "logits of rank 1": {"logits": LOGITS[0, 0, 0]},
     "logits of rank 6": {"logits": LOGITS[None, None]},
@@ -397,6 +385,17 @@ BAD_ARGUMENTS = {
     "mask of another shape": {"mask": LABELS[:1] > 0},
     "mask of another dtype": {"mask": LABELS},
     "no target": {"labels": None},
+    "integers beside labels": {"dense": BITS},
+    "integers beside labels, sigmoid": {"dense": BITS, "activation": "sigmoid"},
+    "integers as a teacher": {**BOTH, "labels": None, "dense": BITS},
+    "teacher of another shape": {**BOTH, "dense": SOFT[..., :4]},
+    "teacher of a wrong dtype": {**BOTH, "dense": SOFT.to(torch.complex64)},
+    "a temperature of 0": {**BOTH, "teacher_temperature": 0.0},
+    "a negative temperature": {**BOTH, "teacher_temperature": -1.0},
+    "a student's temperature of 0": {**BOTH, "student_temperature": 0.0},
+    "weights of too few classes": {"ce_class_weights": torch.ones(2)},
+    "weights of another rank": {"ce_class_weights": torch.ones(3, 1)},
+    "integer weights": {"ce_class_weights": torch.ones(3, dtype=torch.int64)},
     "unknown activation": {"activation": "relu"},
     "even window": {"boundary_size": 2},
     "negative window": {"boundary_size": -1},
@@ -406,46 +405,54 @@ BAD_ARGUMENTS = {
 @pytest.mark.parametrize("changed", BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
 def test_operators_check_for_themselves(changed, compiled):
     """Whoever calls them directly gets an exception, not a read outside the arrays."""
-    arguments = operator_arguments(**changed)
+    arguments = {**ARGUMENTS, **changed}
     operator = getattr(torch.ops.jml_kernels, f"{compiled}_statistics")
     with pytest.raises((RuntimeError, TypeError, ValueError)):
         operator(**arguments)
-    grad_sums = torch.zeros(1, 6, *arguments["logits"].shape[:2], dtype=torch.float64)
-    with pytest.raises((RuntimeError, TypeError, ValueError)):
-        getattr(torch.ops.jml_kernels, f"{compiled}_statistics_backward")(grad_sums, **arguments)
-    with pytest.raises((RuntimeError, TypeError, ValueError)):
-        getattr(torch.ops.jml_kernels, f"{compiled}_statistics_backward_")(grad_sums, **arguments)
-
-
-@pytest.mark.parametrize(
-    "grad_sums",
-    [
-        torch.zeros(1, 6, 2, 2, dtype=torch.float64),
-        torch.zeros(1, 5, 2, 3, dtype=torch.float64),
-        torch.zeros(2, 6, 2, 3, dtype=torch.float64),
-        torch.zeros(6, 2, 3, dtype=torch.float64),
-        torch.zeros(0, dtype=torch.float64),
-        torch.zeros(1, 6, 2, 3, dtype=torch.float32),
-    ],
-    ids=lambda t: f"{tuple(t.shape)} {t.dtype}",
-)
-def test_operators_check_the_gradient_of_the_sums(grad_sums, compiled):
-    for name in (f"{compiled}_statistics_backward", f"{compiled}_statistics_backward_"):
+    arguments = {**gradients(arguments), **arguments}
+    for name in BACKWARDS:
         with pytest.raises((RuntimeError, TypeError, ValueError)):
-            getattr(torch.ops.jml_kernels, name)(grad_sums, **operator_arguments())
+            getattr(torch.ops.jml_kernels, f"{compiled}_{name}")(**arguments)
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (name, change)
+        for name in ("grad_sums", "grad_totals")
+        for change in (
+            lambda grad: grad[..., :-1],
+            lambda grad: grad[:, :-1],
+            lambda grad: torch.cat([grad, grad]),
+            lambda grad: grad[0],
+            lambda grad: grad[:0],
+            lambda grad: grad.new_zeros(0),
+            lambda grad: grad.float(),
+        )
+    ],
+)
+def test_operators_check_the_gradients(name, change, targets, compiled):
+    arguments = {**ARGUMENTS, **(BOTH if targets == 2 else {})}
+    grads = gradients(arguments)
+    for operator in BACKWARDS:
+        with pytest.raises((RuntimeError, TypeError, ValueError)):
+            getattr(torch.ops.jml_kernels, f"{compiled}_{operator}")(
+                **{**grads, name: change(grads[name])}, **arguments
+            )
 
 
 def test_operators_take_strided_gradients(compiled):
     """Autograd may hand any layout; values must not be read in another order."""
-    generator = torch.Generator().manual_seed(0)
-    dense = torch.randn(1, 6, 2, 3, generator=generator, dtype=torch.float64)
-    strided = dense.transpose(2, 3).contiguous().transpose(2, 3)
+    dense = gradients(ARGUMENTS)
     operator = getattr(torch.ops.jml_kernels, f"{compiled}_statistics_backward")
-    try:
-        gradient = operator(strided, **operator_arguments())
-    except (RuntimeError, ValueError):
-        return  # refusing is as good
-    assert torch.equal(gradient, operator(dense, **operator_arguments()))
+    for name, grad in dense.items():
+        strided = grad.transpose(-1, -2).contiguous().transpose(-1, -2)
+        try:
+            gradient = operator(**{**dense, name: strided}, **ARGUMENTS)
+        except (RuntimeError, ValueError):
+            continue  # refusing is as good
+        assert torch.equal(gradient, operator(**dense, **ARGUMENTS))
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)

@@ -28,6 +28,8 @@ if chosen != sys.argv[2]:
 sys.path.insert(0, sys.argv[1])
 import torch
 from cases import FINITE_CASES, OVERLAPS
+from objective_cases import CROSS_ENTROPY_CASES, DISTILLATION_CASES
+from test_objectives import assert_objective
 from test_statistics import assert_columns, assert_loss
 
 torch.set_num_threads(1)
@@ -36,6 +38,11 @@ for i, case in enumerate(FINITE_CASES):
     try:
         assert_columns(case, "cpu", "cpu")
         assert_loss(case, list(OVERLAPS)[i % len(OVERLAPS)], "cpu", "cpu")
+    except AssertionError as error:
+        failed.append(f"{case.name}: {error}")
+for case in (*CROSS_ENTROPY_CASES, *DISTILLATION_CASES):
+    try:
+        assert_objective(case, "cpu", "cpu")
     except AssertionError as error:
         failed.append(f"{case.name}: {error}")
 print(*failed, sep="\\n")

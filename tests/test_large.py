@@ -9,6 +9,9 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import OVERLAPS
+from operators import operator_arguments
+
+from jml_kernels.statistics import SUMS, TOTALS, column_bits
 
 FAR = 2**31 + 11
 SHAPE = (2, 3, 4, 5)  # (N, C, H, W)
@@ -68,22 +71,30 @@ def test_a_gradient_larger_than_caches(dtype, kind, compiled, device):
     dense = torch.rand(shape, generator=generator, dtype=dtype).to(device)
     smoothing = (0.1, 3) if kind == "boundary" else (0.0, 0)
     activation = "sigmoid" if kind == "sigmoid" else "softmax"
-    grad_sums = torch.rand(1, 6, 3, 19, generator=generator, dtype=torch.float64).to(device)
+    grads = {
+        "grad_sums": torch.rand(1, len(SUMS), 3, 19, generator=generator, dtype=torch.float64),
+        "grad_totals": torch.rand(1, len(TOTALS), 3, generator=generator, dtype=torch.float64),
+    }
     if kind != "soft":
-        grad_sums[:, 4] = 0  # without squares the gradient of hard labels is simpler
+        # Without squares the gradient of hard labels is simpler, and so without cross-entropy.
+        grads["grad_sums"][:, SUMS.index("prediction_squared")] = 0
+        grads["grad_totals"][:] = 0
+    columns = column_bits(*SUMS, *(["cross_entropy"] if kind == "soft" else []))
     backward = getattr(torch.ops.jml_kernels, f"{compiled}_statistics_backward")
 
     def gradient(images):
         targets = (None, dense[images]) if kind == "soft" else (labels.to(device)[images], None)
         return backward(
-            grad_sums[:, :, images].contiguous(),
-            logits[images],
-            *targets,
-            None,
-            0b111111,
-            activation,
-            *smoothing,
-            -100,
+            **{name: grad[:, :, images].contiguous().to(device) for name, grad in grads.items()},
+            **operator_arguments(
+                logits[images],
+                *targets,
+                label_columns=columns,
+                dense_columns=columns,
+                activation=activation,
+                label_smoothing=smoothing[0],
+                boundary_size=smoothing[1],
+            ),
         )
 
     alone = [gradient(slice(i, i + 1)) for i in range(3)]

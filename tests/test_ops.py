@@ -6,11 +6,18 @@ import pytest
 import torch
 from cases import BY_NAME, OVERLAPS
 from inputs import build
+from objective_cases import (
+    CROSS_ENTROPY_CASES,
+    DISTILLATION_CASES,
+    ObjectiveCase,
+    arguments,
+    module,
+)
+from operators import arguments_of, arguments_of_objective, gradients
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import jml_kernels as jml
-from jml_kernels.functional import TargetOptions
-from jml_kernels.statistics import ALL_COLUMNS, SUMS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,6 +48,39 @@ SELECTED = [
 ]
 selected = pytest.mark.parametrize("case", SELECTED, ids=lambda case: case.name)
 
+WITH_TEACHER = [
+    case
+    for case in DISTILLATION_CASES
+    if case.name
+    in (
+        "teacher float16 of float32",
+        "teacher float64 of bfloat16",
+        "0-D",
+        "3-D",
+        "0 images",
+        "channels_last and contiguous, tiles",
+        "labels int32, mask stepped",
+        "boundary, ignored and masked",
+        "class weights",
+        "temperatures 0.5 and 0.7, ce",
+        "unlabeled, kl",
+        "sigmoid, weights",
+    )
+]
+assert len(WITH_TEACHER) == 12
+selected_with_teacher = pytest.mark.parametrize(
+    "case", [*SELECTED, *WITH_TEACHER], ids=lambda case: case.name
+)
+OBJECTIVES = [
+    *[
+        case
+        for case in CROSS_ENTROPY_CASES
+        if case.name in ("weights, boundary", "weights, soft", "weights, sigmoid, bits")
+    ],
+    *WITH_TEACHER,
+]
+assert len(OBJECTIVES) == 15
+
 
 @pytest.fixture(autouse=True)
 def fresh_compiler():
@@ -49,59 +89,54 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def operator_arguments(case, device):
-    logits, target, mask = build(case, device)
-    options = TargetOptions(**case.target_options)
-    dense = target.is_floating_point() or case.target == "bits"
-    return (
-        logits.detach(),
-        None if dense else target,
-        target if dense else None,
-        mask,
-        ALL_COLUMNS,
-        options.activation,
-        options.label_smoothing,
-        options.boundary_size or 0,
-        options.ignore_index,
-    )
+def all_arguments(case, device):
+    with_teacher = isinstance(case, ObjectiveCase)
+    return (arguments_of_objective if with_teacher else arguments_of)(case, device)
+
+
+def operator(name: str):
+    return getattr(torch.ops.jml_kernels, name)
 
 
 # ---- opcheck: schema, fake kernel, autograd registration, AOT dispatch with dynamic shapes -------
 
 
-@selected
+@selected_with_teacher
 def test_opcheck_statistics(case, compiled, device):
-    logits, *rule = operator_arguments(case, device)
-    operator = getattr(torch.ops.jml_kernels, f"{compiled}_statistics")
-    torch.library.opcheck(operator.default, (logits.requires_grad_(), *rule))
+    arguments = all_arguments(case, device)
+    arguments["logits"].requires_grad_()
+    torch.library.opcheck(operator(f"{compiled}_statistics").default, (), arguments)
 
 
-@selected
+@selected_with_teacher
 def test_opcheck_backward(case, compiled, device):
-    logits, *rule = operator_arguments(case, device)
-    generator = torch.Generator().manual_seed(0)
-    grad_sums = torch.randn(
-        1, len(SUMS), *case.shape[:2], dtype=torch.float64, generator=generator
-    ).to(device)
+    arguments = all_arguments(case, device)
+    arguments = {**gradients(arguments), **arguments}
     name = f"{compiled}_statistics_backward"
-    torch.library.opcheck(getattr(torch.ops.jml_kernels, name).default, (grad_sums, logits, *rule))
-    torch.library.opcheck(
-        getattr(torch.ops.jml_kernels, f"{name}_").default, (grad_sums, logits.clone(), *rule)
-    )
+    torch.library.opcheck(operator(name).default, (), arguments)
+    arguments["logits"] = arguments["logits"].clone()
+    torch.library.opcheck(operator(f"{name}_").default, (), arguments)
 
 
-@selected
+@selected_with_teacher
 def test_fake_outputs_have_the_shapes_and_strides_of_real_ones(case, compiled, device):
     """torch.compile plans memory by the fake ones."""
-    arguments = operator_arguments(case, device)
-    operator = getattr(torch.ops.jml_kernels, f"{compiled}_statistics")
-    real = operator(*arguments)
-    backward = getattr(torch.ops.jml_kernels, f"{compiled}_statistics_backward")
-    real = (*real, backward(real[0], *arguments))
+    arguments = all_arguments(case, device)
+    forward, backward = (
+        operator(f"{compiled}_statistics"),
+        operator(f"{compiled}_statistics_backward"),
+    )
+
+    def run(gradients, arguments):
+        return (*forward(**arguments), backward(**gradients, **arguments))
+
+    real = run(gradients(arguments), arguments)
     with torch._subclasses.FakeTensorMode() as mode:
-        faked = [mode.from_tensor(a) if isinstance(a, torch.Tensor) else a for a in arguments]
-        fake = operator(*faked)
-        fake = (*fake, backward(fake[0], *faked))
+        faked = [
+            {k: mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for k, v in given.items()}
+            for given in (gradients(arguments), arguments)
+        ]
+        fake = run(*faked)
     for one, other in zip(real, fake, strict=True):
         assert (one.shape, one.dtype, one.stride()) == (other.shape, other.dtype, other.stride())
 
@@ -109,9 +144,25 @@ def test_fake_outputs_have_the_shapes_and_strides_of_real_ones(case, compiled, d
 # ---- torch.compile -------------------------------------------------------------------------------
 
 
-def step(function, logits, target, mask, **options):
+class Operators(TorchDispatchMode):
+    """Which of the package's operators are called; the most elements that any other returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.called, self.largest = [], 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function.namespace == "jml_kernels":
+            self.called.append(function._opname)
+        elif isinstance(result, torch.Tensor) and "detach" not in function._opname:
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+def step(function, logits, *others, **options):
     leaf = logits.detach().requires_grad_()
-    loss = function(leaf, target, mask, **options)
+    loss = function(leaf, *others, **options)
     loss.backward()
     return loss.detach(), leaf.grad
 
@@ -126,6 +177,30 @@ def test_compiled_equals_eager(case, compiled, device):
     same_loss, same_gradient = step(graph, logits, target, mask)
     torch.testing.assert_close(same_loss, loss, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(same_gradient, gradient, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("case", OBJECTIVES, ids=lambda case: case.name)
+def test_objectives_compile_without_a_graph_break(case, compiled, device):
+    objective = module(case, backend=compiled).to(device)
+    loss, gradient = step(objective, *arguments(case, device))
+    graph = torch.compile(objective, fullgraph=True, backend="aot_eager")
+    same_loss, same_gradient = step(graph, *arguments(case, device))
+    torch.testing.assert_close(same_loss, loss, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(same_gradient, gradient, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("case", OBJECTIVES, ids=lambda case: case.name)
+def test_one_call_forward_and_one_backward(case, compiled, device):
+    """Whatever the number of terms: softmaxes and reads of the logits are shared."""
+    logits, *others = arguments(case, device)
+    objective = module(case, backend=compiled).to(device)
+    leaf = logits.detach().requires_grad_()
+    with Operators() as operators:
+        objective(leaf, *others).backward()
+    assert operators.called == [f"{compiled}_statistics", f"{compiled}_statistics_backward"]
+    # Beside the package's own operators nothing of the logits' size is made; see also
+    # test_memory.py.
+    assert case.shape[0] == 0 or operators.largest < logits.numel() or logits[0, 0].numel() == 1
 
 
 @pytest.mark.parametrize(
@@ -163,16 +238,24 @@ def test_statistics_compile(compiled, device):
     torch.testing.assert_close(graph(logits, target), own_loss(logits, target))
 
 
-def test_the_compiler_of_the_user(compiled, device):
+@pytest.mark.parametrize(
+    ("make", "distils"),
+    [
+        (jml.JaccardMetricLoss, False),
+        (jml.JaccardCrossEntropyLoss, False),
+        (jml.JaccardDistillationLoss, True),
+    ],
+)
+def test_the_compiler_of_the_user(make, distils, compiled, device):
     """Inductor, around a layer: the gradient goes on into the layers below."""
     torch.manual_seed(0)
-    layer = torch.nn.Conv2d(3, 5, 1).to(device)
+    layer, teacher = (torch.nn.Conv2d(3, 5, 1).to(device) for _ in range(2))
     image = torch.randn(2, 3, 6, 7, device=device)
     target = torch.randint(0, 5, (2, 6, 7), device=device)
-    loss = jml.JaccardMetricLoss(label_smoothing=0.1, boundary_size=3, backend=compiled)
+    loss = make(label_smoothing=0.1, boundary_size=3, backend=compiled)
 
     def objective(image, target):
-        return loss(layer(image), target)
+        return loss(layer(image), target, *([teacher(image).detach()] if distils else []))
 
     gradients = []
     for run in (objective, torch.compile(objective, fullgraph=True)):

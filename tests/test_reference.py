@@ -37,6 +37,8 @@ def test_columns_are_the_papers_norms(case):
         name: torch.tensor(rows, dtype=torch.float64).reshape(case.shape[:2])
         for name, rows in plain_norms(case).items()
     }
+    entropy = plain.pop("cross-entropy").sum(1)
+    torch.testing.assert_close(statistics.cross_entropy, entropy, rtol=1e-13, atol=1e-13)
     for name, column in {
         "x+y": 2 * tp + fp + fn,
         "x-y": fp + fn,

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from cases import INTEGER_DTYPES
 from hypothesis import given
 from hypothesis import strategies as st
+from oracle import POOL, reached
 from torch import Tensor
 
 import jml_kernels as jml
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 SHAPES = [(2, 17), (2, 9, 8), (2, 5, 6, 4)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{len(s) - 1}-D")
 sizes = pytest.mark.parametrize("size", [1, 3, 5, 7])
@@ -28,12 +28,6 @@ def draw_labels(shape: tuple[int, ...], num_classes: int = 3, share: float = 0.1
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, num_classes, shape, generator=generator)
     return torch.where(torch.rand(shape, generator=generator) < share, labels, 0)
-
-
-def reached(one_hot: Tensor, size: int) -> Tensor:
-    """How many classes' max-pooled one-hot maps reach each pixel."""
-    pool = POOL[one_hot.dim() - 2]
-    return pool(one_hot, size, stride=1, padding=size // 2).sum(dim=1)
 
 
 def one_hot(labels: Tensor, num_classes: int = 3) -> Tensor:

@@ -24,30 +24,43 @@ JML_MATH Vector<T> exp_nonpositive(Vector<T> x) {
   }
 }
 
+// What the cross-entropy of a softmax is taken against: labels alone, or none; a dense target; the
+// probabilities themselves, which is their entropy.
+enum class Against { none, target, itself };
+
 // The rows of numbers that a softmax over a tile reads and writes, one number for each pixel.
 template <typename T>
 struct SoftmaxRows {
-  const T* valid;  // 1 or 0
-  T* label;        // in: the label's logit, out: its probability; null without labels
-  T* miss;         // out: 1 - probability of the label
-  T* scale;        // out: valid / sum
-  T* dot;          // out, with kDot: sum of a_c x_c over the tile
+  const T* valid;               // 1 or 0
+  T* scale;                     // out: valid / sum
+  T* label = nullptr;           // in: the label's logit, out: its probability
+  T* miss = nullptr;            // out: 1 - probability of the label
+  const T* dot_rule = nullptr;  // a number for each class, a
+  T* dot = nullptr;             // out: sum of a_c x_c over the tile
+  // For -log x = (largest - z) + log1p(rest), which loses no digits of a confident prediction.
+  T* lead = nullptr;  // out: largest - z of the label
+  T* rest = nullptr;  // out: sum of e^(z - largest), less 1
+  // Against a target y, with weights w: sums over the tile.
+  const T *y = nullptr, *weight = nullptr;
+  T* spread = nullptr;  // out: w_c y_c (largest - z_c)
+  T* share = nullptr;   // out: w_c y_c
 };
 
 // Softmax over the classes of a tile, a few pixels at a time so that all but x stays in registers:
-// the largest logit, x <- e^(x - largest) and the sum, from which x * scale is the probability.
+// the largest logit, x <- e^(x - largest) and the sum, from which x * scale is the probability;
+// with kNormalise x is that itself.
 // The label's logit is not in the tile: `sum` is that of the other classes, so that 1 - x of the
 // label has no subtraction, and a confident prediction keeps its digits.
-// Meanwhile the feed copies the next tile.
-template <bool kLabels, bool kDot, typename T>
-void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const T* a,
-                  const SoftmaxRows<T>& rows, Feed& logits) {
+// Meanwhile the feed copies a tile that comes next.
+template <bool kLabels, bool kDot, Against kAgainst, bool kNormalise = false, typename T>
+void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const SoftmaxRows<T>& rows,
+                  Feed& next) {
   using V = Vector<T>;
   constexpr int kGroup = 2;  // vectors: more do not fit beside the exponential's constants
   constexpr int kWide = kGroup * kWidth<T>;
-  Feed feed = logits;  // in registers
+  Feed feed = next;  // in registers
   for (int p = 0; p < n; p += kWide) {
-    V largest[kGroup], sum[kGroup] = {}, dot[kGroup] = {};
+    V largest[kGroup], sum[kGroup] = {}, dot[kGroup] = {}, spread[kGroup] = {}, share[kGroup] = {};
     for (int k = 0; k < kGroup; ++k)
       largest[k] = kLabels ? load(rows.label, p + k * kWidth<T>)
                            : V{} - std::numeric_limits<T>::infinity();
@@ -56,27 +69,48 @@ void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const T* a,
         largest[k] = larger<T>(load(x + c * stride, p + k * kWidth<T>), largest[k]);
     for (int64_t c = 0; c < classes; ++c) {
       for (int k = 0; k < kGroup; ++k) {
-        T* place = x + c * stride + p + k * kWidth<T>;
-        const V e = exp_nonpositive<T>(load(place, 0) - largest[k]);
+        const int at = p + k * kWidth<T>;
+        T* place = x + c * stride + at;
+        const V below = load(place, 0) - largest[k];
+        const V e = exp_nonpositive<T>(below);
         store(place, 0, e);
         sum[k] += e;
-        if (kDot) dot[k] += e * a[c];
+        if (kDot) dot[k] += e * rows.dot_rule[c];
+        if (kAgainst != Against::none) {
+          const V y = kAgainst == Against::itself ? e : load(rows.y + c * stride, at);
+          const V part = kAgainst == Against::itself ? e : y * rows.weight[c];
+          spread[k] -= y != T(0) ? part * below : V{};  // 0 log 0 = 0
+          share[k] += part;
+        }
       }
       feed.step();
     }
     for (int k = 0; k < kGroup; ++k) {
       const int at = p + k * kWidth<T>;
       V e = {};
-      if (kLabels) e = exp_nonpositive<T>(load(rows.label, at) - largest[k]);
+      if (kLabels) {
+        const V below = load(rows.label, at) - largest[k];
+        e = exp_nonpositive<T>(below);
+        if (rows.lead) store(rows.lead, at, -below);
+      }
+      // The largest is in the sum as 1, but where it is the label's.
+      if (rows.rest) store(rows.rest, at, e == T(1) ? sum[k] : (sum[k] - T(1)) + e);
       const V inverse = T(1) / (sum[k] + e);
       const V scale = load(rows.valid, at) != T(0) ? inverse : V{};
       store(rows.scale, at, scale);
       if (kLabels) store(rows.label, at, e * scale);
       if (kLabels) store(rows.miss, at, sum[k] * scale);
       if (kDot) store(rows.dot, at, dot[k] * scale);
+      if (kAgainst == Against::itself) spread[k] *= scale, share[k] *= scale;
+      if (kAgainst != Against::none) store(rows.spread, at, spread[k]);
+      if (kAgainst != Against::none) store(rows.share, at, share[k]);
+      for (int64_t c = 0; kNormalise && c < classes; ++c) {
+        T* place = x + c * stride + at;
+        store(place, 0, load(place, 0) * scale);
+      }
     }
   }
-  logits = feed;
+  next = feed;
 }
 
 template <typename T>

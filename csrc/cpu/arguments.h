@@ -38,7 +38,7 @@ struct TensorView {
 struct Arguments {
   TensorView logits;
   TensorView labels;  // integers, or no data
-  TensorView dense;   // probabilities or integers 0 and 1, or no data
+  TensorView dense;   // probabilities, a teacher's logits, or integers 0 and 1; or no data
   TensorView mask;    // bytes, 0 where a pixel does not count, or no data
   TensorView grad;    // backward: where the gradient goes, of the logits' dtype
 
@@ -47,11 +47,14 @@ struct Arguments {
   int64_t spatial[3] = {1, 1, 1};
   int64_t pixels = 0;  // of an image
 
-  int64_t columns = 0;  // bit set, see columns.h
+  Columns label_columns, dense_columns;
   Activation activation = Activation::softmax;
   double label_smoothing = 0;
   int64_t boundary_size = 0;  // 0: every pixel is smoothed
   int64_t ignore_index = 0;
+  const double* ce_class_weights = nullptr;  // of the first target's cross-entropy, or null for 1
+  bool teacher = false;
+  double teacher_temperature = 1, student_temperature = 1;
 
   // Work is cut the same way whatever the number of threads: an image into chunks, a chunk into
   // tiles. The sums of a chunk are its own, and are added in order.
@@ -63,28 +66,41 @@ struct Arguments {
   // range, in pixels or, for a dense target, in elements of the image; -1 if there is none.
   double* partial = nullptr;
   int64_t* bad_label = nullptr;
-  // Backward: gradient of the sums, (kSums, images, classes); whether the gradient is too large to
-  // find in a cache later, and had better go past them.
-  const double* grad_sums = nullptr;
+  // Backward, for each target: gradients of the sums, (kSums, images, classes), and of the totals,
+  // (kTotals, images); whether the gradient is too large to find in a cache later, and had better
+  // go past them.
+  const double *grad_sums = nullptr, *grad_totals = nullptr;
   bool stream_gradient = false;
 
-  // Partial sums of a chunk: the columns asked for, each of `classes` numbers, one column more
-  // that takes what was not asked for, and the valid pixels.
-  int64_t wanted_columns() const {
-    int64_t count = 0;
-    for (int column = 0; column < kClassColumns; ++column) count += wants(columns, column);
-    return count;
+  bool has_labels() const { return labels.data; }
+  bool has_dense() const { return dense.data; }
+  int targets() const { return int(has_labels()) + int(has_dense()); }
+  const Columns& columns(int target) const {
+    return has_labels() && target == 0 ? label_columns : dense_columns;
   }
-  int64_t slot(int column) const {
-    if (!wants(columns, column)) return wanted_columns();
-    int64_t before = 0;
-    for (int other = 0; other < column; ++other) before += wants(columns, other);
-    return before;
+  // Partial sums of a chunk: those of each target, one behind the other.
+  int64_t partial_offset(int target) const {
+    return target == 0 ? 0 : columns(0).size(classes);
   }
-  int64_t partial_size() const { return (wanted_columns() + 1) * classes + kTotals; }
+  int64_t partial_size() const {
+    return partial_offset(targets() - 1) + columns(targets() - 1).size(classes);
+  }
   // One class that is not a softmax is a binary task: labels 0 and 1, y is the chance of 1.
   bool binary() const { return classes == 1 && activation != Activation::softmax; }
   bool independent() const { return activation == Activation::sigmoid || binary(); }
+  // Whether a cross-entropy needs other numbers than the softmax of the logits: of another
+  // activation, or at another temperature.
+  bool separate_dense_entropy() const {
+    return activation != Activation::softmax || student_temperature != 1;
+  }
+  bool separate_entropy() const {
+    const bool of_labels = has_labels() && label_columns.wants(kCrossEntropy);
+    const bool of_dense = has_dense() && dense_columns.wants(kCrossEntropy);
+    return (of_labels && activation != Activation::softmax) ||
+           (of_dense && separate_dense_entropy());
+  }
+  // Whether the dense target, times the weights of its cross-entropy, adds up to 1 in a pixel.
+  bool unit_share() const { return teacher && (has_labels() || !ce_class_weights); }
   bool integer_dense() const { return dense.data && dense.dtype >= DType::u8; }
   int64_t label_count() const { return binary() ? 2 : classes; }
 };

@@ -4,13 +4,48 @@
 //     x, y, the rule, dot             -> the gradient, with the label's own put in its place
 //
 // g is a few operations on x and y, and is made twice rather than kept. With hard labels it is one
-// number in a class, but at the label: dot then grows with the softmax.
+// number in a class, but at the label: dot then grows with the softmax. Of labels and a dense
+// target the rules are added.
+//
+// The cross-entropy of a softmax pulls each logit by q w_c y_c, and by -x_c times the sum of that
+// over the classes, which is one number a pixel: it is taken off dot.
 #pragma once
 
 #include "gradient.h"
-#include "tile.h"
+#include "tile_load.h"
 
 namespace jml::JML_ISA {
+
+// How the gradients of a target's sums act on the classes of an image.
+template <typename T>
+struct TargetRules {
+  // Of each class; the last, 0, is for pixels without a label.
+  std::unique_ptr<GradientRule<T>[]> rules;
+  std::unique_ptr<T[]> pull;  // q w_c
+  T q = 0;                    // of the cross-entropy
+  bool squares = false;       // whether g depends on x itself
+
+  explicit TargetRules(int64_t classes)
+      : rules(new GradientRule<T>[classes + 1]()), pull(new T[classes + 1]()) {}
+
+  void enter(const Arguments& args, int target, int64_t image, const T* weights) {
+    const int64_t n = args.images, classes = args.classes;
+    const double* grad_sums = args.grad_sums + target * kSums * n * classes;
+    squares = false;
+    for (int64_t c = 0; c < classes; ++c) {
+      const auto grad = [&](int sum) {
+        return args.columns(target).wants(sum) ? T(grad_sums[(sum * n + image) * classes + c])
+                                               : T(0);
+      };
+      rules[c] = gradient_rule(grad(kTruePositive), grad(kFalsePositive), grad(kFalseNegative),
+                               grad(kIntersection), grad(kPredictionSquared));
+      squares |= rules[c].d != 0;
+    }
+    const bool entropy = args.columns(target).wants(kCrossEntropy);
+    q = entropy ? T(args.grad_totals[target * kTotals * n + image]) : T(0);
+    for (int64_t c = 0; c < classes; ++c) pull[c] = q * weights[c];
+  }
+};
 
 template <typename T>
 class Backward {
@@ -18,35 +53,37 @@ class Backward {
   explicit Backward(const Arguments& args)
       : args(args),
         classes(args.classes),
-        labels(args.labels.data),
+        with_labels(args.has_labels()),
+        with_dense(args.has_dense()),
         tile(args),
-        rules(new GradientRule<T>[classes + 1]()),
+        loader(tile),
+        labels(classes),
+        dense(classes),
         off_label(new T[classes]()),
         at_label(new T[classes + 1]()) {}
 
   void enter(int64_t image) {
-    squares = false;
+    if (with_labels) labels.enter(args, 0, image, tile.label_weights);
+    if (with_dense) dense.enter(args, args.targets() - 1, image, tile.dense_weights);
     for (int64_t c = 0; c < classes; ++c) {
-      const auto grad = [&](int sum) {
-        return T(args.grad_sums[(sum * args.images + image) * classes + c]);
-      };
-      rules[c] = gradient_rule(grad(kTruePositive), grad(kFalsePositive), grad(kFalseNegative),
-                               grad(kIntersection), grad(kPredictionSquared));
-      squares |= rules[c].d != 0;
-      off_label[c] = rules[c].a + rules[c].b;              // x > y = 0
-      at_label[c] = rules[c].a - rules[c].b + rules[c].c;  // x < y = 1
+      const GradientRule<T>& rule = labels.rules[c];
+      off_label[c] = rule.a + rule.b;           // x > y = 0
+      at_label[c] = rule.a - rule.b + rule.c;  // x < y = 1
     }
+    wanted = Wanted<T>();
+    wanted.label_q = labels.q;
+    wanted.dense_q = dense.q;
+    if (is_softmax() && with_labels && !labels.squares) wanted.dot_rule = off_label.get();
   }
 
   void write(const Pixels& pixels, const Pixels& next) {
-    const bool softmax = args.activation == Activation::softmax;
-    tile.load(pixels, next, softmax && labels && !squares ? off_label.get() : nullptr);
+    loader.load(pixels, next, wanted);
     // Where g is no constant. Without a softmax x may be 0 itself, with the sub-gradient of a tie.
-    if (labels && (squares || args.activation == Activation::none))
+    if (with_labels && (labels.squares || args.activation == Activation::none))
       fill(tile.mixed, tile.padded / kBlock, uint8_t(1));
-    if (softmax) find_dots();
-    if (labels) find_label_gradient();
-    if (softmax)
+    if (is_softmax()) find_dots();
+    if (with_labels) find_label_gradient();
+    if (is_softmax())
       write_rows<Activation::softmax>(pixels);
     else if (args.activation == Activation::sigmoid)
       write_rows<Activation::sigmoid>(pixels);
@@ -57,86 +94,125 @@ class Backward {
  private:
   const Arguments& args;
   const int64_t classes;
-  const bool labels;
+  const bool with_labels, with_dense;
   Tile<T> tile;
-  // Of each class; the last, 0, is for pixels without a label.
-  std::unique_ptr<GradientRule<T>[]> rules;
+  TileLoader<T> loader;
+  TargetRules<T> labels, dense;
   std::unique_ptr<T[]> off_label, at_label;  // g of a hard label
-  bool squares = false;                      // whether g depends on x itself
+  Wanted<T> wanted;
 
-  const T* target_row(int64_t c) const { return labels ? tile.off : tile.y + c * tile.stride; }
+  bool is_softmax() const { return args.activation == Activation::softmax; }
+  // Whether a cross-entropy's pull is part of the softmax', and not in tile.pull.
+  bool pulls_labels() const { return is_softmax() && labels.q != 0; }
+  bool pulls_dense() const { return !args.separate_dense_entropy() && dense.q != 0; }
 
   void find_dots() {
-    const auto find = [&](auto pixels, int p) __attribute__((always_inline)) {
-      find_dot<pixels()>(tile.x, tile.scale, target_row(0), labels ? 0 : tile.stride, classes,
-                         tile.stride, rules.get(), p, tile.dot, tile.dense_feed);
-    };
-    if (labels) {
-      for (int p = 0; p < tile.padded; p += kBlock)
-        if (tile.mixed[p / kBlock]) find(std::integral_constant<int, kBlock>(), p);
-    } else {
-      for (int p = 0; p < tile.padded; p += kRowStep<T>)
-        find(std::integral_constant<int, kRowStep<T>>(), p);
+    T* dot = tile.dot;
+    if (!wanted.dot_rule) fill(dot, tile.padded, T(0));
+    Feed none;
+    for (int p = 0; with_labels && p < tile.padded; p += kBlock) {
+      if (!tile.mixed[p / kBlock]) continue;
+      fill(dot + p, kBlock, T(0));
+      add_dot<kBlock>(tile.x, tile.scale, tile.off, 0, classes, tile.stride, labels.rules.get(), p,
+                      dot, none);
     }
+    for (int p = 0; with_dense && p < tile.padded; p += kRowStep<T>)
+      add_dot<kRowStep<T>>(tile.x, tile.scale, tile.y, tile.stride, classes, tile.stride,
+                           dense.rules.get(), p, dot, tile.dense_feed);
+    if (pulls_labels() && tile.smooth)
+      take_pull(tile.label_weight, tile.on, tile.off, tile.weight_sum, labels.q, dot, tile.padded);
+    else if (pulls_labels())
+      take_pull(tile.label_weight, labels.q, dot, tile.padded);
+    if (pulls_dense()) take_pull(tile.dense_share, dense.q, dot, tile.padded);
   }
 
   // The gradient of the logits of the labels, to which dot is lacking their own term.
   void find_label_gradient() {
-    T *x = tile.label_x, *g = tile.label_gradient, *dot = tile.dot;
-    const T *on = tile.on, *at_label = this->at_label.get();
-    const GradientRule<T>* rules = this->rules.get();
+    T* x = tile.label_x;
     const int n = tile.padded;
-    if (!any(tile.mixed, n / kBlock))
-      for_labels(
-          tile.row, tile.one_label, n,
-          [&](int32_t c, int p)
-              __attribute__((always_inline)) { fill(g + p, kBlock, at_label[c]); },
-          [&](int32_t c, int p) __attribute__((always_inline)) { g[p] = at_label[c]; });
+    const bool hard = !any(tile.mixed, n / kBlock);
+    if (hard && with_dense)
+      find_label_rules<false, true>();
+    else if (hard)
+      find_label_rules<false, false>();
+    else if (with_dense)
+      find_label_rules<true, true>();
     else
-      for_labels(
-          tile.row, tile.one_label, n,
-          [&](int32_t c, int p) __attribute__((always_inline)) {
-            const GradientRule<T> rule = rules[c];
-            for (int i = p; i < p + kBlock; ++i) g[i] = gradient(rule, x[i], on[i]);
-          },
-          [&](int32_t c, int p)
-              __attribute__((always_inline)) { g[p] = gradient(rules[c], x[p], on[p]); });
-    label_gradient(args.activation, x, g, dot, n);
+      find_label_rules<true, false>();
+    label_gradient(args.activation, x, tile.label_gradient, tile.dot, n);
+    if (pulls_labels()) subtract_product(tile.label_weight, tile.on, labels.q, x, n);
+    if (with_dense && pulls_dense()) subtract_product(tile.label_y, dense.q, x, n);
+  }
+
+  // g of the labels, by blocks of one label or pixel by pixel.
+  template <bool kSmooth, bool kDense>
+  void find_label_rules() {
+    const auto find = [&](auto pixels, int32_t c, int p) __attribute__((always_inline)) {
+      label_rules<kSmooth, kDense, pixels()>(at_label[c], labels.rules[c], dense.rules[c],
+                                             tile.label_x + p, tile.on + p, tile.label_y + p,
+                                             tile.label_gradient + p);
+    };
+    for_labels(
+        tile.row, tile.one_label, tile.padded,
+        [&](int32_t c, int p) __attribute__((always_inline)) {
+          find(std::integral_constant<int, kBlock>(), c, p);
+        },
+        [&](int32_t c, int p) __attribute__((always_inline)) {
+          find(std::integral_constant<int, 1>(), c, p);
+        });
   }
 
   template <Activation kActivation>
   void write_rows(const Pixels& pixels) {
-    if (labels)
-      write_rows<kActivation, true>(pixels);
+    if (with_labels && with_dense)
+      write_rows<kActivation, true, true>(pixels);
+    else if (with_labels)
+      write_rows<kActivation, true, false>(pixels);
     else
-      write_rows<kActivation, false>(pixels);
+      write_rows<kActivation, false, true>(pixels);
   }
 
-  template <Activation kActivation, bool kLabels>
+  template <Activation kActivation, bool kLabels, bool kDense>
   void write_rows(const Pixels& pixels) {
     T* direct = nullptr;  // where rows can be written straight to memory
     if (!args.integer_dense() && tile.count == tile.padded)
       direct = direct_rows<T>(args.grad, pixels.image, tile.runs(args.grad, pixels));
     const int64_t direct_stride = args.grad.class_stride;
     if (direct && args.stream_gradient && aligned(direct) && aligned(direct + direct_stride)) {
-      write_rows<kActivation, kLabels, true>(direct, direct_stride);
+      write_rows<kActivation, kLabels, kDense, true>(direct, direct_stride);
     } else {
-      write_rows<kActivation, kLabels, false>(direct ? direct : tile.x,
-                                              direct ? direct_stride : tile.stride);
+      write_rows<kActivation, kLabels, kDense, false>(direct ? direct : tile.x,
+                                                      direct ? direct_stride : tile.stride);
     }
-    if (args.integer_dense()) tile.clear_ignored(pixels);
+    if (args.integer_dense()) clear_ignored(pixels);
     if (!direct)
       store_tile(args.grad, pixels.image, tile.runs(args.grad, pixels), classes, tile.x,
                  tile.stride);
   }
 
-  template <Activation kActivation, bool kLabels, bool kStream>
+  template <Activation kActivation, bool kLabels, bool kDense, bool kStream>
   void write_rows(T* out, int64_t out_stride) {
-    const GradientRows<T> rows{tile.scale, tile.dot, tile.mixed, tile.row, tile.label_x};
+    const bool pulled = args.separate_entropy() && (labels.q != 0 || dense.q != 0);
+    const bool separate = pulled && !(is_softmax() && dense.q == 0);
+    for (int64_t c = 0; c < classes; ++c) {
+      GradientRow<T> row{labels.rules[c], dense.rules[c]};
+      row.label_pull = pulls_labels() ? labels.pull[c] : T(0);
+      row.dense_pull = pulls_dense() ? dense.pull[c] : T(0);
+      row.pull = separate ? tile.pull + c * tile.stride : nullptr;
+      row.c = int32_t(c);
+      row.here = kLabels && tile.here[c];
+      gradient_row<kActivation, kLabels, kDense, kStream>(
+          tile, row, tile.x + c * tile.stride, tile.y + c * tile.stride, out + c * out_stride);
+    }
+  }
+
+  // An ignored element of an integer target has no gradient.
+  void clear_ignored(const Pixels& pixels) {
+    T *x = tile.x, *y = tile.y;
+    load_tile(args.dense, pixels.image, tile.runs(args.dense, pixels), classes, y, tile.stride);
     for (int64_t c = 0; c < classes; ++c)
-      gradient_row<kActivation, kLabels, kStream>(rows, tile.x + c * tile.stride, target_row(c),
-                                                  rules[c], int32_t(c), kLabels && tile.here[c],
-                                                  out + c * out_stride, tile.padded);
+      for (int p = 0; p < tile.count; ++p)
+        if (y[c * tile.stride + p] == T(args.ignore_index)) x[c * tile.stride + p] = 0;
   }
 
   static bool aligned(const T* row) {

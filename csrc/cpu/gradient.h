@@ -1,9 +1,7 @@
 // Rows of the gradient.
 #pragma once
 
-#include "arguments.h"
-#include "feed.h"
-#include "pixels.h"
+#include "tile.h"
 
 namespace jml::JML_ISA {
 
@@ -15,14 +13,17 @@ JML_MATH Vector<T> rule_gradient(const GradientRule<T>& rule, Vector<T> x, Vecto
   return rule.a + sign + rule.c * y + rule.d * x;
 }
 
-// dot = sum over classes of x * g for a few pixels from p on.
+// dot += sum over classes of x * g for a few pixels from p on.
 template <int kPixels, typename T>
-JML_MATH void find_dot(const T* x, const T* scale, const T* y, int64_t y_stride, int64_t classes,
-                       int64_t stride, const GradientRule<T>* rules, int p, T* dot, Feed& feed) {
+JML_MATH void add_dot(const T* x, const T* scale, const T* y, int64_t y_stride, int64_t classes,
+                      int64_t stride, const GradientRule<T>* rules, int p, T* dot, Feed& feed) {
   using V = Vector<T>;
   constexpr int kVectors = kPixels / kWidth<T>;
-  V factor[kVectors], sum[kVectors] = {};
-  for (int k = 0; k < kVectors; ++k) factor[k] = load(scale, p + k * kWidth<T>);
+  V factor[kVectors], sum[kVectors];
+  for (int k = 0; k < kVectors; ++k) {
+    factor[k] = load(scale, p + k * kWidth<T>);
+    sum[k] = load(dot, p + k * kWidth<T>);
+  }
   for (int64_t c = 0; c < classes; ++c)
     for (int k = 0; k < kVectors; ++k) {
       const int at = p + k * kWidth<T>;
@@ -48,15 +49,42 @@ void label_gradient(Activation activation, T* __restrict x, const T* __restrict 
     copy(g, n, x);
 }
 
-// What a row of the gradient is made of, but for x.
+// g of labels that are one class: `hard` is that of x < y = 1. y: of a dense target, at the label.
+template <bool kSmooth, bool kDense, int kPixels, typename T>
+JML_MATH void label_rules(T hard, const GradientRule<T>& labels, const GradientRule<T>& dense,
+                          const T* __restrict x, const T* __restrict on, const T* __restrict y,
+                          T* __restrict g) {
+  for (int i = 0; i < kPixels; ++i) {
+    T sum = kSmooth ? gradient(labels, x[i], on[i]) : hard;
+    if (kDense) sum += gradient(dense, x[i], y[i]);
+    g[i] = sum;
+  }
+}
+
+// dot -= what a cross-entropy pulls all classes of a pixel by, q times its share: the weight of a
+// hard label, of a smoothed one among all weights, or that of a dense target.
 template <typename T>
-struct GradientRows {
-  const T* scale;        // x * scale is the probability
-  const T* dot;          // softmax: sum over classes of x * g
-  const uint8_t* mixed;  // with labels: blocks that are not have y = 0, and g = `above`
-  const int32_t* row;    // with labels: the class of each pixel, whose gradient is in `label`
-  const T* label;
-};
+void take_pull(const T* __restrict share, T q, T* __restrict dot, int n) {
+  for (int p = 0; p < n; ++p) dot[p] -= q * share[p];
+}
+
+template <typename T>
+void take_pull(const T* __restrict weight, const T* __restrict on, const T* __restrict off,
+               T weights, T q, T* __restrict dot, int n) {
+  for (int p = 0; p < n; ++p) dot[p] -= q * (weight[p] * on[p] + (weights - weight[p]) * off[p]);
+}
+
+// x -= q * row, and of two rows.
+template <typename T>
+void subtract_product(const T* __restrict row, T q, T* __restrict x, int n) {
+  for (int p = 0; p < n; ++p) x[p] -= q * row[p];
+}
+
+template <typename T>
+void subtract_product(const T* __restrict row, const T* __restrict other, T q, T* __restrict x,
+                      int n) {
+  for (int p = 0; p < n; ++p) x[p] -= q * row[p] * other[p];
+}
 
 template <typename T>
 JML_MATH Vector<T> where_class(const int32_t* row, int32_t c, Vector<T> label, Vector<T> other) {
@@ -71,22 +99,44 @@ JML_MATH Vector<T> where_class(const int32_t* row, int32_t c, Vector<T> label, V
     return __builtin_convertvector(rows, Mask) == c ? label : other;
 }
 
-// out <- the gradient of the logits of class c, from a row of x, of y, and the rule of its class;
-// `here`: whether it is the label of any of the pixels.
-template <Activation kActivation, bool kLabels, bool kStream, typename T>
-JML_MATH void gradient_row(const GradientRows<T>& rows, const T* x, const T* y,
-                           const GradientRule<T>& rule, int32_t c, bool here, T* out, int n) {
+// What makes the gradient of a class beside the tile.
+template <typename T>
+struct GradientRow {
+  GradientRule<T> labels, dense;
+  T label_pull = 0, dense_pull = 0;  // q w of cross-entropies
+  const T* pull = nullptr;           // of others, a row
+  int32_t c = 0;
+  bool here = false;  // whether it is the label of any of the pixels
+};
+
+// out <- the gradient of the logits of a class, from a row of x, and of y for a dense target.
+template <Activation kActivation, bool kLabels, bool kDense, bool kStream, typename T>
+JML_MATH void gradient_row(const Tile<T>& tile, const GradientRow<T>& row, const T* x, const T* y,
+                           T* out) {
   using V = Vector<T>;
-  const V above = V{} + (rule.a + rule.b);
-  for (int p = 0; p < n; p += kWidth<T>) {
-    const V scale = load(rows.scale, p), probability = load(x, p) * scale;
-    V g = above;
-    if (!kLabels || rows.mixed[p / kBlock]) g = rule_gradient(rule, probability, load(y, p));
+  // With labels: blocks that are not `mixed` have y = 0, and g is this.
+  const V above = V{} + (row.labels.a + row.labels.b);
+  for (int p = 0; p < tile.padded; p += kWidth<T>) {
+    const V scale = load(tile.scale, p), probability = load(x, p) * scale;
+    V g = {}, pull = {};
+    if (kLabels && tile.mixed[p / kBlock]) {
+      const V off = load(tile.off, p);
+      g = rule_gradient(row.labels, probability, off);
+      pull = row.label_pull * off;
+    } else if (kLabels) {
+      g = above;
+    }
+    if (kDense) {
+      const V target = load(y, p);
+      g += rule_gradient(row.dense, probability, target);
+      pull += row.dense_pull * target;
+    }
     V dz = kActivation == Activation::softmax
-               ? softmax_gradient<V>(probability, g, load(rows.dot, p))
+               ? softmax_gradient<V>(probability, g, load(tile.dot, p)) - pull
            : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(probability, g)
                                                 : g * scale;
-    if (kLabels && here) dz = where_class<T>(rows.row + p, c, load(rows.label, p), dz);
+    if (kLabels && row.here) dz = where_class<T>(tile.row + p, row.c, load(tile.label_x, p), dz);
+    if (row.pull) dz -= load(row.pull, p);
     if (kStream)
       stream(out, p, dz);
     else

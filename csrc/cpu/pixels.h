@@ -82,6 +82,19 @@ void keep_valid(T* __restrict row, const T* __restrict valid, int n) {
   for (int p = 0; p < n; ++p) row[p] = valid[p] != 0 ? row[p] : T(0);
 }
 
+// The terms of x against y.
+template <typename T>
+void overlap_terms(const T* __restrict x, const T* __restrict y, T* __restrict tp,
+                   T* __restrict fp, T* __restrict fn, T* __restrict xy, int n) {
+  for (int p = 0; p < n; ++p) {
+    const Overlap<T> terms = overlap(x[p], y[p]);
+    tp[p] = terms.true_positive;
+    fp[p] = terms.false_positive;
+    fn[p] = terms.false_negative;
+    xy[p] = x[p] * y[p];
+  }
+}
+
 // The label's terms. Its row holds x = 0 against the target `off`, which counted as fn: that is
 // taken back. `miss` may be 1 - x, and is then the fn of a hard label.
 template <typename T>

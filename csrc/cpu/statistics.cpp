@@ -70,13 +70,39 @@ void cut(Arguments& args, int64_t partial_bytes) {
       args.tiles_per_chunk ? (tiles + args.tiles_per_chunk - 1) / args.tiles_per_chunk : 0;
 }
 
-Arguments arguments_of(const Tensor& logits, const std::optional<Tensor>& labels,
-                       const std::optional<Tensor>& dense, const std::optional<Tensor>& mask,
-                       int64_t columns, const std::string& activation, double label_smoothing,
-                       int64_t boundary_size, int64_t ignore_index) {
-  check_logits(logits);
-  check_one_target(labels, dense);
+// A call of an operator.
+struct Call {
   Arguments args;
+  const Tensor* target = nullptr;  // the first one
+  std::vector<double> ce_class_weights;
+};
+
+// Numbers of a floating dtype, in double precision.
+std::vector<double> numbers_of(const char* name, const Tensor& tensor) {
+  std::vector<double> numbers(tensor.size(0));
+  const ScalarType dtype = tensor.scalar_type();
+  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, name,
+                  " has another dtype than float32 or float64");
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const int64_t at = int64_t(i) * tensor.stride(0);
+    numbers[i] = dtype == ScalarType::Float
+                     ? double(static_cast<const float*>(tensor.data_ptr())[at])
+                     : static_cast<const double*>(tensor.data_ptr())[at];
+  }
+  return numbers;
+}
+
+Call call_of(const Tensor& logits, const std::optional<Tensor>& labels,
+                       const std::optional<Tensor>& dense, const std::optional<Tensor>& mask,
+                       const std::optional<Tensor>& ce_class_weights, int64_t label_columns,
+                       int64_t dense_columns, const std::string& activation,
+                       double label_smoothing, int64_t boundary_size, int64_t ignore_index,
+                       std::optional<double> teacher_temperature, double student_temperature) {
+  check_logits(logits);
+  STD_TORCH_CHECK(labels || dense, "labels and dense: expected at least one of them");
+  Call call;
+  call.target = labels ? &*labels : &*dense;
+  Arguments& args = call.args;
   args.logits = view_of("logits", logits, true);
   STD_TORCH_CHECK(args.logits.dtype < DType::u8, "logits has an integer dtype");
   if (labels) {
@@ -87,12 +113,27 @@ Arguments arguments_of(const Tensor& logits, const std::optional<Tensor>& labels
   if (dense) {
     check_beside("dense", *dense, logits, true);
     args.dense = view_of("dense", *dense, true);
+    STD_TORCH_CHECK(!args.integer_dense() || (!labels && !teacher_temperature),
+                    "dense has an integer dtype: expected a floating one beside labels and for a "
+                    "teacher");
   }
   if (mask) {
     check_beside("mask", *mask, logits, false);
     args.mask = view_of("mask", *mask, false);
     STD_TORCH_CHECK(args.mask.dtype == DType::u8, "mask has another dtype than bool");
   }
+  if (ce_class_weights) {
+    check_class_weights(*ce_class_weights, logits);
+    call.ce_class_weights = numbers_of("ce_class_weights", *ce_class_weights);
+    args.ce_class_weights = call.ce_class_weights.data();
+  }
+  args.label_columns = {label_columns};
+  args.dense_columns = {dense_columns};
+  args.teacher = dense && teacher_temperature;
+  args.teacher_temperature = teacher_temperature.value_or(1);
+  args.student_temperature = student_temperature;
+  check_positive("teacher_temperature", args.teacher_temperature);
+  check_positive("student_temperature", student_temperature);
   args.images = logits.size(0);
   args.classes = logits.size(1);
   args.pixels = 1;
@@ -102,12 +143,13 @@ Arguments arguments_of(const Tensor& logits, const std::optional<Tensor>& labels
     args.pixels *= logits.size(d);
     longest = std::max(longest, logits.size(d));
   }
-  args.columns = columns;
   STD_TORCH_CHECK(activation == "softmax" || activation == "sigmoid" || activation == "none",
                   "activation='", activation, "': expected 'softmax', 'sigmoid' or 'none'");
   args.activation = activation == "softmax"   ? Activation::softmax
                     : activation == "sigmoid" ? Activation::sigmoid
                                               : Activation::none;
+  STD_TORCH_CHECK(args.activation != Activation::softmax || !args.integer_dense(),
+                  "dense has an integer dtype: expected a floating one with activation='softmax'");
   STD_TORCH_CHECK(label_smoothing >= 0 && label_smoothing <= 1,
                   "label_smoothing=", label_smoothing, ": expected a number in [0, 1]");
   STD_TORCH_CHECK(boundary_size == 0 || (boundary_size > 0 && boundary_size % 2 == 1),
@@ -116,7 +158,7 @@ Arguments arguments_of(const Tensor& logits, const std::optional<Tensor>& labels
   // A wider window than one that always holds the image holds no more.
   args.boundary_size = std::min(boundary_size, 2 * longest + 1);
   args.ignore_index = ignore_index;
-  return args;
+  return call;
 }
 
 using Kernel = void (*)(const Arguments&, int64_t, int64_t);
@@ -153,7 +195,7 @@ void run(const Arguments& args, Kernel kernel) {
 }
 
 // An IndexError in Python, with the words of jml_kernels/checks.py.
-void check_labels(const Arguments& args, const Tensor& target, bool dense) {
+void check_labels(const Arguments& args, const Tensor& target) {
   const int64_t* end = args.bad_label + args.images * args.chunks_per_image;
   const int64_t* found = std::find_if(static_cast<const int64_t*>(args.bad_label), end,
                                       [](int64_t position) { return position >= 0; });
@@ -185,15 +227,41 @@ void check_labels(const Arguments& args, const Tensor& target, bool dense) {
   }();
   throw std::out_of_range("target has label " + std::to_string(value) + " at position (" + where +
                           "): expected a label in [0, " +
-                          std::to_string(dense ? 2 : args.label_count()) +
+                          std::to_string(args.has_labels() ? args.label_count() : 2) +
                           ") or ignore_index=" + std::to_string(args.ignore_index));
 }
 
-void backward_into(Arguments& args, const Tensor& grad_sums, const Tensor& logits,
-                   const Tensor& grad) {
-  check_grad_sums(grad_sums, logits, kSums);
+// The sums of all chunks, in their order, of one target.
+void add_chunks(const Arguments& args, int target, double* sum, double* extremum, double* total) {
+  const int64_t n = args.images, c = args.classes;
+  const Columns& columns = args.columns(target);
+  for (int64_t chunk = 0; chunk < n * args.chunks_per_image; ++chunk) {
+    const int64_t image = chunk / args.chunks_per_image;
+    const double* part =
+        args.partial + chunk * args.partial_size() + args.partial_offset(target);
+    for (int column = 0; column < kClassColumns; ++column) {
+      if (!columns.wants(column)) continue;
+      const double* from = part + columns.slot(column) * c;
+      if (column < kSums) {
+        double* to = sum + (column * n + image) * c;
+        for (int64_t i = 0; i < c; ++i) to[i] += from[i];
+      } else {
+        double* to = extremum + ((column - kSums) * n + image) * c;
+        for (int64_t i = 0; i < c; ++i) to[i] = max_or_nan(to[i], from[i]);
+      }
+    }
+    const double* totals = part + columns.size(c) - kTotals;
+    for (int i = 0; i < kTotals; ++i) total[i * n + image] += totals[i];
+  }
+}
+
+void write_gradient(Arguments& args, const Tensor& grad_sums, const Tensor& grad_totals,
+                    const Tensor& logits, const Tensor& grad) {
+  check_gradient("grad_sums", grad_sums, logits, 4, args.targets(), kSums);
+  check_gradient("grad_totals", grad_totals, logits, 3, args.targets(), kTotals);
   args.grad = view_of("gradient", grad, true);
   args.grad_sums = static_cast<const double*>(grad_sums.data_ptr());
+  args.grad_totals = static_cast<const double*>(grad_totals.data_ptr());
   args.stream_gradient =
       args.images * args.classes * args.pixels * args.grad.element_bytes() >= kStreamedBytes;
   cut(args, 0);
@@ -204,12 +272,11 @@ void backward_into(Arguments& args, const Tensor& grad_sums, const Tensor& logit
 
 std::string cpu_instruction_set() { return kernels().name; }
 
-std::tuple<Tensor, Tensor, Tensor> cpu_statistics(
-    const Tensor& logits, const std::optional<Tensor>& labels, const std::optional<Tensor>& dense,
-    const std::optional<Tensor>& mask, int64_t columns, const std::string& activation,
-    double label_smoothing, int64_t boundary_size, int64_t ignore_index, bool) {
-  Arguments args = arguments_of(logits, labels, dense, mask, columns, activation, label_smoothing,
-                                boundary_size, ignore_index);
+template <typename... Rule>
+std::tuple<Tensor, Tensor, Tensor> Operators<Rule...>::statistics(const Tensor& logits,
+                                                                  Rule... rule, bool) {
+  Call call = call_of(logits, rule...);
+  Arguments& args = call.args;
   cut(args, args.partial_size() * int64_t(sizeof(double)));
   const int64_t chunks = args.images * args.chunks_per_image;
   const Tensor partial =
@@ -218,59 +285,41 @@ std::tuple<Tensor, Tensor, Tensor> cpu_statistics(
   args.partial = static_cast<double*>(partial.data_ptr());
   args.bad_label = bad_label.data();
   run(args, kernels().statistics);
-  check_labels(args, labels ? *labels : *dense, dense.has_value());
+  check_labels(args, *call.target);
 
-  const int64_t n = args.images, c = args.classes;
-  Tensor sums = torch::stable::new_zeros(logits, {1, kSums, n, c}, ScalarType::Double);
-  Tensor extrema = torch::stable::new_zeros(logits, {1, kExtrema, n, c}, ScalarType::Double);
-  Tensor totals = torch::stable::new_zeros(logits, {1, kTotals, n}, ScalarType::Double);
-  auto* sum = static_cast<double*>(sums.data_ptr());
-  auto* extremum = static_cast<double*>(extrema.data_ptr());
-  auto* total = static_cast<double*>(totals.data_ptr());
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const int64_t image = chunk / args.chunks_per_image;
-    const double* part = args.partial + chunk * args.partial_size();
-    for (int column = 0; column < kClassColumns; ++column) {
-      if (!wants(columns, column)) continue;
-      const double* from = part + args.slot(column) * c;
-      if (column < kSums) {
-        double* to = sum + (column * n + image) * c;
-        for (int64_t i = 0; i < c; ++i) to[i] += from[i];
-      } else {
-        double* to = extremum + ((column - kSums) * n + image) * c;
-        for (int64_t i = 0; i < c; ++i) to[i] = max_or_nan(to[i], from[i]);
-      }
-    }
-    total[image] += part[args.partial_size() - kTotals];
-  }
+  const int64_t targets = args.targets(), n = args.images, c = args.classes;
+  const auto zeros = [&](std::initializer_list<int64_t> size) {
+    return torch::stable::new_zeros(logits, size, ScalarType::Double);
+  };
+  const Tensor sums = zeros({targets, kSums, n, c}), extrema = zeros({targets, kExtrema, n, c});
+  const Tensor totals = zeros({targets, kTotals, n});
+  const auto numbers = [](const Tensor& tensor) { return static_cast<double*>(tensor.data_ptr()); };
+  for (int target = 0; target < targets; ++target)
+    add_chunks(args, target, numbers(sums) + target * kSums * n * c,
+               numbers(extrema) + target * kExtrema * n * c,
+               numbers(totals) + target * kTotals * n);
   return {sums, extrema, totals};
 }
 
-Tensor cpu_statistics_backward(const Tensor& grad_sums, const Tensor& logits,
-                               const std::optional<Tensor>& labels,
-                               const std::optional<Tensor>& dense,
-                               const std::optional<Tensor>& mask, int64_t columns,
-                               const std::string& activation, double label_smoothing,
-                               int64_t boundary_size, int64_t ignore_index) {
-  Arguments args = arguments_of(logits, labels, dense, mask, columns, activation, label_smoothing,
-                                boundary_size, ignore_index);
+template <typename... Rule>
+Tensor Operators<Rule...>::backward(const Tensor& grad_sums, const Tensor& grad_totals,
+                                    const Tensor& logits, Rule... rule) {
+  Call call = call_of(logits, rule...);
   Tensor grad = torch::stable::empty_like(logits);
-  backward_into(args, grad_sums, logits, grad);
+  write_gradient(call.args, grad_sums, grad_totals, logits, grad);
   return grad;
 }
 
-void cpu_statistics_backward_inplace(const Tensor& grad_sums, const Tensor& logits,
-                                     const std::optional<Tensor>& labels,
-                                     const std::optional<Tensor>& dense,
-                                     const std::optional<Tensor>& mask, int64_t columns,
-                                     const std::string& activation, double label_smoothing,
-                                     int64_t boundary_size, int64_t ignore_index) {
-  Arguments args = arguments_of(logits, labels, dense, mask, columns, activation, label_smoothing,
-                                boundary_size, ignore_index);
+template <typename... Rule>
+void Operators<Rule...>::backward_inplace(const Tensor& grad_sums, const Tensor& grad_totals,
+                                          const Tensor& logits, Rule... rule) {
+  Call call = call_of(logits, rule...);
   for (int64_t d = 0; d < logits.dim(); ++d)
     STD_TORCH_CHECK(logits.stride(d) != 0 || logits.size(d) <= 1,
                     "logits is expanded: its memory cannot hold a gradient (inplace_backward)");
-  backward_into(args, grad_sums, logits, logits);
+  write_gradient(call.args, grad_sums, grad_totals, logits, logits);
 }
+
+template struct Operators<JML_RULE>;
 
 }  // namespace jml

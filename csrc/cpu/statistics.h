@@ -11,26 +11,26 @@ namespace jml {
 
 using torch::stable::Tensor;
 
+// The arguments that all operators share, in the order of their schemas (jml_kernels/ops.py): labels,
+// dense, mask, ce_class_weights; label_columns, dense_columns; activation; label_smoothing;
+// boundary_size, ignore_index; teacher_temperature, student_temperature.
+#define JML_RULE                                                                          \
+  const std::optional<Tensor>&, const std::optional<Tensor>&, const std::optional<Tensor>&, \
+      const std::optional<Tensor>&, int64_t, int64_t, const std::string&, double, int64_t, int64_t, \
+      std::optional<double>, double
+
 // See jml_kernels/reference.py for arguments and results.
-std::tuple<Tensor, Tensor, Tensor> cpu_statistics(
-    const Tensor& logits, const std::optional<Tensor>& labels, const std::optional<Tensor>& dense,
-    const std::optional<Tensor>& mask, int64_t columns, const std::string& activation,
-    double label_smoothing, int64_t boundary_size, int64_t ignore_index, bool inplace_backward);
-
-Tensor cpu_statistics_backward(const Tensor& grad_sums, const Tensor& logits,
-                               const std::optional<Tensor>& labels,
-                               const std::optional<Tensor>& dense,
-                               const std::optional<Tensor>& mask, int64_t columns,
-                               const std::string& activation, double label_smoothing,
-                               int64_t boundary_size, int64_t ignore_index);
-
-// Writes the gradient over the logits.
-void cpu_statistics_backward_inplace(const Tensor& grad_sums, const Tensor& logits,
-                                     const std::optional<Tensor>& labels,
-                                     const std::optional<Tensor>& dense,
-                                     const std::optional<Tensor>& mask, int64_t columns,
-                                     const std::string& activation, double label_smoothing,
-                                     int64_t boundary_size, int64_t ignore_index);
+template <typename... Rule>
+struct Operators {
+  static std::tuple<Tensor, Tensor, Tensor> statistics(const Tensor& logits, Rule... rule,
+                                                       bool inplace_backward);
+  static Tensor backward(const Tensor& grad_sums, const Tensor& grad_totals, const Tensor& logits,
+                         Rule... rule);
+  // Writes the gradient over the logits.
+  static void backward_inplace(const Tensor& grad_sums, const Tensor& grad_totals,
+                               const Tensor& logits, Rule... rule);
+};
+using CpuOperators = Operators<JML_RULE>;
 
 // The instruction set that the kernels run with: "baseline", "avx2" or "avx512". The environment
 // variable JML_CPU_ISA lowers it.

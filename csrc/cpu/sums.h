@@ -68,6 +68,18 @@ void scale_row(T* __restrict x, const T* __restrict factor, int n) {
   for (int p = 0; p < n; ++p) x[p] *= factor[p];
 }
 
+// out <- row / divisor; out may be row.
+template <typename T>
+void divide_row(const T* row, T divisor, int n, T* out) {
+  for (int p = 0; p < n; ++p) out[p] = row[p] / divisor;
+}
+
+// out <- out + row
+template <typename T>
+void add_row(const T* __restrict row, int n, T* __restrict out) {
+  for (int p = 0; p < n; ++p) out[p] += row[p];
+}
+
 // x * scale is the probability; scale is the softmax' division, and 0 where a pixel is not valid.
 
 template <typename T>
@@ -84,6 +96,18 @@ void dot_row(const T* x, const T* scale, int n, FoldedSum& result) {
 template <typename T>
 struct FoldedMax {
   T lane[kFoldLanes] = {};
+
+  JML_MATH void add_pixel(int p, T value) {
+    T& most = lane[p % kFoldLanes];
+    most = value > most ? value : most;
+  }
+
+  JML_MATH void add_block(const T* value) {
+    for (int i = 0; i < kFoldLanes; ++i) {
+      const T most = value[i] > value[i + kFoldLanes] ? value[i] : value[i + kFoldLanes];
+      lane[i] = most > lane[i] ? most : lane[i];
+    }
+  }
 
   T largest() const {
     T result = lane[0];

@@ -1,20 +1,10 @@
-// A tile: some pixels of an image with all their classes, and everything about them that the
-// statistics and the gradient are made of.
-//
-//     labels -> codes -> on, off       what the target is at the label and elsewhere
-//     logits -> x (classes x pixels)   TileReader
-//     take the label's logit out of the tile: what stays has the target `off`, one row for all
-//         classes, and the label's own terms are one number a pixel
-//     x -> e^(x - largest), its sum    x = e * scale, scale = valid / sum
-//
-// A dense target has a tile of its own in place of on and off.
+// A tile: some pixels of an image with all their classes, and a number of rows, of one number for
+// each pixel. What is in them, tile_load.h says.
 #pragma once
 
 #include <cstdlib>
 #include <memory>
 
-#include "activation.h"
-#include "labels.h"
 #include "pixels.h"
 #include "tile_reader.h"
 
@@ -30,16 +20,28 @@ struct Tile {
   int count = 0;         // pixels of this tile
   int padded = 0;        // the same, up to a multiple of kRowStep; padding is not valid
   bool all_valid = true;
-  bool smooth = false;  // whether `off` is not 0 somewhere
+  bool smooth = false;   // whether `off` is not 0 somewhere
+  int64_t elements = 0;  // of an integer dense target: how many count
 
-  T *x, *y;                        // classes x stride; x has one more, of pixels with no label
-  T *valid;                        // 1 or 0
-  T *on, *off;                     // target at the label and elsewhere, 0 where not valid
-  T *smooth_on, *smooth_off;       // where they are when labels are smoothed; else valid and 0
+  // classes x stride. x and y have one row more, of pixels with no label.
+  T *x, *y;
+  T* pull;  // of a cross-entropy that is not part of the softmax' own, see cross_entropy.h
+  // Numbers of classes: weights of the labels' cross-entropy, 0 for no label, and of the dense one.
+  T *label_weights, *dense_weights;
+  T weight_sum = 0;  // of the labels'
+
+  T* valid;                           // 1 or 0
+  T *on, *off;                        // target at the label and elsewhere, 0 where not valid
+  T *smooth_on, *smooth_off;          // where they are when labels are smoothed; else valid and 0
   T* zero;
-  T *scale, *dot;                  // probability = x * scale; dot = sum of probability * g
-  T *label_x, *label_miss;         // probability of the label, and of all others
+  T *scale, *dot;                     // probability = x * scale; dot = sum of probability * g
+  T *label_x, *label_miss, *label_y;  // at the label: probability, that of all others, dense target
   T *label_tp, *label_fp, *label_fn, *label_xy, *label_gradient;
+  T *weight, *label_weight;           // the label's weight: a row, or `valid`
+  T *lead, *rest, *spread, *share, *gaps;  // of logarithms, see cross_entropy.h
+  T* dense_share;                     // sum of w y over classes: a row, or `valid`
+  T *label_entropy, *dense_entropy, *teacher_entropy;
+  T *other_scale, *other_rest;        // of another softmax than that of the logits
   int32_t *code, *row;  // label, and the row of its class or `classes` where it has none
   int32_t *lowest, *highest, *boundary;
   uint8_t* mixed;      // for each kBlock pixels: whether `off` is not 0 somewhere
@@ -65,9 +67,14 @@ struct Tile {
         used += (size * int64_t(sizeof(*pointer)) + 63) / 64 * 64;
       };
       for (T** rows : {&logits.tile, &logits.ahead}) take(*rows, (classes + 1) * stride);
-      for (T** rows : {&dense.tile, &dense.ahead}) take(*rows, has_labels() ? 0 : classes * stride);
-      for (T** rows : {&valid, &smooth_on, &smooth_off, &zero, &scale, &dot, &label_x, &label_miss,
-                       &label_tp, &label_fp, &label_fn, &label_xy, &label_gradient})
+      for (T** rows : {&dense.tile, &dense.ahead})
+        take(*rows, args.has_dense() ? (classes + 1) * stride : 0);
+      take(pull, args.separate_entropy() ? classes * stride : 0);
+      for (T** weights : {&label_weights, &dense_weights}) take(*weights, classes + 1);
+      for (T** rows :
+           {&valid, &smooth_on, &smooth_off, &zero, &scale, &dot, &label_x, &label_miss, &label_y,
+            &label_tp, &label_fp, &label_fn, &label_xy, &label_gradient, &weight, &lead, &rest, &spread, &share, &gaps, &label_entropy, &dense_entropy,
+            &teacher_entropy, &other_scale, &other_rest})
         take(*rows, pixels);
       for (int32_t** rows : {&code, &row, &lowest, &highest, &boundary}) take(*rows, pixels + halo);
       take(run, pixels);
@@ -76,65 +83,14 @@ struct Tile {
       if (!allocated) memory = allocate_bytes(used);
     }
     fill(zero, pixels, T(0));
-    on = valid;
+    on = label_weight = dense_share = valid;
     off = zero;
+    set_weights();
   }
 
   // Valid until the next call: they share their room.
   Runs runs(const TensorView& view, const Pixels& pixels) const {
     return Runs(view, args.spatial, pixels, run);
-  }
-
-  bool has_labels() const { return args.labels.data; }
-
-  // An ignored element of an integer target has no gradient.
-  void clear_ignored(const Pixels& pixels) {
-    load_tile(args.dense, pixels.image, runs(args.dense, pixels), classes, y, stride);
-    for (int64_t c = 0; c < classes; ++c)
-      for (int p = 0; p < count; ++p)
-        if (y[c * stride + p] == T(args.ignore_index)) x[c * stride + p] = 0;
-  }
-
-  // Everything about pixels of an image but their statistics: x before its factor `scale`, the
-  // target, the label's probability. The pixels that are to come next are copied meanwhile.
-  // Returns the position of the first label out of range, -1 if there is none.
-  // With labels `dot_rule`, a number for each class, also gives dot = sum of it times x.
-  int64_t load(const Pixels& pixels, const Pixels& next, const T* dot_rule) {
-    count = pixels.count;
-    padded = (count + kRowStep<T> - 1) / kRowStep<T> * kRowStep<T>;
-    const bool softmax = args.activation == Activation::softmax;
-    const bool sigmoid = args.activation == Activation::sigmoid;
-    int64_t bad = load_valid(pixels);
-    logits.load(pixels, padded);
-    x = logits.tile;
-    if (args.dense.data) {
-      dense_feed.finish();
-      dense.load(pixels, padded);
-      y = dense.tile;
-    }
-    // A pixel that does not count gets logits 0, so that NaN in it goes nowhere.
-    if (!all_valid) clear_invalid(x);
-    if (!all_valid && args.dense.data) clear_invalid(y);
-    const T nothing = softmax || sigmoid ? -std::numeric_limits<T>::infinity() : T(0);
-    if (has_labels()) take_label(nothing);
-    Feed logits_feed = logits.feed(next);
-    if (args.dense.data) dense_feed = dense.feed(next);
-    if (softmax) {
-      const SoftmaxRows<T> rows{valid, label_x, label_miss, scale, dot};
-      if (dot_rule)
-        softmax_tile<true, true>(x, classes, stride, padded, dot_rule, rows, logits_feed);
-      else if (has_labels())
-        softmax_tile<true, false>(x, classes, stride, padded, dot_rule, rows, logits_feed);
-      else
-        softmax_tile<false, false>(x, classes, stride, padded, dot_rule, rows, logits_feed);
-    } else {
-      for (int64_t c = 0; sigmoid && c < classes; ++c) sigmoid_row(x + c * stride, padded);
-      if (sigmoid && has_labels()) sigmoid_row(label_x, padded);
-      copy(valid, padded, scale);
-    }
-    logits_feed.finish();
-    if (args.integer_dense()) bad = std::max(bad, smooth_integers(pixels.first));
-    return bad;
   }
 
  private:
@@ -149,108 +105,15 @@ struct Tile {
     return std::unique_ptr<char, Free>(pointer);
   }
 
-  int64_t load_valid(const Pixels& pixels) {
-    if (!has_labels() || args.mask.data || args.binary()) fill(valid, count, T(1));
-    fill(valid + count, padded - count, T(0));
-    if (args.mask.data) {
-      const auto* data = static_cast<const uint8_t*>(args.mask.data);
-      load_row(data + pixels.image * args.mask.image_stride, runs(args.mask, pixels), valid);
+  // Those that are given are the first target's.
+  void set_weights() {
+    for (int64_t c = 0; c < classes; ++c) {
+      const T given = args.ce_class_weights ? T(args.ce_class_weights[c]) : T(1);
+      label_weights[c] = given;
+      dense_weights[c] = args.has_labels() ? T(1) : given;
+      weight_sum += given;
     }
-    if (!has_labels()) {
-      all_valid = count_valid(valid, padded) == padded;
-      return -1;
-    }
-    load_codes(args, pixels.image, runs(args.labels, pixels), code);
-    fill(code + count, padded - count, kIgnored);
-    const int32_t none = int32_t(classes);
-    const int valid_count =
-        args.mask.data || args.binary()
-            ? place_labels(code, int32_t(args.binary()), none, valid, row, padded)
-            : place_labels(code, none, valid, row, padded);
-    all_valid = valid_count == padded;
-    find_regions(row, one_label, padded);
-    // A masked pixel may hold any label. Of the others the first that is no class is reported.
-    int64_t bad = -1;
-    for (int p = count - 1; !all_valid && p >= 0; --p)
-      if (code[p] == kOutOfRange && masked_in(pixels.image, pixels.first + p))
-        bad = pixels.first + p;
-    load_target(pixels);
-    return bad;
-  }
-
-  bool masked_in(int64_t image, int64_t pixel) const {
-    if (!args.mask.data) return true;
-    Run one;
-    const Runs where(args.mask, args.spatial, {image, pixel, 1}, &one);
-    return static_cast<const uint8_t*>(
-        args.mask.data)[image * args.mask.image_stride + one.offset];
-  }
-
-  void load_target(const Pixels& pixels) {
-    const T epsilon = T(args.label_smoothing), labels = T(args.label_count());
-    smooth = epsilon != 0;
-    const bool boundary_only = smooth && args.boundary_size > 0;
-    if (boundary_only) {
-      boundary_pixels(args, pixels, code, lowest, highest, boundary);
-      fill(boundary + count, padded - count, int32_t(0));
-    }
-    for (int block = 0; block < padded / kBlock; ++block)
-      mixed[block] = boundary_only ? any(boundary + block * kBlock, kBlock) : smooth;
-    smooth = any(mixed, padded / kBlock);
-    on = smooth ? smooth_on : valid;
-    off = smooth ? smooth_off : zero;
-    if (smooth)
-      target_row(boundary_only ? boundary : nullptr, epsilon, labels, valid, on, off, padded);
-  }
-
-  void clear_invalid(T* tile) {
-    for (int64_t c = 0; c < classes; ++c) keep_valid(tile + c * stride, valid, padded);
-  }
-
-  // What the label's place keeps is `nothing`, the logit of probability 0.
-  void take_label(T nothing) {
-    fill(x + classes * stride, padded, nothing);
-    fill(here, classes + 1, uint8_t(0));
-    for_labels(
-        row, one_label, padded,
-        [&](int32_t c, int p) __attribute__((always_inline)) {
-          T* place = x + c * stride + p;
-          copy(place, kBlock, label_x + p);
-          fill(place, kBlock, nothing);
-          here[c] = 1;
-        },
-        [&](int32_t c, int p) __attribute__((always_inline)) {
-          T& place = x[c * stride + p];
-          label_x[p] = place;
-          place = nothing;
-          here[c] = 1;
-        });
-  }
-
-  // Independent labels 0 and 1: smoothed as two classes; one that is ignored counts nowhere, as
-  // does x = y = 0.
-  int64_t smooth_integers(int64_t first) {
-    const T ignore = T(args.ignore_index);
-    const LabelTarget<T> target = label_target(T(args.label_smoothing), T(2));
-    int64_t bad = -1;
-    for (int p = count - 1; p >= 0; --p) {
-      if (valid[p] == 0) continue;
-      bool counts = false;
-      for (int64_t c = classes - 1; c >= 0; --c) {
-        T& label = y[c * stride + p];
-        if (label == ignore) {
-          label = 0;
-          x[c * stride + p] = 0;
-          continue;
-        }
-        counts = true;
-        const int64_t position = c * args.pixels + first + p;
-        if (label != 0 && label != 1) bad = bad < 0 ? position : std::min(bad, position);
-        label = label == 1 ? target.on : target.off;
-      }
-      valid[p] = counts ? T(1) : T(0);
-    }
-    return bad;
+    label_weights[classes] = dense_weights[classes] = 0;
   }
 };
 

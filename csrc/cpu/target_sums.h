@@ -1,0 +1,143 @@
+// The statistics of one target in a chunk, as they grow from tile to tile.
+#pragma once
+
+#include "tile.h"
+
+namespace jml::JML_ISA {
+
+template <typename T>
+class TargetSums {
+ public:
+  TargetSums(const Arguments& args, const Columns& columns)
+      : args(args),
+        classes(args.classes),
+        columns(columns),
+        sums(new FoldedSum[kSums * (args.classes + 1)]),
+        maxima(new FoldedMax<T>[kExtrema * (args.classes + 1)]) {}
+
+  bool wants(int column) const { return columns.wants(column); }
+  bool wants_classes() const { return columns.slot(-1) > 0; }
+
+  void enter(double* partial) {
+    out = partial;
+    fill(out, columns.size(classes), 0.0);
+    for (int sum = 0; sum < kSums; ++sum)
+      if (makes(sum)) fill(sums_of(sum), classes + 1, FoldedSum());
+    fill(maxima.get(), kExtrema * (classes + 1), FoldedMax<T>());
+    fill(totals, kTotals, FoldedSum());
+  }
+
+  // Of the pixels, and of the cross-entropy of each, `weight` of which adds up to what that is
+  // divided by.
+  void add_totals(const Tile<T>& tile, const T* entropy, const T* weight) {
+    const int n = tile.padded;
+    const int64_t pixels = count_valid(tile.valid, n);
+    totals[kValid - kCrossEntropy].lane[0] += double(pixels);
+    if (wants(kCrossEntropy)) dot_row(entropy, tile.valid, n, totals[0]);
+    if (!wants(kCrossEntropyWeight)) return;
+    FoldedSum& weights = totals[kCrossEntropyWeight - kCrossEntropy];
+    if (args.independent())
+      weights.lane[0] += double(args.integer_dense() ? tile.elements : pixels * classes);
+    else if (weight == tile.valid)
+      weights.lane[0] += double(pixels);
+    else
+      dot_row(weight, tile.valid, n, weights);
+  }
+
+ protected:
+  const Arguments& args;
+  const int64_t classes;
+  const Columns columns;
+  double* out = nullptr;  // the chunk's partial sums
+  FoldedSum totals[kTotals];
+
+  // The three of the overlap are always made, others where they are asked for.
+  bool makes(int sum) const { return sum <= kFalseNegative || wants(sum); }
+  // Of each class, the last for pixels that have no label.
+  FoldedSum* sums_of(int sum) const { return sums.get() + sum * (classes + 1); }
+  FoldedMax<T>* maxima_of(int extremum) const {
+    return maxima.get() + (extremum - kSums) * (classes + 1);
+  }
+  double* column(int index) const { return out + columns.slot(index) * classes; }
+
+  bool only_overlap() const {
+    return !wants(kIntersection) && !wants(kPredictionSquared) && !wants(kTargetSquared) &&
+           !wants(kPredictionMax) && !wants(kJointMax);
+  }
+
+  void raise(int extremum, int64_t c, T value) {
+    double& best = column(extremum)[c];
+    if (!(double(value) <= best) && best == best) best = double(value);
+  }
+
+  // The columns beside the overlap of class c, from its probabilities and targets.
+  void add_products(const T* x, const T* y, int64_t c, int n) {
+    if (wants(kIntersection)) dot_row(x, y, n, sums_of(kIntersection)[c]);
+    if (wants(kPredictionSquared)) dot_row(x, x, n, sums_of(kPredictionSquared)[c]);
+    if (wants(kTargetSquared)) dot_row(y, y, n, sums_of(kTargetSquared)[c]);
+    if (wants(kPredictionMax)) max_row<T>(x, nullptr, n, maxima_of(kPredictionMax)[c]);
+    if (wants(kJointMax)) max_row<T>(x, y, n, maxima_of(kJointMax)[c]);
+  }
+
+  // Numbers for each pixel to sums of its label.
+  template <int kCount>
+  void add_at_labels(const Tile<T>& tile, const int (&sum)[kCount], const T* const (&value)[kCount]) {
+    FoldedSum* to[kCount];
+    for (int i = 0; i < kCount; ++i) to[i] = sums_of(sum[i]);
+    // A region goes on from block to block: its sums stay in registers.
+    int32_t region = int32_t(classes);
+    FoldLanes held[kCount] = {};
+    for_labels(
+        tile.row, tile.one_label, tile.padded,
+        [&](int32_t c, int p) __attribute__((always_inline)) {
+          for (int i = 0; i < kCount; ++i) {
+            if (c != region) {
+              to[i][region].add(held[i]);
+              held[i] = FoldLanes{};
+            }
+            held[i] += fold_block(value[i] + p);
+          }
+          region = c;
+        },
+        [&](int32_t c, int p) __attribute__((always_inline)) {
+          for (int i = 0; i < kCount; ++i) to[i][c].add_pixel(p, value[i][p]);
+        });
+    for (int i = 0; i < kCount; ++i) to[i][region].add(held[i]);
+  }
+
+  // And to the maxima.
+  void raise_at_labels(const Tile<T>& tile, int extremum, const T* value) {
+    FoldedMax<T>* const to = maxima_of(extremum);
+    for_labels(
+        tile.row, tile.one_label, tile.padded,
+        [&](int32_t c, int p) __attribute__((always_inline)) { to[c].add_block(value + p); },
+        [&](int32_t c, int p)
+            __attribute__((always_inline)) { to[c].add_pixel(p, value[p]); });
+  }
+
+  // `of_rows`: whether NaN of a class is to show in an extremum.
+  template <typename OfRows>
+  void leave(OfRows of_rows) {
+    for (int64_t c = 0; c < classes; ++c) {
+      double all = 0;
+      for (int sum = 0; sum < kSums; ++sum) {
+        if (!makes(sum)) continue;
+        const double total = sums_of(sum)[c].total();
+        column(sum)[c] += total;
+        all += total;
+      }
+      for (int extremum = kSums; extremum < kClassColumns; ++extremum) {
+        const T most = maxima_of(extremum)[c].largest();
+        raise(extremum, c, of_rows(extremum) && all != all ? T(all) : most);
+      }
+    }
+    for (int i = 0; i < kTotals; ++i)
+      out[columns.size(classes) - kTotals + i] += totals[i].total();
+  }
+
+ private:
+  std::unique_ptr<FoldedSum[]> sums;      // kSums x (classes + 1)
+  std::unique_ptr<FoldedMax<T>[]> maxima;  // kExtrema x (classes + 1)
+};
+
+}  // namespace jml::JML_ISA
