@@ -275,19 +275,19 @@ def backward_kernel(
         )  # fmt: skip
         values = read_chunk(
             logits_view, integers_view, dense_view, of_pixels, 0, position, in_image,
-            ignore_index, teacher_scale, ACTIVATION, INTEGERS, FIRST_LABEL, TEACHER, CLASSES,
+            ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES,
             BLOCK_C, DTYPE,
         )  # fmt: skip
-        looks = look(values, scale, ACTIVATION, TEACHER, TEMPERED, False)
+        looks = look(values, scale, ACTIVATION, INTEGERS, TEACHER, TEMPERED, False)
         for chunk in range(1, CHUNKS):
             others = read_chunk(
                 logits_view, integers_view, dense_view, of_pixels, chunk, position, in_image,
-                ignore_index, teacher_scale, ACTIVATION, INTEGERS, FIRST_LABEL, TEACHER,
+                ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
                 CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
-            found = look(others, scale, ACTIVATION, TEACHER, TEMPERED, False)
+            found = look(others, scale, ACTIVATION, INTEGERS, TEACHER, TEMPERED, False)
             looks = merge_looks(looks, found, scale, ACTIVATION, TEACHER, False)
-        looks = poisoned(looks, of_pixels[2], ACTIVATION)
+        looks = poisoned(looks, of_pixels[2], ACTIVATION, INTEGERS)
 
         of_chunk = pieces(
             values, looks, of_pixels, rules, ACTIVATION, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS,
@@ -297,7 +297,7 @@ def backward_kernel(
         for chunk in range(1, CHUNKS):
             others = read_chunk(
                 logits_view, integers_view, dense_view, of_pixels, chunk, position, in_image,
-                ignore_index, teacher_scale, ACTIVATION, INTEGERS, FIRST_LABEL, TEACHER,
+                ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
                 CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             other_rules = rules_of(
@@ -319,7 +319,7 @@ def backward_kernel(
         for chunk in range(1, CHUNKS):
             others = read_chunk(
                 logits_view, integers_view, dense_view, of_pixels, chunk, position, in_image,
-                ignore_index, teacher_scale, ACTIVATION, INTEGERS, FIRST_LABEL, TEACHER,
+                ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
                 CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             other_rules = rules_of(

@@ -80,6 +80,27 @@ def finish_column(
 
 
 @triton.jit
+def finish_total(
+    partials,
+    out,
+    parts,
+    SLOT: tl.constexpr,
+    VALID_SLOT: tl.constexpr,
+    VALID_FACTOR: tl.constexpr,
+    ROW: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+):
+    one = tl.arange(0, 1)
+    if SLOT == NOWHERE:
+        value = tl.zeros([1], tl.float64)
+    elif SLOT == OF_VALID:
+        value = add_parts(partials, parts, ROW, VALID_SLOT + one, one == 0, BLOCK_R) * VALID_FACTOR
+    else:
+        value = add_parts(partials, parts, ROW, SLOT + one, one == 0, BLOCK_R)
+    tl.store(out + one, value)
+
+
+@triton.jit
 def finish_kernel(
     partials,
     sums,
@@ -112,22 +133,15 @@ def finish_kernel(
     inside = classes < CLASSES
     for target in tl.static_range(TARGETS):
         for column in tl.static_range(COLUMNS):
-            place: tl.constexpr = target * COLUMNS + column
-            if job // BLOCKS == place:
+            if job // BLOCKS == target * COLUMNS + column:
                 finish_column(
                     partials, sums, extrema, target, column, image, images, parts, classes, inside,
-                    SLOTS[place], MORE_SLOTS[place], CLASSES, ROW, BLOCK_R,
+                    SLOTS[target * COLUMNS + column], MORE_SLOTS[target * COLUMNS + column],
+                    CLASSES, ROW, BLOCK_R,
                 )  # fmt: skip
     if job == JOBS - 1:
-        one = tl.arange(0, 1)
         for i in tl.static_range(TARGETS * N_TOTALS):
-            if TOTAL_SLOTS[i] == NOWHERE:
-                value = tl.zeros([1], tl.float64)
-            else:
-                slot: tl.constexpr = TOTAL_SLOTS[-1] if TOTAL_SLOTS[i] == OF_VALID else TOTAL_SLOTS[i]
-                value = add_parts(
-                    partials, parts, ROW, FIRST_TOTAL + slot + one, one == 0, BLOCK_R
-                )
-                if TOTAL_SLOTS[i] == OF_VALID:
-                    value *= VALID_FACTOR
-            tl.store(totals + i * images + image + one, value)
+            finish_total(
+                partials + FIRST_TOTAL, totals + i * images + image, parts, TOTAL_SLOTS[i],
+                TOTAL_SLOTS[TARGETS * N_TOTALS - 1], VALID_FACTOR, ROW, BLOCK_R,
+            )  # fmt: skip

@@ -150,7 +150,9 @@ def chunk_terms(
     weights = None
     if class_weights is not None:
         weights = tl.load(class_weights + classes, mask=classes < CLASSES, other=0.0).to(z.dtype)
-    counted = tl.max(valid.to(z.dtype), 0, keep_dims=True)
+    counted = valid.to(z.dtype)
+    if INTEGERS == BITS:
+        counted = tl.max(counted, 0, keep_dims=True)
     fresh = tl.maximum(counted - seen, 0.0)
     if INTEGERS:
         label, _, poison, share, off = of_pixels
@@ -182,7 +184,7 @@ def chunk_terms(
             elif weights is not None and not INDEPENDENT:
                 weight = tl.load(class_weights + label, mask=label >= 0, other=0.0).to(z.dtype)
                 totals = totals + (fresh * (weight + poison),)  # noqa: RUF005
-    if raw is not None:
+    if DENSE_COLUMNS:
         y = raw
         if TEACHER:
             y = probabilities(raw, teacher, ACTIVATION)[0]
@@ -310,26 +312,26 @@ def forward_kernel(
             )
             values = read_chunk(
                 logits_view, integers_view, dense_view, of_pixels, 0, position, in_image,
-                ignore_index, teacher_scale, ACTIVATION, INTEGERS, FIRST_LABEL, TEACHER, CLASSES,
+                ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES,
                 BLOCK_C, DTYPE,
             )  # fmt: skip
-            looks = look(values, student_scale, ACTIVATION, TEACHER, TEMPERED, ARGMAX)
+            looks = look(values, student_scale, ACTIVATION, INTEGERS, TEACHER, TEMPERED, ARGMAX)
             for chunk in range(1, CHUNKS):
                 others = read_chunk(
                     logits_view, integers_view, dense_view, of_pixels, chunk, position, in_image,
-                    ignore_index, teacher_scale, ACTIVATION, INTEGERS, FIRST_LABEL, TEACHER,
+                    ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
                     CLASSES, BLOCK_C, DTYPE,
                 )  # fmt: skip
-                found = look(others, student_scale, ACTIVATION, TEACHER, TEMPERED, ARGMAX)
+                found = look(others, student_scale, ACTIVATION, INTEGERS, TEACHER, TEMPERED, ARGMAX)
                 looks = merge_looks(looks, found, student_scale, ACTIVATION, TEACHER, ARGMAX)
-            looks = poisoned(looks, of_pixels[2], ACTIVATION)
+            looks = poisoned(looks, of_pixels[2], ACTIVATION, INTEGERS)
 
             seen = tl.zeros([1, BLOCK_P], DTYPE)
             for chunk in range(CHUNKS):
                 if CHUNKS > 1:
                     current = read_chunk(
                         logits_view, integers_view, dense_view, of_pixels, chunk, position,
-                        in_image, ignore_index, teacher_scale, ACTIVATION, INTEGERS, FIRST_LABEL,
+                        in_image, ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
                         TEACHER, CLASSES, BLOCK_C, DTYPE,
                     )  # fmt: skip
                 else:

@@ -37,16 +37,16 @@ def finite(top):
 
 
 @triton.jit
-def softmax_state(z, hit, scale, TEMPERED: tl.constexpr):
+def softmax_state(z, hit, scale, HAS_LABEL: tl.constexpr, TEMPERED: tl.constexpr):
     top = tl.max(z, 0, keep_dims=True)
     below = z - finite(top)
     e = tl.exp(below)
-    if hit is None:
-        rest = tl.sum(e, 0, keep_dims=True)
-        own = tl.zeros_like(rest)
-    else:
+    if HAS_LABEL:
         rest = tl.sum(tl.where(hit, 0.0, e), 0, keep_dims=True)
         own = tl.sum(tl.where(hit, e, 0.0), 0, keep_dims=True)
+    else:
+        rest = tl.sum(e, 0, keep_dims=True)
+        own = tl.zeros_like(rest)
     if TEMPERED:
         tempered = tl.sum(tl.exp(below * scale), 0, keep_dims=True)
     else:
@@ -253,4 +253,5 @@ def cross_entropy_gradient(
         g = tl.where((y == 0) & (z == 0), 0.0, -y / z)  # 0 log 0 has gradient 0 too
         if INDEPENDENT:
             g += tl.where((y == 1) & (z == 1), 0.0, (1.0 - y) / (1.0 - z))
-        return weight * g
+        # Nobody asked for it, where it may be infinite.
+        return tl.where(weight == 0, 0.0, weight * g)

@@ -131,7 +131,9 @@ def common_arguments(logits: Tensor, rule: Rule) -> dict[str, object]:
         "INTEGERS": (
             NO_INTEGERS.value if integers is None else BITS.value if bits else LABELS.value
         ),
-        "INTEGER_COLUMNS": rule.dense_columns if bits else rule.label_columns,
+        "INTEGER_COLUMNS": (
+            0 if integers is None else rule.dense_columns if bits else rule.label_columns
+        ),
         "DENSE_COLUMNS": 0 if dense is None else rule.dense_columns,
         "HARD": integers is not None and smoothing == 0 and rule.activation != "none",
         "WINDOW": rule.boundary_size if is_boundary and smoothing > 0 else 0,
@@ -141,6 +143,26 @@ def common_arguments(logits: Tensor, rule: Rule) -> dict[str, object]:
         "WIDE": largest >= INT32 or math.prod(size) >= INT32 - 2**16,
         "DTYPE": tl.float64 if logits.dtype == torch.float64 else tl.float32,
     }
+
+
+def chosen_tile(logits: Tensor, common: dict[str, object], accumulators: int) -> Tile:
+    """Of the table. accumulators: how many columns the kernel adds up."""
+    halvings = (
+        not is_vectorised(logits),
+        common["dense"] is not None or accumulators > 4,
+        accumulators > 10,
+        common["WINDOW"] > 0,
+    )
+    return tile(logits.shape[1], logits.element_size(), sum(halvings))
+
+
+def is_vectorised(logits: Tensor) -> bool:
+    """Whether a thread loads several elements of a tile at once: aligned runs of one class's pixels,
+    or of one pixel's classes."""
+    image, across, depth, _, along = strides(logits, True)
+    steps = (image, across) if along == 1 else (image, along)
+    aligned = all(step * logits.element_size() % 16 == 0 for step in steps)
+    return depth is None and 1 in (along, across) and aligned
 
 
 def tile_arguments(chosen: Tile) -> dict[str, object]:
@@ -245,7 +267,7 @@ def forward_launches(logits: Tensor, rule: Rule) -> tuple[list[Launch], tuple[Te
     if has_integers:
         common["INTEGER_COLUMNS"] = sources(columns[0], hard[0])
 
-    chosen = tile(c, logits.element_size(), places.sums + places.maxima, has_dense)
+    chosen = chosen_tile(logits, common, places.sums + places.maxima)
     tiles = -(-math.prod(logits.shape[2:]) // chosen.block_p)
     row = (places.sums + places.maxima) * c + places.totals
     limit = min(program_limit(logits.device), PARTIAL_BYTES // (8 * row))
@@ -269,7 +291,7 @@ def forward_launches(logits: Tensor, rule: Rule) -> tuple[list[Launch], tuple[Te
         "MAXIMA": places.maxima,
         "TOTALS": places.totals,
         "FOLD": min(FOLD, chosen.block_p),
-        "ADJACENT": is_aligned_run(logits),
+        "ADJACENT": is_vectorised(logits) and common["logits_strides"][4] == 1,
         **tile_arguments(chosen),
     }
     block_c = min(power_of_two(c), 64)
@@ -300,13 +322,6 @@ def forward_launches(logits: Tensor, rule: Rule) -> tuple[list[Launch], tuple[Te
     return launches, outputs
 
 
-def is_aligned_run(logits: Tensor) -> bool:
-    """Whether a thread loads pixels side by side, as one vector."""
-    steps = strides(logits, True)
-    aligned = all(step * logits.element_size() % 16 == 0 for step in steps[:2])
-    return steps[2] is None and steps[4] == 1 and steps[1] != 1 and aligned
-
-
 def statistics(logits: Tensor, *arguments) -> tuple[Tensor, Tensor, Tensor]:
     """`reference.statistics` as two kernels; the last argument, inplace_backward, is autograd's."""
     rule = Rule(*arguments[: len(Rule._fields)])
@@ -335,7 +350,7 @@ def backward_launch(
     """The kernel that writes the gradient of the logits into `grad`."""
     common = common_arguments(logits, rule)
     n, c = logits.shape[:2]
-    chosen = tile(c, logits.element_size(), 0, common["dense"] is not None)
+    chosen = chosen_tile(logits, common, 0)
     tiles = -(-math.prod(logits.shape[2:]) // chosen.block_p)
     parts = min(max(program_limit(logits.device) // n, 1), tiles)
     common["WIDE"] = common["WIDE"] or extent(grad) >= INT32

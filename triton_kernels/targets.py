@@ -64,7 +64,7 @@ def integers_of_pixels(
             tl.where(smoothed, off, 0.0),
         )
     else:
-        return None, counted, None, share, off
+        return (), counted, (), share, off
 
 
 @triton.jit
@@ -80,6 +80,7 @@ def read_chunk(
     teacher_scale,
     ACTIVATION: tl.constexpr,
     INTEGERS: tl.constexpr,
+    DENSE_COLUMNS: tl.constexpr,
     FIRST_LABEL: tl.constexpr,
     TEACHER: tl.constexpr,
     CLASSES: tl.constexpr,
@@ -96,7 +97,7 @@ def read_chunk(
     beyond: tl.constexpr = 0.0 if ACTIVATION == NONE else float("-inf")
     z = fill_tile(logits, classes, position, inside, beyond).to(DTYPE)
     label, valid, poison, _, _ = of_pixels
-    hit = None
+    hit = ()
     if INTEGERS == BITS:
         value = fill_tile(integers, classes, position, inside, 0).to(tl.int64)
         valid = valid & inside & (value != ignore_index)
@@ -106,8 +107,8 @@ def read_chunk(
         hit = classes + FIRST_LABEL == label
         if ACTIVATION != SOFTMAX:
             z += poison
-    raw = None
-    if dense is not None:
+    raw = ()
+    if DENSE_COLUMNS:
         if TEACHER:
             raw = fill_tile(dense, classes, position, inside, float("-inf")).to(DTYPE)
             raw = raw * teacher_scale
@@ -121,6 +122,7 @@ def look(
     values,
     student_scale,
     ACTIVATION: tl.constexpr,
+    INTEGERS: tl.constexpr,
     TEACHER: tl.constexpr,
     TEMPERED: tl.constexpr,
     ARGMAX: tl.constexpr,
@@ -132,14 +134,14 @@ def look(
     teacher = ()
     largest = ()
     if ACTIVATION == SOFTMAX:
-        state = softmax_state(z, hit, student_scale, TEMPERED)
+        state = softmax_state(z, hit, student_scale, INTEGERS != NO_INTEGERS, TEMPERED)
         if TEACHER:
-            teacher = softmax_state(raw, None, student_scale, False)
+            teacher = softmax_state(raw, (), student_scale, False, False)
     if ARGMAX:
-        if raw is not None:
-            y = tl.where(inside & valid, raw, float("-inf"))
-        else:
+        if INTEGERS == BITS:
             y = tl.where(inside, tl.where(hit, 1.0, tl.zeros_like(z)), float("-inf"))
+        else:
+            y = tl.where(inside & valid, raw, float("-inf"))
         largest = first_largest(y, classes)
     return state, teacher, largest
 
@@ -167,9 +169,9 @@ def merge_looks(
 
 
 @triton.jit
-def poisoned(looks, poison, ACTIVATION: tl.constexpr):
+def poisoned(looks, poison, ACTIVATION: tl.constexpr, INTEGERS: tl.constexpr):
     """The same, with NaN for the probabilities of pixels whose label is none."""
     state, teacher, largest = looks
-    if ACTIVATION == SOFTMAX and poison is not None:
+    if ACTIVATION == SOFTMAX and INTEGERS == LABELS:
         state = (state[0], state[1] + poison, state[2], state[3] + poison)
     return state, teacher, largest

@@ -3,17 +3,20 @@ choosing at run time would change the order of sums, and so the bits.
 
 A tile is BLOCK_C x BLOCK_P, both powers of two. Reasons, in registers and bytes:
 
-- A thread holds 32 logits of a float32 tile, 16 of a float64 one (32 registers each): with the
-  exponentials and, folded by 4, three accumulators that is about 120 registers, so that four groups
-  of 4 warps live on a multiprocessor and cover one another's loads.
-- More than four accumulators, or a second tile (a dense target), double the warps, and halve what a
-  thread holds.
+- A thread holds at most 32 elements of a float32 tile, 16 of a float64 one (32 registers each):
+  with the exponentials and, folded by 4, three accumulators that is 130 to 150 registers, so that
+  three or four groups of 4 warps live on a multiprocessor and cover one another's loads. A pixel's
+  own numbers (label, softmax state) count as 6 classes more, which is felt with 2 classes.
+- It holds half as many where each needs an address of its own (rows that are no aligned vectors, as
+  19 classes in channels_last), half again beside a dense target or with more than four accumulators,
+  and with more than ten, and where boundary smoothing reads windows. Twice as many spilled, or left
+  one group to a multiprocessor (compile.py, `jml-kernels info --kernels`).
 - A row of a tile, BLOCK_P pixels of one class, is never shorter than 64 bytes, two sectors of DRAM;
   that leaves 256 classes at most in one tile. More go in chunks, of whichever of 256 and 128 classes
   pads less, and a look at 64 bytes of each of 1000 classes is 64 KB: with a program or two on each
   multiprocessor the second look finds it in L1 or L2.
-- channels_last takes the same tiles: its pixels lie one after another, so a tile is one run of
-  memory whatever its shape.
+- channels_last takes tiles of the same shape: its pixels lie one after another, so a tile is one
+  run of memory whatever its shape.
 - FOLD = 4 pixels are added up before they meet an accumulator. They are one vector load where
   pixels lie side by side and aligned, else a quarter of the tile apart: in both cases one thread's.
 - GROUP tiles are added up in float32 at most, before float64 takes over: 16 x FOLD terms, an error
@@ -29,8 +32,10 @@ MAX_GROUP = 16
 MAX_BLOCK_C = 256
 MAX_BLOCK_P = 1024
 MIN_ROW_BYTES = 64
+MAX_WARPS = 16
+PIXEL_NUMBERS = 6
 #: Of the partial sums, whatever the size of the input (O(N C) where images alone exceed it).
-PARTIAL_BYTES = 2 * 2**20
+PARTIAL_BYTES = 4 * 2**20
 #: For each multiprocessor. As many as live there at a time, so that no program waits for a place.
 PROGRAMS = 4
 
@@ -49,19 +54,19 @@ def power_of_two(least: int) -> int:
     return 1 << max(least - 1, 0).bit_length()
 
 
-def tile(classes: int, itemsize: int, accumulators: int, dense: bool) -> Tile:
+def tile(classes: int, itemsize: int, halvings: int) -> Tile:
     """The tile of a kernel.
 
     Args:
         itemsize: of the logits, in bytes.
-        accumulators: how many columns the forward adds up; 0 in the backward.
-        dense: whether a dense target is read beside the logits.
+        halvings: how often to halve what a thread holds, for the reasons above.
     """
     block_c = power_of_two(classes)
     if block_c > MAX_BLOCK_C:
         block_c = min((MAX_BLOCK_C, MAX_BLOCK_C // 2), key=lambda b: (-(-classes // b) * b, -b))
     elements = 2048 if itemsize == 8 else 4096
     block_p = max(min(elements // block_c, MAX_BLOCK_P), MIN_ROW_BYTES // itemsize)
-    per_warp = elements // 4 // (1 + (accumulators > 4 or dense) + (accumulators > 10))
-    warps = min(max(power_of_two(block_c * block_p // per_warp), 1), 16)
+    per_warp = elements // 4 >> halvings
+    warps = (block_c + PIXEL_NUMBERS) * block_p // per_warp
+    warps = min(max(power_of_two(warps + 1) // 2, 1), MAX_WARPS)
     return Tile(block_c, -(-classes // block_c), block_p, warps)
