@@ -278,15 +278,15 @@ def backward_kernel(
             ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES,
             BLOCK_C, DTYPE,
         )  # fmt: skip
-        looks = look(values, scale, ACTIVATION, INTEGERS, TEACHER, TEMPERED, False)
+        looks = look(values, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False)
         for chunk in range(1, CHUNKS):
             others = read_chunk(
                 logits_view, integers_view, dense_view, of_pixels, chunk, position, in_image,
                 ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
                 CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
-            found = look(others, scale, ACTIVATION, INTEGERS, TEACHER, TEMPERED, False)
-            looks = merge_looks(looks, found, scale, ACTIVATION, TEACHER, False)
+            found = look(others, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False)
+            looks = merge_looks(looks, found, scale, ACTIVATION, TEACHER, TEMPERED, False)
         looks = poisoned(looks, of_pixels[2], ACTIVATION, INTEGERS)
 
         of_chunk = pieces(

@@ -268,6 +268,8 @@ def forward_kernel(
     LABEL_COUNT: tl.constexpr = 2 if BINARY else CLASSES
     TILED_COLUMNS: tl.constexpr = INTEGER_COLUMNS if INTEGERS == BITS else DENSE_COLUMNS
     ARGMAX: tl.constexpr = (PRESENT & TILED_COLUMNS) != 0 and not INDEPENDENT
+    LOGARITHM: tl.constexpr = (CROSS_ENTROPY & (INTEGER_COLUMNS | DENSE_COLUMNS)) != 0
+    ENTROPY: tl.constexpr = (TARGET_ENTROPY & DENSE_COLUMNS) != 0
     ROW: tl.constexpr = (SUMS + MAXIMA) * CLASSES + TOTALS
 
     program = tl.program_id(0)
@@ -315,15 +317,15 @@ def forward_kernel(
                 ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES,
                 BLOCK_C, DTYPE,
             )  # fmt: skip
-            looks = look(values, student_scale, ACTIVATION, INTEGERS, TEACHER, TEMPERED, ARGMAX)
+            looks = look(values, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY, TEMPERED, ARGMAX)
             for chunk in range(1, CHUNKS):
                 others = read_chunk(
                     logits_view, integers_view, dense_view, of_pixels, chunk, position, in_image,
                     ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
                     CLASSES, BLOCK_C, DTYPE,
                 )  # fmt: skip
-                found = look(others, student_scale, ACTIVATION, INTEGERS, TEACHER, TEMPERED, ARGMAX)
-                looks = merge_looks(looks, found, student_scale, ACTIVATION, TEACHER, ARGMAX)
+                found = look(others, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY, TEMPERED, ARGMAX)
+                looks = merge_looks(looks, found, student_scale, ACTIVATION, TEACHER, TEMPERED, ARGMAX)
             looks = poisoned(looks, of_pixels[2], ACTIVATION, INTEGERS)
 
             seen = tl.zeros([1, BLOCK_P], DTYPE)

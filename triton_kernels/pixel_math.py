@@ -25,9 +25,11 @@ SIGMOID = tl.constexpr(1)
 NONE = tl.constexpr(2)
 
 # ---- softmax over chunks of classes --------------------------------------------------------------
-# The state of a pixel is (top, rest, own, tempered): the largest logit so far, and sums of e^(z - top)
-# over classes that are not the label, over the label, and of e^((z - top) / temperature) over all.
-# 1 - x at the label is rest / total: of 4e-9, 1 - x leaves nothing in float32.
+# The state of a pixel is (top, rest, own, excess, tempered): the largest logit so far; sums of
+# e^(z - top) over the classes that are not the label, over the label, and over all but one of the
+# largest; and the last once more with logits divided by a temperature. 1 - x at the label is
+# rest / total, and -log x of the largest class is log1p(excess): 1 - x and log(total) themselves
+# would leave nothing in float32 of a confident prediction.
 
 
 @triton.jit
@@ -37,21 +39,32 @@ def finite(top):
 
 
 @triton.jit
-def softmax_state(z, hit, scale, HAS_LABEL: tl.constexpr, TEMPERED: tl.constexpr):
+def over_largest(e, is_top):
+    """Sum over classes less 1, which is what the largest class has."""
+    peak = tl.sum(tl.where(is_top, e, 0.0), 0, keep_dims=True)
+    return tl.sum(tl.where(is_top, 0.0, e), 0, keep_dims=True) + (peak - 1.0)
+
+
+@triton.jit
+def softmax_state(
+    z, hit, scale, HAS_LABEL: tl.constexpr, LOGARITHM: tl.constexpr, TEMPERED: tl.constexpr
+):
     top = tl.max(z, 0, keep_dims=True)
     below = z - finite(top)
     e = tl.exp(below)
+    own = tl.zeros_like(top)
+    excess = own
+    tempered = own
     if HAS_LABEL:
         rest = tl.sum(tl.where(hit, 0.0, e), 0, keep_dims=True)
         own = tl.sum(tl.where(hit, e, 0.0), 0, keep_dims=True)
     else:
         rest = tl.sum(e, 0, keep_dims=True)
-        own = tl.zeros_like(rest)
+    if LOGARITHM:
+        excess = over_largest(e, z == top)
     if TEMPERED:
-        tempered = tl.sum(tl.exp(below * scale), 0, keep_dims=True)
-    else:
-        tempered = own
-    return top, rest, own, tempered
+        tempered = over_largest(tl.exp(below * scale), z == top)
+    return top, rest, own, excess, tempered
 
 
 @triton.jit
@@ -60,18 +73,37 @@ def rescaled(top, new_top, scale):
 
 
 @triton.jit
-def merge_states(a, b, scale):
+def merged_excess(a, b, of_a, of_b, a_is_top):
+    """The largest class is on one side; all of the other are beyond it."""
+    return tl.where(a_is_top, a + (1.0 + b) * of_b, b + (1.0 + a) * of_a)
+
+
+@triton.jit
+def merge_states(a, b, scale, TEMPERED: tl.constexpr):
     """Of all classes of both: the online softmax."""
     top = tl.maximum(a[0], b[0])
+    a_is_top = a[0] == top
     of_a = rescaled(a[0], top, 1.0)
     of_b = rescaled(b[0], top, 1.0)
-    tempered = a[3] * rescaled(a[0], top, scale) + b[3] * rescaled(b[0], top, scale)
-    return top, a[1] * of_a + b[1] * of_b, a[2] * of_a + b[2] * of_b, tempered
+    excess = merged_excess(a[3], b[3], of_a, of_b, a_is_top)
+    tempered = a[4]
+    if TEMPERED:
+        of_a_tempered = rescaled(a[0], top, scale)
+        of_b_tempered = rescaled(b[0], top, scale)
+        tempered = merged_excess(a[4], b[4], of_a_tempered, of_b_tempered, a_is_top)
+    return top, a[1] * of_a + b[1] * of_b, a[2] * of_a + b[2] * of_b, excess, tempered
 
 
 @triton.jit
 def total(state):
     return state[1] + state[2]
+
+
+@triton.jit
+def log1p(u):
+    """log(1 + u), u >= 0: log of the rounded sum, corrected for its rounding."""
+    w = 1.0 + u
+    return tl.where(w == 1.0, u, tl.log(w) * (u / (w - 1.0)))
 
 
 # ---- activations ---------------------------------------------------------------------------------
@@ -95,14 +127,14 @@ def probabilities(z, state, ACTIVATION: tl.constexpr):
 def tempered_probabilities(z, state, scale, ACTIVATION: tl.constexpr):
     """x of logits divided by a temperature, of which `scale` is the inverse."""
     if ACTIVATION == SOFTMAX:
-        return tl.exp((z - finite(state[0])) * scale) / state[3]
+        return tl.exp((z - finite(state[0])) * scale) / (1.0 + state[4])
     else:
         return probabilities(z * scale, state, ACTIVATION)[0]
 
 
 @triton.jit
 def log_sigmoid(z):
-    return tl.minimum(z, 0.0) - tl.log(1.0 + tl.exp(-tl.abs(z)))
+    return tl.minimum(z, 0.0) - log1p(tl.exp(-tl.abs(z)))
 
 
 @triton.jit
@@ -118,9 +150,9 @@ def cross_entropy_terms(
     """-y log x (eq. 14), and -(1 - y) log(1 - x) too where classes are independent."""
     if ACTIVATION == SOFTMAX:
         if TEMPERED:
-            log = (z - finite(state[0])) * scale - tl.log(state[3])
+            log = (z - finite(state[0])) * scale - log1p(state[4])
         else:
-            log = z - finite(state[0]) - tl.log(total(state))
+            log = z - finite(state[0]) - log1p(state[3])
         terms = share_of_log(y, log)
     elif ACTIVATION == SIGMOID:
         z = z * scale

@@ -17,12 +17,13 @@ from torch import Tensor
 from ..checks import is_integer, label_count
 from ..reference import is_independent
 from ..statistics import COLUMNS, EXTREMA, SUMS, TOTALS, column_bits
+from .arguments import Rule, check, check_gradients
 from .backward import backward_kernel
 from .finish import NOWHERE, OF_VALID, finish_kernel
 from .forward import forward_kernel
 from .pixel_math import NONE, SIGMOID, SOFTMAX
 from .targets import BITS, LABELS, NO_INTEGERS
-from .tiles import FOLD, MAX_GROUP, PARTIAL_BYTES, PROGRAMS, Tile, power_of_two, tile
+from .tiles import FOLD, MAX_BLOCK_C, MAX_GROUP, PARTIAL_BYTES, PROGRAMS, Tile, power_of_two, tile
 
 ACTIVATIONS = {"softmax": SOFTMAX.value, "sigmoid": SIGMOID.value, "none": NONE.value}
 CLASS_COLUMNS = SUMS + EXTREMA
@@ -36,23 +37,6 @@ HARD_SOURCES = {
     "target_max": ("true_positive", "false_negative"),
     "present": ("true_positive", "false_negative"),
 }
-
-
-class Rule(NamedTuple):
-    """The arguments of the operators after the logits, see `reference.statistics`."""
-
-    labels: Tensor | None
-    dense: Tensor | None
-    mask: Tensor | None
-    ce_class_weights: Tensor | None
-    label_columns: int
-    dense_columns: int
-    activation: str
-    label_smoothing: float
-    boundary_size: int
-    ignore_index: int
-    teacher_temperature: float | None
-    student_temperature: float
 
 
 class Launch(NamedTuple):
@@ -149,9 +133,11 @@ def chosen_tile(logits: Tensor, common: dict[str, object], accumulators: int) ->
     """Of the table. accumulators: how many columns the kernel adds up."""
     halvings = (
         not is_vectorised(logits),
-        common["dense"] is not None or accumulators > 4,
+        common["dense"] is not None,
+        accumulators > 4,
         accumulators > 10,
         common["WINDOW"] > 0,
+        logits.shape[1] > MAX_BLOCK_C,
     )
     return tile(logits.shape[1], logits.element_size(), sum(halvings))
 
@@ -325,8 +311,9 @@ def forward_launches(logits: Tensor, rule: Rule) -> tuple[list[Launch], tuple[Te
 def statistics(logits: Tensor, *arguments) -> tuple[Tensor, Tensor, Tensor]:
     """`reference.statistics` as two kernels; the last argument, inplace_backward, is autograd's."""
     rule = Rule(*arguments[: len(Rule._fields)])
+    check(logits, rule)
     if logits.numel() == 0:
-        targets = (rule.labels is not None) + (rule.dense is not None)
+        targets = rule.targets
         n, c = logits.shape[:2]
         new = functools.partial(torch.zeros, dtype=torch.float64, device=logits.device)
         return (
@@ -368,6 +355,8 @@ def backward_launch(
 
 
 def _write_gradient(grad_sums, grad_totals, logits, rule, grad) -> None:
+    check(logits, rule)
+    check_gradients(grad_sums, grad_totals, logits, rule)
     if grad.numel():
         with on_device(logits):
             backward_launch(grad_sums, grad_totals, logits, rule, grad).run()

@@ -124,19 +124,23 @@ def look(
     ACTIVATION: tl.constexpr,
     INTEGERS: tl.constexpr,
     TEACHER: tl.constexpr,
+    LOGARITHM: tl.constexpr,
+    ENTROPY: tl.constexpr,
     TEMPERED: tl.constexpr,
     ARGMAX: tl.constexpr,
 ):
     """What a chunk says of its pixels: (softmax state, the teacher's, first largest target), empty
-    where nothing needs it. ARGMAX: where only all classes together tell which one is present."""
+    where nothing needs it. LOGARITHM, ENTROPY: whether log x and log y are asked for. ARGMAX: where only all classes together tell which one is present."""
     classes, inside, z, hit, valid, raw = values
     state = ()
     teacher = ()
     largest = ()
     if ACTIVATION == SOFTMAX:
-        state = softmax_state(z, hit, student_scale, INTEGERS != NO_INTEGERS, TEMPERED)
+        state = softmax_state(
+            z, hit, student_scale, INTEGERS != NO_INTEGERS, LOGARITHM, TEMPERED
+        )
         if TEACHER:
-            teacher = softmax_state(raw, (), student_scale, False, False)
+            teacher = softmax_state(raw, (), student_scale, False, ENTROPY, False)
     if ARGMAX:
         if INTEGERS == BITS:
             y = tl.where(inside, tl.where(hit, 1.0, tl.zeros_like(z)), float("-inf"))
@@ -153,6 +157,7 @@ def merge_looks(
     student_scale,
     ACTIVATION: tl.constexpr,
     TEACHER: tl.constexpr,
+    TEMPERED: tl.constexpr,
     ARGMAX: tl.constexpr,
 ):
     """Of the classes of a, and those of b, which come after."""
@@ -160,9 +165,9 @@ def merge_looks(
     teacher = ()
     largest = ()
     if ACTIVATION == SOFTMAX:
-        state = merge_states(a[0], b[0], student_scale)
+        state = merge_states(a[0], b[0], student_scale, TEMPERED)
         if TEACHER:
-            teacher = merge_states(a[1], b[1], student_scale)
+            teacher = merge_states(a[1], b[1], student_scale, False)
     if ARGMAX:
         largest = merge_first_largest(a[2], b[2])
     return state, teacher, largest
@@ -173,5 +178,5 @@ def poisoned(looks, poison, ACTIVATION: tl.constexpr, INTEGERS: tl.constexpr):
     """The same, with NaN for the probabilities of pixels whose label is none."""
     state, teacher, largest = looks
     if ACTIVATION == SOFTMAX and INTEGERS == LABELS:
-        state = (state[0], state[1] + poison, state[2], state[3] + poison)
+        state = (state[0], state[1] + poison, state[2], state[3] + poison, state[4] + poison)
     return state, teacher, largest

@@ -7,10 +7,10 @@ A tile is BLOCK_C x BLOCK_P, both powers of two. Reasons, in registers and bytes
   with the exponentials and, folded by 4, three accumulators that is 130 to 150 registers, so that
   three or four groups of 4 warps live on a multiprocessor and cover one another's loads. A pixel's
   own numbers (label, softmax state) count as 6 classes more, which is felt with 2 classes.
-- It holds half as many where each needs an address of its own (rows that are no aligned vectors, as
-  19 classes in channels_last), half again beside a dense target or with more than four accumulators,
-  and with more than ten, and where boundary smoothing reads windows. Twice as many spilled, or left
-  one group to a multiprocessor (compile.py, `jml-kernels info --kernels`).
+- It holds half as many for each of: elements that each need an address of their own (rows that are
+  no aligned vectors, as 19 classes in channels_last), a dense target, more than four accumulators,
+  more than ten, windows of boundary smoothing, classes in chunks. Twice as many spilled, or left one
+  group to a multiprocessor (`jml-kernels info --kernels`).
 - A row of a tile, BLOCK_P pixels of one class, is never shorter than 64 bytes, two sectors of DRAM;
   that leaves 256 classes at most in one tile. More go in chunks, of whichever of 256 and 128 classes
   pads less, and a look at 64 bytes of each of 1000 classes is 64 KB: with a program or two on each
