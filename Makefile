@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DELETE_ON_ERROR:
-.PHONY: test demo bench lint format clean
+.PHONY: test demo examples bench lint format clean
 
 test: lint
 	$(BIN)/pytest
@@ -25,9 +25,14 @@ test: lint
 demo: $(STAMPS)/demo
 	$(BIN)/jml-kernels train
 
+examples: $(STAMPS)/demo
+	$(BIN)/python examples/cross_entropy_and_jaccard.py
+	$(BIN)/python examples/distillation.py
+
 # Takes the machine for itself: run nothing beside it.
 bench: $(STAMPS)/package
 	$(BIN)/python -m benchmarks.cpu
+	$(BIN)/python -m benchmarks.objectives
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/pytest benchmarks
 

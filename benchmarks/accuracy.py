@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 import jml_kernels as jml
 
 from .cases import Case
-from .competitors import Loss
+from .competitors import Loss, fused
 
 #: |loss - oracle|, and ||gradient - oracle|| / ||oracle||, by the dtype of the logits.
 LOSS_TOLERANCE = {"float64": 1e-12, "float32": 1e-6, "float16": 1e-5, "bfloat16": 1e-5}
@@ -22,7 +23,7 @@ NAIVE_GRADIENT_TOLERANCE = 1e-2
 
 
 #: The gradient of |x - y| jumps at x = y. Where a probability in float32 cannot tell on which side
-#: of its target it is, no gradient is wrong: pixels with a class this near, relatively, are left
+#: of a target it is, no gradient is wrong: pixels with a class this near, relatively, are left
 #: out (of 18 million elements 6 are, and one alone is an error of 2e-4 in the whole gradient).
 TIE = 1e-6
 
@@ -39,30 +40,37 @@ def gradient_scale(logits: Tensor) -> Tensor:
     return torch.tensor(2.0 ** math.ceil(math.log2(max(logits.numel(), 1))))
 
 
-def answer(loss: Loss, logits: Tensor, target: Tensor) -> Answer:
+def answer(loss: Loss, logits: Tensor, *targets: Tensor) -> Answer:
     """Forward and backward: what a step of every competitor is."""
-    value = loss(logits, target)
+    value = loss(logits, *targets)
     (gradient,) = torch.autograd.grad(value, logits, gradient_scale(logits).to(value.dtype))
     return Answer(value.detach(), gradient)
 
 
-def oracle(case: Case, logits: Tensor, target: Tensor) -> Answer:
+def oracle(case: Case, logits: Tensor, *targets: Tensor) -> Answer:
     """The reference backend in float64."""
-    loss = jml.JaccardMetricLoss(backend="reference", **case.options)
-    target = target.double() if target.is_floating_point() else target
-    return answer(loss, logits.detach().double().requires_grad_(), target)
+    targets = [t.double() if t.is_floating_point() else t for t in targets]
+    loss = fused(case, backend="reference")
+    return answer(loss, logits.detach().double().requires_grad_(), *targets)
 
 
-def untied(case: Case, logits: Tensor, target: Tensor) -> Tensor:
+def untied(case: Case, logits: Tensor, *targets: Tensor) -> Tensor:
     """Whether a pixel has no tie, see `TIE`: bool (N, 1, *spatial)."""
-    if case.target == "labels":  # y is 0 or 1, and x is neither
-        return torch.ones_like(target, dtype=torch.bool).unsqueeze(1)
+    found = torch.ones_like(logits[:, :1], dtype=torch.bool)
     x = torch.softmax(logits.detach().double(), dim=1)
+    for y in _soft_targets(case, logits.shape[1], *targets):
+        found &= ((x - y).abs() > TIE * (x + y)).all(dim=1, keepdim=True)
+    return found
+
+
+def _soft_targets(case: Case, num_classes: int, target: Tensor, *teacher: Tensor) -> Iterator:
+    """Those that x may meet, float64 (N, C, *spatial). Plain labels are 0 or 1, x is neither."""
     if case.target == "soft":
-        y = target.double()
-    else:
-        y = jml.smooth_labels(target, logits.shape[1], **case.options, dtype=x.dtype)
-    return ((x - y).abs() > TIE * (x + y)).all(dim=1, keepdim=True)
+        yield target.double()
+    if case.target == "boundary":
+        yield jml.smooth_labels(target, num_classes, **case.options, dtype=torch.float64)
+    for logits in teacher:
+        yield torch.softmax(logits.double(), dim=1)
 
 
 def errors(found: Answer, expected: Answer, counted: Tensor) -> tuple[float, float]:

@@ -9,6 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+#: Objectives: the loss alone; with cross-entropy, eq. 14; with labels and a teacher, eq. 17.
+JACCARD = "JML"
+CE_JACCARD = "CE + JML"
+DISTILLATION = "distillation"
+
 #: Boundary smoothing as it is timed.
 BOUNDARY = {"label_smoothing": 0.1, "boundary_size": 3}
 
@@ -25,14 +30,16 @@ class Case:
     Attributes:
         shape: of the logits, (N, C, *spatial).
         target: "labels"; "boundary", labels with boundary smoothing; "soft", probabilities.
+        objective: `JACCARD`, `CE_JACCARD`, or `DISTILLATION`, which has a teacher's logits too.
         labels: "regions", as on an image; "random", drawn pixel by pixel: the hard case, where
             every pixel is at a boundary and no branch can be predicted.
-        dtype: of logits and soft targets, a name in torch.
+        dtype: of logits, soft targets and teacher, a name in torch.
         layout: "contiguous" or "channels_last".
     """
 
     shape: tuple[int, ...]
     target: str = "labels"
+    objective: str = JACCARD
     labels: str = "regions"
     dtype: str = "float32"
     layout: str = "contiguous"
@@ -44,7 +51,8 @@ class Case:
     @property
     def kind(self) -> str:
         names = {"labels": "labels", "boundary": "boundary smoothing", "soft": "soft target"}
-        return names[self.target] + (", random" if self.labels == "random" else "")
+        objective = "" if self.objective == JACCARD else f"{self.objective}, "
+        return objective + names[self.target] + (", random" if self.labels == "random" else "")
 
     @property
     def form(self) -> str:
@@ -66,9 +74,11 @@ class Case:
 
     @property
     def traffic(self) -> int:
-        """Bytes that forward and backward cannot avoid: the forward reads logits, and target if
-        it is as large; the backward reads them again and writes the gradient."""
-        return (5 if self.target == "soft" else 3) * self.bytes
+        """Bytes that forward and backward cannot avoid: the forward reads the logits, and what is
+        as large, a soft target or a teacher; the backward reads them again and writes the
+        gradient."""
+        read = 1 + (self.target == "soft") + (self.objective == DISTILLATION)
+        return (2 * read + 1) * self.bytes
 
 
 def region_labels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -81,10 +91,14 @@ def region_labels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return F.interpolate(field, size=tuple(spatial), mode=mode).argmax(dim=1)
 
 
-def build(case: Case) -> tuple[Tensor, Tensor]:
-    """(logits, target), the same for every run."""
+def build(case: Case) -> tuple[Tensor, ...]:
+    """What a loss is called with, the same for every run: logits, target and, for distillation,
+    the logits of a teacher."""
     generator = torch.Generator().manual_seed(0)
     n, c, *spatial = case.shape
+
+    def draw() -> Tensor:
+        return 2 * torch.randn(case.shape, generator=generator)
 
     def lay(values: Tensor) -> Tensor:
         values = values.to(getattr(torch, case.dtype))
@@ -92,9 +106,12 @@ def build(case: Case) -> tuple[Tensor, Tensor]:
             values = values.movedim(1, -1).contiguous().movedim(-1, 1)
         return values
 
-    logits = lay(2 * torch.randn(case.shape, generator=generator))
+    logits = lay(draw())
     if case.target == "soft":
-        return logits, lay(torch.softmax(2 * torch.randn(case.shape, generator=generator), dim=1))
-    if case.labels == "random":
-        return logits, torch.randint(c, (n, *spatial), generator=generator)
-    return logits, region_labels(case.shape, generator)
+        target = lay(torch.softmax(draw(), dim=1))
+    elif case.labels == "random":
+        target = torch.randint(c, (n, *spatial), generator=generator)
+    else:
+        target = region_labels(case.shape, generator)
+    teacher = (lay(draw()),) if case.objective == DISTILLATION else ()
+    return logits, target, *teacher

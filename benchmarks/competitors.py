@@ -1,4 +1,4 @@
-"""What is timed, each a function of (logits, target) that returns a loss."""
+"""What is timed, each a function of (logits, *targets), see `cases.build`, that returns a loss."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import jml_kernels as jml
-from jml_kernels.naive import naive_jaccard_metric_loss
+from jml_kernels.naive import (
+    naive_jaccard_cross_entropy_loss,
+    naive_jaccard_distillation_loss,
+    naive_jaccard_metric_loss,
+)
 
-from .cases import Case
+from .cases import CE_JACCARD, DISTILLATION, JACCARD, Case
 
 FUSED = "fused"
 IN_PLACE = "fused, in place"
@@ -23,30 +27,41 @@ DICE = "our soft Dice"
 NNUNET_DICE = "nnU-Net's Dice"
 FLOOR = "floor"
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
 
 
 class NotAvailableError(Exception):
     """Why a competitor is left out."""
 
 
-def fused(case: Case) -> Loss:
-    return jml.JaccardMetricLoss(backend="cpu", **case.options)
+_MODULES = {
+    JACCARD: jml.JaccardMetricLoss,
+    CE_JACCARD: jml.JaccardCrossEntropyLoss,
+    DISTILLATION: jml.JaccardDistillationLoss,
+}
+_NAIVE = {
+    JACCARD: naive_jaccard_metric_loss,
+    CE_JACCARD: naive_jaccard_cross_entropy_loss,
+    DISTILLATION: naive_jaccard_distillation_loss,
+}
+
+
+def fused(case: Case, backend: str = "cpu", **options) -> Loss:
+    return _MODULES[case.objective](backend=backend, **case.options, **options)
 
 
 def fused_in_place(case: Case) -> Loss:
     """Writes the gradient over the logits."""
-    return jml.JaccardMetricLoss(backend="cpu", inplace_backward=True, **case.options)
+    return fused(case, inplace_backward=True)
 
 
 def eager(case: Case) -> Loss:
     """Half types in float32, as under autocast: their sums over an image overflow float16."""
 
-    def loss(logits: Tensor, target: Tensor) -> Tensor:
-        if logits.element_size() == 2:
-            logits = logits.float()
-            target = target.float() if target.is_floating_point() else target
-        return naive_jaccard_metric_loss(logits, target, **case.options)
+    def loss(*tensors: Tensor) -> Tensor:
+        if tensors[0].element_size() == 2:
+            tensors = [t.float() if t.is_floating_point() else t for t in tensors]
+        return _NAIVE[case.objective](*tensors, **case.options)
 
     return loss
 

@@ -9,11 +9,9 @@ Ratios only, of times measured in turns in one process. Run nothing beside it.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from .session import Allocator, Json, Markdown, Only, Quick, Rounds, Threads, session
+from .session import Allocator, Compile, Json, Markdown, Only, Quick, Rounds, Threads, session
 
 
 def main(
@@ -24,7 +22,7 @@ def main(
     json: Json = None,
     markdown: Markdown = False,
     quick: Quick = False,
-    compile: Annotated[bool, typer.Option(help="Whether torch.compile takes part.")] = True,
+    compile: Compile = True,
 ) -> None:
     """Ratios of times, measured in turns: the fused loss against others and the floor."""
     session(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .cases import Case
+from .cases import DISTILLATION, Case
 from .competitors import COMPILED, CROSS_ENTROPY, DICE, EAGER, FLOOR, NNUNET_DICE
+from .suites import CITYSCAPES
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Goal:
 
 _NEAR_THE_FLOOR = Goal(2.5, at_most=True)
 
-#: By target and allocator; the ratio of the competitor's time to the fused time, but for the
+#: By kind of case and allocator; the ratio of the competitor's time to the fused time, but for the
 #: floor, where it is the fused time's to the floor.
 GOALS: dict[tuple[str, str], dict[str, Goal]] = {
     ("labels", "warm"): {
@@ -36,6 +37,8 @@ GOALS: dict[tuple[str, str], dict[str, Goal]] = {
     ("labels", "default"): {EAGER: Goal(10), COMPILED: Goal(4.5)},
     ("soft", "warm"): {FLOOR: _NEAR_THE_FLOOR, EAGER: Goal(4), COMPILED: Goal(2)},
     ("soft", "default"): {},
+    (DISTILLATION, "warm"): {FLOOR: _NEAR_THE_FLOOR, EAGER: Goal(15), COMPILED: Goal(5)},
+    (DISTILLATION, "default"): {},
 }
 
 #: Peak memory of the fused loss, gradient included, in bytes.
@@ -44,6 +47,8 @@ _SPARE_PER_CLASS = 1024
 
 
 def goals(case: Case, allocator: str) -> dict[str, Goal]:
+    if case.objective == DISTILLATION:
+        return GOALS[DISTILLATION, allocator] if case.shape == CITYSCAPES else {}
     return GOALS["soft" if case.target == "soft" else "labels", allocator]
 
 

@@ -33,16 +33,16 @@ def _prepared(case: Case, names: tuple[str, ...]) -> tuple[dict[str, Step], dict
     Raises:
         ArithmeticError: for a loss or gradient that is wrong.
     """
-    logits, target = build(case)
+    logits, *targets = build(case)
     logits.requires_grad_()
-    expected = accuracy.oracle(case, logits, target)
-    counted = accuracy.untied(case, logits, target)
+    expected = accuracy.oracle(case, logits, *targets)
+    counted = accuracy.untied(case, logits, *targets)
     steps, errors, left_out = {}, {}, {}
     for name in names:
         if name in LABELS_ONLY and case.target == "soft":
             continue
         try:
-            step = _step(name, case, logits, target)
+            step = _step(name, case, logits, *targets)
             found = step.run()
         except NotAvailableError as error:
             left_out[name] = str(error)
@@ -62,7 +62,7 @@ def _allowed(name: str, case: Case) -> tuple[float, float]:
     return accuracy.NAIVE_LOSS_TOLERANCE, accuracy.NAIVE_GRADIENT_TOLERANCE
 
 
-def _step(name: str, case: Case, logits: torch.Tensor, target: torch.Tensor) -> Step:
+def _step(name: str, case: Case, logits: torch.Tensor, *targets: torch.Tensor) -> Step:
     loss = COMPETITORS[name](case)
     if name == IN_PLACE:
         source, logits = logits.detach(), logits.detach().clone().requires_grad_()
@@ -71,14 +71,14 @@ def _step(name: str, case: Case, logits: torch.Tensor, target: torch.Tensor) -> 
         def restore():
             logits.copy_(source)
 
-        return Step(lambda: accuracy.answer(loss, logits, target), restore)
+        return Step(lambda: accuracy.answer(loss, logits, *targets), restore)
     if name == COMPILED:
         try:
-            accuracy.answer(loss, logits, target)
+            accuracy.answer(loss, logits, *targets)
         except Exception as error:  # of a compiler that is not there, or one of many others
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise NotAvailableError(reason[0]) from error
-    return Step(lambda: accuracy.answer(loss, logits, target))
+    return Step(lambda: accuracy.answer(loss, logits, *targets))
 
 
 def measure(
@@ -148,5 +148,5 @@ def _memory_row(case: Case, peak: float, judged: bool) -> dict[str, object]:
 def _boundary_share(case: Case) -> float | None:
     if case.target == "soft":
         return None
-    _, labels = build(case)
+    _, labels, *_ = build(case)
     return jml.boundary_mask(labels, 3).float().mean().item()

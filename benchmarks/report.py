@@ -31,12 +31,14 @@ def _number(value: float | None) -> str:
 def table(result: dict) -> Table:
     """Of one case: ratios of times with their quartiles, and peaks of memory over the logits'."""
     left_out = [f"{row['name']}: {row['note']}" for row in result["rows"] if row["note"]]
+    title = f"{result['name']}, {result['allocator']} allocator"
     made = Table(
-        title=f"{result['name']}, {result['allocator']} allocator",
+        title=title,
         title_justify="left",
         title_style="bold",
         caption="; ".join(left_out) or None,
         caption_justify="left",
+        min_width=len(title),  # a title is broken where the table ends
     )
     made.add_column("", no_wrap=True)
     for head in ("times", "quartiles", "goal", "", "memory"):
@@ -81,7 +83,7 @@ def markdown(results: list[dict]) -> str:
             row["name"] for r in chosen for row in r["rows"] if row["ratio"] or row["peak"]
         )
         peaks = [name for name in names if name not in (MEMORY, FLOOR, IN_PLACE)]
-        head = ["logits", "target", *(_label(n) for n in names if n != MEMORY)]
+        head = ["logits", "case", *(_label(n) for n in names if n != MEMORY)]
         head += [f"peak memory / logits: {_label(MEMORY)}", *peaks]
         lines = [f"| {' | '.join(head)} |", f"|{'---|' * 2}{'--:|' * (len(head) - 2)}"]
         for result in chosen:

@@ -22,6 +22,7 @@ Only = Annotated[
 Allocator = Annotated[str, typer.Option(help=f"One of {', '.join(SETTINGS)}, or both.")]
 Json = Annotated[Path | None, typer.Option(help="Write machine, settings and all turns here.")]
 Markdown = Annotated[bool, typer.Option(help="Print tables for README.md at the end.")]
+Compile = Annotated[bool, typer.Option(help="Whether torch.compile takes part.")]
 Quick = Annotated[bool, typer.Option(help="Tiny inputs: shows that it runs, no more.")]
 
 _TOO_SMALL = "--quick: the inputs are too small for the ratios to mean anything"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .cases import Case
-from .competitors import COMPETITORS, EAGER, FUSED
+from .cases import CE_JACCARD, DISTILLATION, Case
+from .competitors import COMPETITORS, COMPILED, EAGER, FUSED
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,14 @@ BINARY = (8, 2, 1024, 1024)
 IMAGENET = (2, 1000, 96, 96)
 
 _CPU = [*_kinds(CITYSCAPES), *_kinds(ADE20K)]
+_OBJECTIVES = [
+    *(
+        Case(shape, target, CE_JACCARD)
+        for shape in (CITYSCAPES, ADE20K)
+        for target in ("labels", "boundary", "soft")
+    ),
+    *(Case(shape, "labels", DISTILLATION) for shape in (CITYSCAPES, ADE20K)),
+]
 _SWEEP = [
     *(
         Case(CITYSCAPES, target, dtype=dtype)
@@ -79,6 +87,8 @@ def _small(cases: list[Case]) -> tuple[Case, ...]:
 SUITES = {
     "cpu": Suite(tuple(_CPU), tuple(COMPETITORS), judged=True),
     "cpu, quick": Suite(_small(_CPU), tuple(COMPETITORS)),
+    "objectives": Suite(tuple(_OBJECTIVES), (FUSED, EAGER, COMPILED), judged=True),
+    "objectives, quick": Suite(_small(_OBJECTIVES), (FUSED, EAGER, COMPILED)),
     "sweep": Suite(tuple(_SWEEP), (FUSED, EAGER)),
     "sweep, quick": Suite(_small(_SWEEP), (FUSED, EAGER)),
 }

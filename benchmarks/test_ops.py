@@ -10,19 +10,25 @@ import torch
 
 import jml_kernels as jml
 from jml_kernels import formulas
+from jml_kernels.objectives import CROSS_ENTROPY
+from jml_kernels.options import LossOptions
 from jml_kernels.statistics import SUMS, TOTALS
 
-from .cases import Case, build
+from .cases import CE_JACCARD, DISTILLATION, JACCARD, Case, build
 from .suites import ADE20K, CITYSCAPES
 
 CASES = [
-    Case(shape, target, layout=layout)
+    Case(shape, target, objective, layout=layout)
     for shape in (CITYSCAPES, ADE20K)
-    for target in ("labels", "boundary", "soft")
+    for target, objective in (
+        ("labels", JACCARD),
+        ("boundary", JACCARD),
+        ("soft", JACCARD),
+        ("labels", CE_JACCARD),
+        ("labels", DISTILLATION),
+    )
     for layout in ("contiguous", "channels_last")
 ]
-#: What the Jaccard metric loss with its default options asks for.
-COLUMNS = formulas.OVERLAPS["metric1"] | formulas.ACTIVE_COLUMNS["label"]
 
 pytestmark = [
     pytest.mark.skipif(
@@ -41,12 +47,17 @@ def two_threads():
 
 
 def arguments(case: Case) -> tuple:
-    """Of the operators, from the logits on."""
-    logits, target = build(case)
-    labels, dense = (None, target) if case.target == "soft" else (target, None)
+    """Of the operators, from the logits on; columns are those of the losses with their defaults."""
+    logits, target, *teacher = build(case)
+    labels, dense = (
+        (None, target) if case.target == "soft" else (target, teacher[0] if teacher else None)
+    )
+    columns = formulas.overlap_columns("metric1", LossOptions())
+    columns |= CROSS_ENTROPY if case.objective != JACCARD else 0
     epsilon, size = case.options.get("label_smoothing", 0.0), case.options.get("boundary_size", 0)
-    targets = (labels, dense, None, None, COLUMNS, COLUMNS)
-    return logits, *targets, "softmax", epsilon, size, -100, None, 1.0
+    temperatures = (1.0 if teacher else None, 1.0)
+    rule = (columns, columns, "softmax", epsilon, size, -100, *temperatures)
+    return logits, labels, dense, None, None, *rule
 
 
 @pytest.mark.benchmark(group="forward")
@@ -56,8 +67,11 @@ def test_cpu_statistics(benchmark, case):
 
 @pytest.mark.benchmark(group="backward")
 def test_cpu_statistics_backward(benchmark, case):
-    logits, *rest = arguments(case)
+    logits, labels, dense, *rest = arguments(case)
     n, c = logits.shape[:2]
-    grads = [torch.ones(1, len(SUMS), n, c), torch.zeros(1, len(TOTALS), n)]
-    grads = [grad.double() for grad in grads]
-    benchmark(torch.ops.jml_kernels.cpu_statistics_backward, *grads, logits, *rest)
+    targets = (labels is not None) + (dense is not None)
+    grad_sums = torch.ones(targets, len(SUMS), n, c, dtype=torch.float64)
+    grad_totals = torch.ones(targets, len(TOTALS), n, dtype=torch.float64)
+    gradients = (grad_sums, grad_totals)
+    backward = torch.ops.jml_kernels.cpu_statistics_backward
+    benchmark(backward, *gradients, logits, labels, dense, *rest)

@@ -44,8 +44,8 @@ def statistics_of_labels_and_teacher(
     options: TargetOptions,
     ce_class_weights: Tensor | None,
 ) -> list[dict[str, Tensor]]:
-    """Statistics against labels, where there are any, and against a teacher, as
-    `statistics_of_target`, from one read of all.
+    """Statistics against labels, where there are any, and against a teacher, where it is asked for
+    any column, as `statistics_of_target`, from one read of all.
 
     Args:
         columns: asked for of the labels and of the teacher.
@@ -63,7 +63,7 @@ def statistics_of_labels_and_teacher(
     return _call(
         logits,
         labels,
-        teacher_logits,
+        teacher_logits if columns[1] else None,  # what no term needs is not even looked at
         mask,
         ce_class_weights,
         *columns,
@@ -91,6 +91,8 @@ def _call(
         checks.check_mask(mask, logits)
     if ce_class_weights is not None:
         checks.check_class_weights(ce_class_weights, logits, "ce_class_weights")
+        if ce_class_weights.dtype not in (torch.float32, torch.float64):
+            ce_class_weights = ce_class_weights.float()  # as a module after .half()
     backend = choose(options.backend, logits.device)
     for name, target in zip(names, (labels, dense), strict=True):
         if backend != "reference" and target is not None and target.requires_grad:

@@ -1,4 +1,4 @@
-"""The loss as it is usually written: several tensors of the logits' size, one after the other.
+"""The losses as they are usually written: several tensors of the logits' size, one after the other.
 
 What the fused kernels are compared with, in the demo and in benchmarks; not a backend. Read
 reference.py for the mathematics.
@@ -54,3 +54,34 @@ def naive_jaccard_metric_loss(
     loss = 1 - (both - difference) / (both + difference)
     active = target.amax(dim=dims) > 0.01
     return (loss * active).sum() / active.sum().clamp(min=1)
+
+
+def naive_jaccard_cross_entropy_loss(
+    logits: Tensor,
+    target: Tensor,
+    label_smoothing: float = 0.0,
+    boundary_size: int | None = None,
+) -> Tensor:
+    """CE + JML, eq. 14 with the paper's weights: a softmax for each.
+
+    Args: as `naive_jaccard_metric_loss`.
+    """
+    if label_smoothing > 0 and not target.is_floating_point():
+        target = naive_target(target, logits.shape[1], logits.dtype, label_smoothing, boundary_size)
+    return 0.25 * F.cross_entropy(logits, target) + 0.75 * naive_jaccard_metric_loss(logits, target)
+
+
+def naive_jaccard_distillation_loss(
+    logits: Tensor, labels: Tensor, teacher_logits: Tensor
+) -> Tensor:
+    """Distillation, eq. 17 with the paper's weights: a term after the other, a softmax for each.
+
+    Args:
+        logits: of the student, (N, C, *spatial).
+        labels: int64 (N, *spatial).
+        teacher_logits: as the student's.
+    """
+    teacher = teacher_logits.softmax(dim=1)
+    cross_entropy = F.cross_entropy(logits, labels) + F.cross_entropy(logits, teacher)
+    jaccard = naive_jaccard_metric_loss(logits, labels) + naive_jaccard_metric_loss(logits, teacher)
+    return 0.25 * 0.5 * cross_entropy + 0.75 * 0.5 * jaccard

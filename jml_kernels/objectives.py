@@ -68,7 +68,7 @@ def distillation(
         | (formulas.overlap_columns(overlap, of_each[i]) if jaccard_weights[i] > 0 else 0)
         for i in range(2)
     )
-    *of_labels, of_teacher = statistics_of_labels_and_teacher(
+    statistics = statistics_of_labels_and_teacher(
         student_logits,
         labels,
         teacher_logits,
@@ -78,6 +78,7 @@ def distillation(
         options,
         ce_class_weights if labels is not None else None,
     )
+    of_labels, of_teacher = statistics[0], statistics[-1]
 
     def cross_entropy_of_teacher() -> Tensor:
         mean = formulas.mean_divergence if is_divergence else formulas.mean_cross_entropy
@@ -88,9 +89,9 @@ def distillation(
         return formulas.overlap_loss(statistics, overlap, term, class_weights)
 
     loss = _weighted(
-        (ce_weights[0], lambda: formulas.mean_cross_entropy(of_labels[0])),
+        (ce_weights[0], lambda: formulas.mean_cross_entropy(of_labels)),
         (ce_weights[1], cross_entropy_of_teacher),
-        (jaccard_weights[0], lambda: jaccard_loss(of_labels[0], of_each[0])),
+        (jaccard_weights[0], lambda: jaccard_loss(of_labels, of_each[0])),
         (jaccard_weights[1], lambda: jaccard_loss(of_teacher, of_each[1])),
     )
     return loss.to(checks.result_dtype(student_logits))

@@ -39,7 +39,7 @@ def operator_arguments(
     return {**arguments, **changed}
 
 
-def arguments_of(case: Case, device: str, **changed) -> dict[str, object]:
+def arguments_of(case: Case, device: str) -> dict[str, object]:
     """Those of a case, whose target is labels or dense."""
     logits, target, mask = build(case, device)
     options = TargetOptions(**case.target_options)
@@ -49,13 +49,10 @@ def arguments_of(case: Case, device: str, **changed) -> dict[str, object]:
         None if dense else target,
         target if dense else None,
         mask,
-        **{
-            "activation": options.activation,
-            "label_smoothing": options.label_smoothing,
-            "boundary_size": options.boundary_size or 0,
-            "ignore_index": options.ignore_index,
-            **changed,
-        },
+        activation=options.activation,
+        label_smoothing=options.label_smoothing,
+        boundary_size=options.boundary_size or 0,
+        ignore_index=options.ignore_index,
     )
 
 
@@ -71,7 +68,7 @@ def arguments_of_objective(case: ObjectiveCase, device: str) -> dict[str, object
         teacher["labels"] = None
     if teacher["ce_class_weights"] is not None:
         teacher["ce_class_weights"] = teacher["ce_class_weights"].to(device)
-    return arguments_of(case, device, **teacher)
+    return {**arguments_of(case, device), **teacher}
 
 
 def gradients(arguments: dict[str, object]) -> dict[str, Tensor]:

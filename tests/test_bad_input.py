@@ -364,6 +364,220 @@ def test_active_classes():
         jml.active_classes(LOGITS[0, 0, 0], LABELS)
 
 
+# ---- objectives ----------------------------------------------------------------------------------
+
+TEACHER = torch.zeros(2, 3, 4, 5)
+
+
+def distil(logits=LOGITS, labels=LABELS, teacher=TEACHER, mask=None, backend="auto", **options):
+    return functional.jaccard_distillation_loss(
+        logits, labels, teacher, mask, backend=backend, **options
+    )
+
+
+def cross_entropy(logits=LOGITS, target=LABELS, mask=None, backend="auto", **options):
+    return functional.jaccard_cross_entropy_loss(logits, target, mask, backend=backend, **options)
+
+
+@pytest.mark.parametrize(
+    ("error", "parts", "arguments"),
+    [
+        (TypeError, ["student_logits is a list", "expected a Tensor"], {"logits": [0.0]}),
+        (TypeError, ["student_logits has dtype torch.int64"], {"logits": LOGITS.long()}),
+        (
+            ValueError,
+            ["student_logits has shape (1, 1, 2, 3, 4, 5)", "0 to 3 spatial"],
+            {"logits": LOGITS[None, None]},
+        ),
+        (TypeError, ["teacher_logits is a NoneType", "expected a Tensor"], {"teacher": None}),
+        (
+            TypeError,
+            ["teacher_logits has dtype torch.int64", "float16", "float64"],
+            {"teacher": TEACHER.long()},
+        ),
+        (TypeError, ["teacher_logits has dtype torch.bool"], {"teacher": TEACHER > 0}),
+        (
+            TypeError,
+            ["teacher_logits has dtype torch.complex64"],
+            {"teacher": TEACHER.to(torch.complex64)},
+        ),
+        (
+            ValueError,
+            ["teacher_logits has shape (2, 4, 4, 5)", "expected (2, 3, 4, 5)", "student"],
+            {"teacher": torch.zeros(2, 4, 4, 5)},
+        ),
+        (
+            ValueError,
+            ["teacher_logits has shape (1, 3, 4, 5)", "expected (2, 3, 4, 5)"],
+            {"teacher": TEACHER[:1]},
+        ),
+        (
+            ValueError,
+            ["teacher_logits has shape (2, 3, 2, 3)", "expected (2, 3, 4, 5)"],
+            {"teacher": TEACHER[:, :, ::2, ::2]},
+        ),
+        (
+            ValueError,
+            ["teacher_logits has shape (2, 3, 20)", "expected (2, 3, 4, 5)"],
+            {"teacher": TEACHER.flatten(2)},
+        ),
+        (ValueError, ["teacher_logits has shape (5,)"], {"teacher": TEACHER[0, 0, 0]}),
+        (
+            ValueError,
+            ["teacher_logits is on meta", "expected cpu"],
+            {"teacher": TEACHER.to("meta")},
+        ),
+        (TypeError, ["labels is a list", "expected a Tensor"], {"labels": [0]}),
+        (ValueError, ["labels is on meta", "expected cpu"], {"labels": LABELS.to("meta")}),
+        (ValueError, ["labels has shape (2, 4, 5)"], {"labels": LABELS.float()}),
+        (
+            ValueError,
+            ["labels has shape (2, 3, 4, 5)", "float32", "(2, 4, 5)", "teacher"],
+            {"labels": SOFT},
+        ),
+        (ValueError, ["labels has shape (2, 3, 4, 5)", "(2, 4, 5)"], {"labels": BITS}),
+        (
+            ValueError,
+            ["labels has shape (2, 3, 4, 5)", "int64", "(2, 4, 5)", "teacher"],
+            {"labels": BITS, "activation": "sigmoid"},
+        ),
+        (
+            ValueError,
+            ["labels has shape (2, 1, 4, 5)", "float32", "(2, 4, 5)", "teacher"],
+            {
+                "logits": LOGITS[:, :1],
+                "teacher": TEACHER[:, :1],
+                "labels": SOFT[:, :1],
+                "activation": "sigmoid",
+            },
+        ),
+        (ValueError, ["labels has shape (1, 4, 5)", "(2, 4, 5)"], {"labels": LABELS[:1]}),
+        (ValueError, ["mask has shape (2, 4, 4)", "(2, 4, 5)"], {"mask": LABELS[..., :4] > 0}),
+        (TypeError, ["mask has dtype torch.int64", "torch.bool"], {"mask": LABELS}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_tensors_of_distillation(error, parts, arguments, backend):
+    with raises(error, *parts):
+        distil(**arguments, backend=backend)
+
+
+@pytest.mark.parametrize("function", [cross_entropy, distil])
+@pytest.mark.parametrize("name", ["class_weights", "ce_class_weights"])
+@pytest.mark.parametrize(
+    ("error", "value", "parts"),
+    [
+        (TypeError, [1.0] * 3, ["is a list", "expected a Tensor"]),
+        (ValueError, torch.ones(2), ["has shape (2,)", "expected (3,)"]),
+        (ValueError, torch.ones(3, 1), ["has shape (3, 1)", "expected (3,)"]),
+        (ValueError, torch.tensor(1.0), ["has shape ()", "expected (3,)"]),
+        (ValueError, torch.ones(3, device="meta"), ["is on meta", "expected cpu"]),
+    ],
+    ids=["list", "length", "rank", "scalar", "meta"],
+)
+def test_weights_of_classes(function, name, error, value, parts, backend):
+    with raises(error, name, *parts):
+        function(**{name: value}, backend=backend)
+
+
+def test_weights_of_classes_in_any_dtype(backend):
+    """Integers and halves are as good as floats."""
+    expected = cross_entropy(ce_class_weights=torch.tensor([1.0, 2.0, 3.0]), backend=backend)
+    for dtype in (torch.float16, torch.float64, torch.int64):
+        weights = torch.tensor([1, 2, 3], dtype=dtype)
+        assert cross_entropy(ce_class_weights=weights, backend=backend) == expected
+
+
+@pytest.mark.parametrize("labels", [LABELS, None], ids=["labels", "no labels"])
+def test_a_teacher_that_requires_grad(labels, compiled):
+    teacher = TEACHER.clone().requires_grad_()
+    with raises(ValueError, "teacher_logits requires grad", "teacher_logits.detach()"):
+        distil(labels=labels, teacher=teacher, backend=compiled)
+    distil(labels=labels, teacher=teacher.detach(), backend=compiled)
+
+
+OBJECTIVE_OPTIONS = [
+    *[("ce_weight", value, "a number in [0, 1]") for value in (-0.1, 1.1, math.nan)],
+    *[("ce_weight", value, "number") for value in ("much", None, True)],
+    ("reduction", "none", "'mean'"),
+    *[(name, 3, "1 or 2") for name in ("variant", "norm")],
+    *[(name, True, "1 or 2") for name in ("variant", "norm")],
+]
+DISTILLATION_OPTIONS = [
+    *[
+        (name, value, "a number in [0, 1]")
+        for name in ("ce_label_weight", "jaccard_label_weight")
+        for value in (-0.1, 1.1, math.nan)
+    ],
+    *[
+        (name, value, "a finite number > 0")
+        for name in ("temperature", "student_temperature")
+        for value in (0, -1.0, math.inf, math.nan)
+    ],
+    *[
+        (name, value, "number")
+        for name in (
+            "ce_label_weight", "jaccard_label_weight", "temperature", "student_temperature",
+        )
+        for value in ("much", None, False, [0.5])
+    ],
+    *[("distillation", value, "'ce', 'kl'") for value in ("mse", None)],
+    ("teacher_active_classes", "some", "'all', 'present', 'label', 'prob', 'both'"),
+    ("activation", "none", "'softmax' or 'sigmoid'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("functions", "name", "value", "expected"),
+    [
+        *[
+            ((cross_entropy, jml.JaccardCrossEntropyLoss), *options)
+            for options in OBJECTIVE_OPTIONS
+        ],
+        *[
+            ((distil, jml.JaccardDistillationLoss), *options)
+            for options in OBJECTIVE_OPTIONS + DISTILLATION_OPTIONS
+        ],
+    ],
+    ids=lambda value: repr(value) if not isinstance(value, (str, tuple)) else None,
+)
+def test_options_of_objectives(functions, name, value, expected):
+    for function in functions:
+        with raises((TypeError, ValueError), f"{name}={value!r}", "expected", expected):
+            function(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "function",
+    [cross_entropy, distil, jml.JaccardCrossEntropyLoss, jml.JaccardDistillationLoss],
+)
+def test_one_overlap(function):
+    with raises(ValueError, "variant=2 and norm=1", "only one"):
+        function(variant=2, norm=1)
+    with raises(TypeError, "unexpected keyword argument", "temperatures"):
+        function(temperatures=1)
+
+
+def test_only_distillation_has_a_temperature():
+    with raises(TypeError, "unexpected keyword argument", "temperature"):
+        cross_entropy(temperature=1.0)
+
+
+def test_a_bad_label_beside_a_teacher(backend):
+    labels = LABELS.clone()
+    labels[1, 2, 3] = 3
+    for function, given in ((distil, {"labels": labels}), (cross_entropy, {"target": labels})):
+        for ce_weight in (0.0, 0.25, 1.0):
+            with raises(IndexError, "label 3 at position (1, 2, 3)", "[0, 3)"):
+                function(**given, ce_weight=ce_weight, backend=backend)
+        # Weights of classes are looked up by label.
+        with raises(IndexError, "label 3 at position (1, 2, 3)"):
+            function(**given, ce_class_weights=torch.ones(3), backend=backend)
+    # Where labels have no weight they still say which pixels count.
+    with raises(IndexError, "label 3 at position (1, 2, 3)"):
+        distil(labels=labels, ce_label_weight=0, jaccard_label_weight=0, backend=backend)
+
+
 # ---- the operators, past every check in Python ---------------------------------------------------
 
 

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import jml_kernels as jml
+from jml_kernels.naive import naive_jaccard_distillation_loss
 
 ROOT = Path(__file__).parents[1]
 KINDS = {
@@ -20,7 +22,7 @@ KINDS = {
     "soft target",
 }
 
-pytestmark = pytest.mark.skipif(
+needs_kernels = pytest.mark.skipif(
     jml.backends()["cpu"] is not None, reason=f"backend cpu: {jml.backends()['cpu']}"
 )
 
@@ -41,6 +43,7 @@ def results(script: str, folder: Path, *options: str) -> tuple[list[dict], str]:
     return json.loads(file.read_text())["results"], done.stdout
 
 
+@needs_kernels
 def test_cpu(tmp_path):
     # A compiler takes longer over each case than all the rest.
     found, printed = results("benchmarks.cpu", tmp_path, "--no-compile")
@@ -68,10 +71,38 @@ def test_cpu(tmp_path):
         assert result["errors"]["fused"]["gradient"] <= 1e-5
     for name in ("fused / floor", "naive, eager / fused", "cross-entropy / fused", "our soft Dice"):
         assert printed.count(name) >= 16
-    assert "Default allocator:\n\n| logits | target | fused / floor" in printed
+    assert "Default allocator:\n\n| logits | case | fused / floor" in printed
     assert "| 2x19x64x48 float32 | labels, random |" in printed
 
 
+@needs_kernels
+def test_objectives(tmp_path):
+    found, printed = results("benchmarks.objectives", tmp_path, "--no-compile")
+    assert {(r["allocator"], r["case"]["size"], r["case"]["kind"]) for r in found} == {
+        (allocator, size, kind)
+        for allocator in ("default", "warm")
+        for size in ("2x19x64x48", "1x150x32x32")
+        for kind in (
+            "CE + JML, labels",
+            "CE + JML, boundary smoothing",
+            "CE + JML, soft target",
+            "distillation, labels",
+        )
+    }
+    for result in found:
+        assert f"{result['name']}, {result['allocator']} allocator" in printed
+        rows = {row["name"]: row for row in result["rows"]}
+        assert rows.keys() == {"peak memory", "floor", "naive, eager"}
+        assert 1 <= rows["peak memory"]["peak"] < 1.1
+        # A softmax for each term: distillation has four of the student, and one of the teacher.
+        distillation = result["case"]["objective"] == "distillation"
+        assert rows["naive, eager"]["peak"] >= (10 if distillation else 5)
+        assert result["errors"]["fused"]["loss"] <= 1e-6
+        assert result["errors"]["fused"]["gradient"] <= 1e-5
+    assert "| 2x19x64x48 float32 | distillation, labels |" in printed
+
+
+@needs_kernels
 def test_sweep(tmp_path):
     found, printed = results("benchmarks.sweep", tmp_path)
     forms = {result["case"]["form"] for result in found}
@@ -83,7 +114,17 @@ def test_sweep(tmp_path):
         assert [row["name"] for row in result["rows"]] == ["peak memory", "floor", "naive, eager"]
 
 
+@needs_kernels
 def test_a_selection_that_selects_nothing_is_an_error():
     done = run("benchmarks.cpu", "--quick", "--allocator", "warm", "--only", "a case")
     assert done.returncode == 2
     assert "no case has 'a case' in its name" in done.stderr
+
+
+def test_naive_distillation_is_equation_17():
+    """What the benchmark compares with computes the same."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn((2, 2, 5, 8, 6), generator=generator)
+    labels = torch.randint(5, (2, 8, 6), generator=generator)
+    expected = jml.JaccardDistillationLoss(backend="reference")(student, labels, teacher)
+    torch.testing.assert_close(naive_jaccard_distillation_loss(student, labels, teacher), expected)

@@ -34,6 +34,42 @@ OPTIONS = {
 }
 
 
+_WEIGHTS = {"ce_class_weights": torch.ones, "class_weights": torch.ones}
+#: Objectives: which one, and its options; a function of the number of classes makes a tensor.
+OBJECTIVES = {
+    "cross-entropy": (jml.JaccardCrossEntropyLoss, _WEIGHTS),
+    "cross-entropy, boundary": (
+        jml.JaccardCrossEntropyLoss,
+        {"label_smoothing": 0.1, "boundary_size": 5, "norm": 2},
+    ),
+    "cross-entropy, soft": (jml.JaccardCrossEntropyLoss, _WEIGHTS),
+    "cross-entropy, bits": (jml.JaccardCrossEntropyLoss, {"activation": "sigmoid"}),
+    "teacher": (jml.JaccardDistillationLoss, {"temperature": 2.0, "distillation": "kl"}),
+    "teacher, boundary": (
+        jml.JaccardDistillationLoss,
+        {"label_smoothing": 0.1, "boundary_size": 5, "student_temperature": 2.0, **_WEIGHTS},
+    ),
+    "teacher, half": (jml.JaccardDistillationLoss, {"active_classes": "both"}),
+    "teacher, sigmoid": (jml.JaccardDistillationLoss, {"activation": "sigmoid"}),
+    "teacher alone": (jml.JaccardDistillationLoss, {"aggregation": "image"}),
+}
+
+
+def objective(kind: str, n_classes: int, **more):
+    make, options = OBJECTIVES[kind]
+    options = {k: v(n_classes) if callable(v) else v for k, v in options.items()}
+    return make(backend="cpu", **options, **more)
+
+
+def objective_inputs(shape, kind, layout, dtype):
+    """What an objective is called with."""
+    logits, target, mask = inputs(shape, kind.rpartition(" ")[2], layout, dtype)
+    if not kind.startswith("teacher"):
+        return logits, target, mask
+    teacher = inputs(shape, "labels", layout, torch.float16 if "half" in kind else dtype)[0]
+    return logits, None if kind == "teacher alone" else target, teacher, mask
+
+
 def inputs(shape, kind, layout, dtype):
     logits = LAYOUTS[layout](torch.randn(shape).to(dtype))
     n, c, *spatial = shape
@@ -76,22 +112,39 @@ def test_peak_of_layouts_and_dtypes(layout, dtype, kind):
     assert_peak(jml.SoftJaccardLoss(norm=2, backend="cpu"), logits, target, mask)
 
 
-def assert_peak(loss, logits, target, mask):
+@cpu_only
+@pytest.mark.parametrize("shape", SHAPES[::3], ids=str)
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_peak_of_objectives(shape, kind):
+    arguments = objective_inputs(shape, kind, "contiguous", torch.float32)
+    assert_peak(objective(kind, shape[1]), *arguments)
+
+
+@cpu_only
+@pytest.mark.parametrize("layout", ["channels_last", "cropped", "stepped", "transposed"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["cross-entropy, soft", "teacher", "teacher, half"])
+def test_peak_of_objectives_in_layouts_and_dtypes(layout, dtype, kind):
+    shape = (2, 19, 96, 128)
+    assert_peak(objective(kind, 19), *objective_inputs(shape, kind, layout, dtype))
+
+
+def assert_peak(loss, logits, *others):
     logits.requires_grad_()
     gradient = logits.numel() * logits.element_size()
     assert gradient > MEBIBYTE / 2 or logits.dim() == 2, "too small to tell"
-    loss(logits, target, mask).backward()  # what is allocated once does not count
+    loss(logits, *others).backward()  # what is allocated once does not count
     logits.grad = None
 
     kept = []
-    forward = peak_memory(lambda: kept.append(loss(logits, target, mask)))
+    forward = peak_memory(lambda: kept.append(loss(logits, *others)))
     assert forward <= allowed(logits.shape)
     backward = peak_memory(kept[0].backward)
     assert logits.grad is not None
     assert backward <= gradient + allowed(logits.shape)
     # Both at once: what the forward keeps for the backward counts with the gradient.
     logits.grad = None
-    both = peak_memory(lambda: loss(logits, target, mask).backward())
+    both = peak_memory(lambda: loss(logits, *others).backward())
     assert gradient <= both <= gradient + allowed(logits.shape)
 
 
@@ -106,6 +159,22 @@ def test_peak_of_inplace_backward(kind, layout):
 
     def step():
         (gradient,) = torch.autograd.grad(loss(logits, target, mask), logits)
+        assert gradient.data_ptr() == logits.data_ptr()
+
+    step()
+    assert peak_memory(step) <= allowed(logits.shape)
+
+
+@cpu_only
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "cropped"])
+@pytest.mark.parametrize("kind", ["cross-entropy", "cross-entropy, soft", "teacher, boundary"])
+def test_peak_of_an_objectives_inplace_backward(kind, layout):
+    logits, *others = objective_inputs((2, 19, 192, 256), kind, layout, torch.float32)
+    loss = objective(kind, 19, inplace_backward=True)
+    logits.requires_grad_()
+
+    def step():
+        (gradient,) = torch.autograd.grad(loss(logits, *others), logits)
         assert gradient.data_ptr() == logits.data_ptr()
 
     step()
@@ -138,9 +207,14 @@ def resident(name):  # KiB: VmRSS now, VmHWM the most since clear_refs
 
 torch.set_num_threads(2)
 backend, kind = sys.argv[1:]
-loss = jml.JaccardMetricLoss(
+make = {
+    "cross-entropy": jml.JaccardCrossEntropyLoss,
+    "teacher": jml.JaccardDistillationLoss,
+    "teacher in place": jml.JaccardDistillationLoss,
+}.get(kind, jml.JaccardMetricLoss)
+loss = make(
     backend=backend,
-    inplace_backward=kind == "inplace",
+    inplace_backward="in place" in kind,
     label_smoothing=0.1,
     boundary_size=None if kind == "soft" else 3,
 )
@@ -150,11 +224,13 @@ def inputs(size):
     if kind == "channels_last":
         logits = logits.contiguous(memory_format=torch.channels_last)
     target = torch.randint(0, 24, (2, size, size))
+    if kind.startswith("teacher"):
+        return logits, target, torch.randn_like(logits).half()
     return logits, logits.clone() if kind == "soft" else target
 
-def step(logits, target):
+def step(logits, *others):
     logits.requires_grad_()
-    return torch.autograd.grad(loss(logits, target), logits)
+    return torch.autograd.grad(loss(logits, *others), logits)
 
 step(*inputs(64))
 arguments = inputs(640)  # 75 MiB of logits
@@ -166,7 +242,19 @@ print(1024 * (resident("VmHWM") - before), gradient[0].numel() * 4)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux counts this")
-@pytest.mark.parametrize("kind", ["labels", "soft", "channels_last", "inplace", "reference"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "labels",
+        "soft",
+        "channels_last",
+        "in place",
+        "cross-entropy",
+        "teacher",
+        "teacher in place",
+        "reference",
+    ],
+)
 def test_resident_set(kind, tmp_path):
     if kind != "reference" and jml.backends()["cpu"] is not None:
         pytest.skip(f"backend cpu: {jml.backends()['cpu']}")
@@ -184,4 +272,4 @@ def test_resident_set(kind, tmp_path):
         assert grown > 3 * gradient, "this measure cannot fail"
     else:
         # Beside the 1 MiB: buffers of threads, pages of code, the allocator's own slack.
-        assert grown <= (0 if kind == "inplace" else gradient) + 4 * MEBIBYTE
+        assert grown <= (0 if "in place" in kind else gradient) + 4 * MEBIBYTE

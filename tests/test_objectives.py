@@ -312,7 +312,7 @@ def test_classes_without_weight(activation, backend, device):
     assert (gradient == 0).all()
 
 
-@pytest.mark.parametrize("gap", [5.0, 20.0, 60.0])
+@pytest.mark.parametrize("gap", [5.0, 10.0, 20.0])
 @pytest.mark.parametrize("soft", [False, True], ids=["labels", "one-hot"])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
@@ -330,7 +330,7 @@ def test_a_confident_prediction_keeps_its_digits(gap, soft, activation, layout, 
     expected = jml.class_statistics(logits.double(), target, backend="reference", **options)
     others = 2 if activation == "softmax" else 3  # a pixel's terms
     assert expected.cross_entropy.item() == pytest.approx(
-        512 * others * math.exp(-gap), rel=0.02 if gap == 5 else 1e-8
+        512 * others * math.exp(-gap), rel=2 * math.exp(-gap)
     )
     torch.testing.assert_close(
         statistics.cross_entropy.cpu().double(), expected.cross_entropy, rtol=1e-5, atol=0

@@ -13,6 +13,7 @@ enum class Activation { softmax, sigmoid, none };
 // A tensor (N, C, *spatial) or (N, *spatial) where it lies; strides in elements. Tensors without
 // classes have class stride 0. Missing spatial dimensions come first and have size 1.
 struct TensorView {
+  bool given = false;  // an empty tensor is one, and has no data
   void* data = nullptr;
   DType dtype = DType::f32;
   int64_t image_stride = 0;
@@ -37,9 +38,9 @@ struct TensorView {
 
 struct Arguments {
   TensorView logits;
-  TensorView labels;  // integers, or no data
-  TensorView dense;   // probabilities, a teacher's logits, or integers 0 and 1; or no data
-  TensorView mask;    // bytes, 0 where a pixel does not count, or no data
+  TensorView labels;  // integers, or none
+  TensorView dense;   // probabilities, a teacher's logits, integers 0 and 1; or none
+  TensorView mask;    // bytes, 0 where a pixel does not count, or none
   TensorView grad;    // backward: where the gradient goes, of the logits' dtype
 
   int64_t images = 0;
@@ -72,8 +73,8 @@ struct Arguments {
   const double *grad_sums = nullptr, *grad_totals = nullptr;
   bool stream_gradient = false;
 
-  bool has_labels() const { return labels.data; }
-  bool has_dense() const { return dense.data; }
+  bool has_labels() const { return labels.given; }
+  bool has_dense() const { return dense.given; }
   int targets() const { return int(has_labels()) + int(has_dense()); }
   const Columns& columns(int target) const {
     return has_labels() && target == 0 ? label_columns : dense_columns;
@@ -101,7 +102,7 @@ struct Arguments {
   }
   // Whether the dense target, times the weights of its cross-entropy, adds up to 1 in a pixel.
   bool unit_share() const { return teacher && (has_labels() || !ce_class_weights); }
-  bool integer_dense() const { return dense.data && dense.dtype >= DType::u8; }
+  bool integer_dense() const { return dense.given && dense.dtype >= DType::u8; }
   int64_t label_count() const { return binary() ? 2 : classes; }
 };
 

@@ -83,6 +83,7 @@ class Backward {
       fill(tile.mixed, tile.padded / kBlock, uint8_t(1));
     if (is_softmax()) find_dots();
     if (with_labels) find_label_gradient();
+    if (is_softmax()) take_pulls();
     if (is_softmax())
       write_rows<Activation::softmax>(pixels);
     else if (args.activation == Activation::sigmoid)
@@ -119,17 +120,31 @@ class Backward {
     for (int p = 0; with_dense && p < tile.padded; p += kRowStep<T>)
       add_dot<kRowStep<T>>(tile.x, tile.scale, tile.y, tile.stride, classes, tile.stride,
                            dense.rules.get(), p, dot, tile.dense_feed);
-    if (pulls_labels() && tile.smooth)
-      take_pull(tile.label_weight, tile.on, tile.off, tile.weight_sum, labels.q, dot, tile.padded);
-    else if (pulls_labels())
-      take_pull(tile.label_weight, labels.q, dot, tile.padded);
-    if (pulls_dense()) take_pull(tile.dense_share, dense.q, dot, tile.padded);
   }
 
-  // The gradient of the logits of the labels, to which dot is lacking their own term.
-  void find_label_gradient() {
-    T* x = tile.label_x;
+  // The cross-entropies' part of the gradient that is x times one number for a pixel.
+  void take_pulls() {
+    T* dot = tile.dot;
     const int n = tile.padded;
+    if (pulls_labels() && tile.smooth)
+      take_pull(tile.label_weight, tile.on, tile.off, tile.weight_sum, labels.q, dot, n);
+    else if (pulls_labels())
+      take_pull(tile.label_weight, labels.q, dot, n);
+    if (pulls_dense()) take_pull(tile.dense_share, dense.q, dot, n);
+  }
+
+  // The gradient of the logits of the labels, to which dot is lacking their own term. Their
+  // cross-entropy is not by way of dot: x - 1 is -miss, with the digits of a confident prediction.
+  void find_label_gradient() {
+    T *x = tile.label_x, *pull = tile.label_pull;
+    const int n = tile.padded;
+    const bool pulls = pulls_labels() || pulls_dense();
+    if (pulls) fill(pull, n, T(0));
+    if (pulls_labels())
+      add_label_pull(x, tile.label_miss, tile.label_weight, tile.on, tile.off, tile.weight_sum,
+                     labels.q, pull, n);
+    if (pulls_dense())
+      add_label_pull(x, tile.label_y, tile.dense_share, dense.q, pull, n);
     const bool hard = !any(tile.mixed, n / kBlock);
     if (hard && with_dense)
       find_label_rules<false, true>();
@@ -140,8 +155,7 @@ class Backward {
     else
       find_label_rules<true, false>();
     label_gradient(args.activation, x, tile.label_gradient, tile.dot, n);
-    if (pulls_labels()) subtract_product(tile.label_weight, tile.on, labels.q, x, n);
-    if (with_dense && pulls_dense()) subtract_product(tile.label_y, dense.q, x, n);
+    if (pulls) subtract_row(pull, n, x);
   }
 
   // g of the labels, by blocks of one label or pixel by pixel.

@@ -74,16 +74,20 @@ void take_pull(const T* __restrict weight, const T* __restrict on, const T* __re
   for (int p = 0; p < n; ++p) dot[p] -= q * (weight[p] * on[p] + (weights - weight[p]) * off[p]);
 }
 
-// x -= q * row, and of two rows.
+// pull += what a cross-entropy pulls the label's own logit by, q (w y - x sum_j w_j y_j): of labels,
+// with miss = 1 - x, and of a dense target.
 template <typename T>
-void subtract_product(const T* __restrict row, T q, T* __restrict x, int n) {
-  for (int p = 0; p < n; ++p) x[p] -= q * row[p];
+void add_label_pull(const T* __restrict x, const T* __restrict miss, const T* __restrict weight,
+                    const T* __restrict on, const T* __restrict off, T weights, T q,
+                    T* __restrict pull, int n) {
+  for (int p = 0; p < n; ++p)
+    pull[p] += q * (weight[p] * on[p] * miss[p] - x[p] * off[p] * (weights - weight[p]));
 }
 
 template <typename T>
-void subtract_product(const T* __restrict row, const T* __restrict other, T q, T* __restrict x,
-                      int n) {
-  for (int p = 0; p < n; ++p) x[p] -= q * row[p] * other[p];
+void add_label_pull(const T* __restrict x, const T* __restrict y, const T* __restrict share, T q,
+                    T* __restrict pull, int n) {
+  for (int p = 0; p < n; ++p) pull[p] += q * (y[p] - x[p] * share[p]);
 }
 
 template <typename T>

@@ -40,6 +40,7 @@ DType dtype_of(const char* name, const Tensor& tensor) {
 
 TensorView view_of(const char* name, const Tensor& tensor, bool with_classes) {
   TensorView view;
+  view.given = true;
   view.data = tensor.data_ptr();
   view.dtype = dtype_of(name, tensor);
   view.image_stride = tensor.stride(0);

@@ -80,6 +80,12 @@ void add_row(const T* __restrict row, int n, T* __restrict out) {
   for (int p = 0; p < n; ++p) out[p] += row[p];
 }
 
+// out <- out - row
+template <typename T>
+void subtract_row(const T* __restrict row, int n, T* __restrict out) {
+  for (int p = 0; p < n; ++p) out[p] -= row[p];
+}
+
 // x * scale is the probability; scale is the softmax' division, and 0 where a pixel is not valid.
 
 template <typename T>

@@ -36,7 +36,7 @@ struct Tile {
   T* zero;
   T *scale, *dot;                     // probability = x * scale; dot = sum of probability * g
   T *label_x, *label_miss, *label_y;  // at the label: probability, that of all others, dense target
-  T *label_tp, *label_fp, *label_fn, *label_xy, *label_gradient;
+  T *label_tp, *label_fp, *label_fn, *label_xy, *label_gradient, *label_pull;
   T *weight, *label_weight;           // the label's weight: a row, or `valid`
   T *lead, *rest, *spread, *share, *gaps;  // of logarithms, see cross_entropy.h
   T* dense_share;                     // sum of w y over classes: a row, or `valid`
@@ -73,7 +73,7 @@ struct Tile {
       for (T** weights : {&label_weights, &dense_weights}) take(*weights, classes + 1);
       for (T** rows :
            {&valid, &smooth_on, &smooth_off, &zero, &scale, &dot, &label_x, &label_miss, &label_y,
-            &label_tp, &label_fp, &label_fn, &label_xy, &label_gradient, &weight, &lead, &rest, &spread, &share, &gaps, &label_entropy, &dense_entropy,
+            &label_tp, &label_fp, &label_fn, &label_xy, &label_gradient, &label_pull, &weight, &lead, &rest, &spread, &share, &gaps, &label_entropy, &dense_entropy,
             &teacher_entropy, &other_scale, &other_rest})
         take(*rows, pixels);
       for (int32_t** rows : {&code, &row, &lowest, &highest, &boundary}) take(*rows, pixels + halo);

@@ -77,9 +77,9 @@ class TileLoader {
   int64_t load_valid(const Pixels& pixels) {
     const int count = tile.count, padded = tile.padded;
     T* valid = tile.valid;
-    if (!args.has_labels() || args.mask.data || args.binary()) fill(valid, count, T(1));
+    if (!args.has_labels() || args.mask.given || args.binary()) fill(valid, count, T(1));
     fill(valid + count, padded - count, T(0));
-    if (args.mask.data) {
+    if (args.mask.given) {
       const auto* data = static_cast<const uint8_t*>(args.mask.data);
       load_row(data + pixels.image * args.mask.image_stride, tile.runs(args.mask, pixels), valid);
     }
@@ -92,7 +92,7 @@ class TileLoader {
     fill(code + count, padded - count, kIgnored);
     const int32_t none = int32_t(classes);
     const int valid_count =
-        args.mask.data || args.binary()
+        args.mask.given || args.binary()
             ? place_labels(code, int32_t(args.binary()), none, valid, row, padded)
             : place_labels(code, none, valid, row, padded);
     tile.all_valid = valid_count == padded;
@@ -107,7 +107,7 @@ class TileLoader {
   }
 
   bool masked_in(int64_t image, int64_t pixel) const {
-    if (!args.mask.data) return true;
+    if (!args.mask.given) return true;
     Run one;
     const Runs where(args.mask, args.spatial, {image, pixel, 1}, &one);
     return static_cast<const uint8_t*>(

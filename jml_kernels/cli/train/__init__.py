@@ -1,4 +1,4 @@
-"""`jml-kernels train`: a small real training run, with naive and with fused JML."""
+"""`jml-kernels train`: a small real training run, with naive and fused losses."""
 
 from __future__ import annotations
 
@@ -37,13 +37,12 @@ def train(
     """Train a small U-Net on land cover seen from space, on the CPU.
 
     Real images with real labels, hard and soft: NASA Blue Marble with MODIS land cover. Five
-    runs with the same seed, initial weights, batches and steps: cross-entropy; cross-entropy
-    with naive and with fused JML, which must train alike; with boundary label smoothing; and on
-    soft labels. Ends with tables, a picture and a JSON file. Takes about five minutes on two
-    cores.
+    runs with the same seed, initial weights, batches and steps: cross-entropy; the same with
+    JML, naive and fused, which must train alike; with boundary label smoothing; and on soft
+    labels. Ends with tables, a picture and a JSON file. Takes about five minutes on two cores.
 
-    Exit status 1: a package is missing, the folder cannot be written, or naive and fused JML do
-    not agree.
+    Exit status 1: a package is missing, the folder cannot be written, or naive and fused loss
+    do not agree.
     """
     console = Console()
     if threads is not None:

@@ -1,4 +1,4 @@
-"""Whether training with naive and with fused JML is the same training."""
+"""Whether training with the naive and with the fused loss is the same training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ rounding grows from the first step on."""
 
 @dataclass(frozen=True)
 class Agreement:
-    """Differences between the runs with naive and with fused JML.
+    """Differences between the runs with the naive and with the fused loss.
 
     On the same logits the two differ by rounding alone. Training then multiplies any difference,
     however small, from step to step; so the curves are compared at the start and, as a figure

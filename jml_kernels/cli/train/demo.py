@@ -23,7 +23,7 @@ def run_demo(data: LandCover, settings: Settings, out: Path, console: Console) -
     """Train, compare, print, and write `picture.png` and `results.json` to `out`.
 
     Returns:
-        whether naive and fused JML agreed.
+        whether naive and fused loss agreed.
 
     Raises:
         MissingPackageError: without matplotlib, before any training.

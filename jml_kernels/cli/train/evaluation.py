@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .batches import normalise
+from .land_cover import LandCover
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -55,3 +58,10 @@ def predict(model: nn.Module, image: Tensor, held_out: Tensor) -> Tensor:
     model.eval()
     parts = [model(image[None, :, :, stripe]).argmax(dim=1)[0] for stripe in stripes(held_out)]
     return torch.cat(parts, dim=1).to(torch.uint8)
+
+
+def evaluate(model: nn.Module, data: LandCover) -> tuple[Tensor, Scores]:
+    """Predictions of the held-out columns, as `predict`, and their scores."""
+    predictions = predict(model, normalise(data), data.held_out)
+    labels = data.labels[:, data.held_out]
+    return predictions, scores(confusion_matrix(predictions, labels, len(data.cover)))

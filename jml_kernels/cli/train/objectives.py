@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 import torch.nn.functional as F
 from torch import Tensor
 
-from ... import JaccardMetricLoss, smooth_labels
-from ...naive import naive_jaccard_metric_loss
+from ... import JaccardCrossEntropyLoss
+from ...naive import naive_jaccard_cross_entropy_loss
 from .batches import Batch
 
-CE_WEIGHT = 0.25
-"""lambda of eq. 14, from section 3.1."""
 BOUNDARY_SMOOTHING = {"label_smoothing": 0.5, "boundary_size": 3}
 """epsilon and k of boundary label smoothing, the best of section 4.1."""
 
@@ -23,30 +21,23 @@ Loss = Callable[[Tensor, Batch], Tensor]
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of target, and JML (eq. 12) against it: fused, and as it is usually written.
+    """A kind of target, and eq. 14 against it: fused, and as it is usually written.
 
     Attributes:
         name: for tables.
-        of: what JML is called with, labels (N, S, S) or probabilities (N, C, S, S).
-        smoothing: options of both forms of JML, which smooth labels themselves.
+        of: what the losses are called with, labels (N, S, S) or probabilities (N, C, S, S).
+        smoothing: options of both forms, which smooth labels themselves.
     """
 
     name: str
     of: Callable[[Batch], Tensor]
     smoothing: dict[str, float] = field(default_factory=dict)
 
-    def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
-        """CE of eq. 14: against the same, smoothed, target as JML."""
-        target = self.of(batch)
-        if self.smoothing:
-            target = smooth_labels(target, logits.shape[1], **self.smoothing)
-        return F.cross_entropy(logits, target)
-
     def fused(self, logits: Tensor, batch: Batch) -> Tensor:
-        return JaccardMetricLoss(**self.smoothing)(logits, self.of(batch))
+        return JaccardCrossEntropyLoss(**self.smoothing)(logits, self.of(batch))
 
     def naive(self, logits: Tensor, batch: Batch) -> Tensor:
-        return naive_jaccard_metric_loss(logits, self.of(batch), **self.smoothing)
+        return naive_jaccard_cross_entropy_loss(logits, self.of(batch), **self.smoothing)
 
 
 HARD = Target("labels", lambda batch: batch.labels)
@@ -54,33 +45,32 @@ BOUNDARY = Target("labels, boundary-smoothed", lambda batch: batch.labels, BOUND
 SOFT = Target("soft labels", lambda batch: batch.cover)
 
 
+def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    """The term of eq. 14 without JML."""
+    return F.cross_entropy(logits, batch.labels)
+
+
 @dataclass(frozen=True)
 class Run:
-    """One training run: lambda * CE + (1 - lambda) * JML (eq. 14), or CE alone.
+    """One training run.
 
     Attributes:
         key: for files.
         title: for people.
-        target: what both terms are against.
-        jaccard: JML, a method of `target`; None for CE alone.
+        loss: what it minimises.
+        target: that of eq. 14, whose two forms are compared; None for cross-entropy alone.
     """
 
     key: str
     title: str
-    target: Target
-    jaccard: Loss | None
-
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        cross_entropy = self.target.cross_entropy(logits, batch)
-        if self.jaccard is None:
-            return cross_entropy
-        return CE_WEIGHT * cross_entropy + (1 - CE_WEIGHT) * self.jaccard(logits, batch)
+    loss: Loss
+    target: Target | None = None
 
 
 RUNS = (
-    Run("ce", "CE", HARD, None),
-    Run("naive", "CE + naive JML", HARD, HARD.naive),
-    Run("fused", "CE + fused JML", HARD, HARD.fused),
-    Run("boundary", "CE + JML, boundary smoothing", BOUNDARY, BOUNDARY.fused),
-    Run("soft", "CE + JML, soft labels", SOFT, SOFT.fused),
+    Run("ce", "CE", cross_entropy),
+    Run("naive", "naive CE + JML", HARD.naive, HARD),
+    Run("fused", "fused CE + JML", HARD.fused, HARD),
+    Run("boundary", "CE + JML, boundary smoothing", BOUNDARY.fused, BOUNDARY),
+    Run("soft", "CE + JML, soft labels", SOFT.fused, SOFT),
 )

@@ -105,7 +105,7 @@ def _draw_examples(figure, data: LandCover, results: list[Result], windows: list
 
 
 def _draw_curves(axes, results: list[Result]) -> None:
-    """Left the objectives, right the distance between the runs with naive and fused JML."""
+    """Left the objectives, right the distance between the runs with naive and fused loss."""
     curves = {result.run.key: result for result in results}
     span = max(1, len(results[0].curve) // 30)
     title = "Objective" if span == 1 else f"Objective, mean of {span} steps"
@@ -129,7 +129,7 @@ def _draw_curves(axes, results: list[Result]) -> None:
         steps, [max(d, floor) for d in distance], color="C2", linewidth=1, label="|naive - fused|"
     )
     axes[1].set_ylim(bottom=floor)
-    axes[1].set(xlabel="steps", title="CE + naive JML against CE + fused JML")
+    axes[1].set(xlabel="steps", title="CE + JML, naive against fused")
     axes[1].legend(fontsize=7)
     for axis in axes:
         axis.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""What the loss costs, and whether naive and fused JML agree, on logits met in training."""
+"""What the loss costs, and whether naive and fused form agree, on logits met in training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def forward_backward(loss: Loss, logits: Tensor, batch: Batch) -> tuple[float, T
 
 @dataclass
 class Probe:
-    """Measurements of one run: its objective, and of JML alone the naive and the fused form.
+    """Measurements of one run: its objective, and the naive and the fused form of CE + JML.
 
     Everything is forward and backward of a loss, without the network. Memory counts what is held
     at once beyond logits and targets of the batch, so the gradient is in it.
@@ -51,12 +51,12 @@ class Probe:
     def losses(self) -> dict[str, Loss]:
         """Loss name -> loss."""
         losses = {"objective": self.run.loss}
-        if self.run.jaccard is not None:
+        if self.run.target is not None:
             losses |= {"naive": self.run.target.naive, "fused": self.run.target.fused}
         return losses
 
     def measure_time(self, logits: Tensor, batch: Batch) -> None:
-        """Time every loss in turn, and compare the two forms of JML."""
+        """Time every loss in turn, and compare the two forms."""
         losses = self.losses()
         results = {name: forward_backward(loss, logits, batch) for name, loss in losses.items()}
         for _ in range(ROUNDS):

@@ -21,14 +21,14 @@ MIB = 2**20
 CAVEAT = (
     "One map of the Earth is a small data set and this is a short training of a tiny network: "
     "differences in mIoU between losses at this size are within the spread of seeds (try another "
-    "--seed), and rank nothing. What the figures do show is that fused and naive JML train alike, "
+    "--seed), and rank nothing. What the figures do show is that fused and naive loss train alike, "
     "and what each costs."
 )
 
 
 @dataclass(frozen=True)
 class Costs:
-    """JML alone, forward and backward on the same logits, in both forms.
+    """CE + JML, forward and backward on the same logits, in both forms.
 
     Attributes:
         target: what it is against.
@@ -52,10 +52,10 @@ class Costs:
 
 
 def costs(results: list[Result]) -> list[Costs]:
-    """One for each kind of target, from all runs with it that use JML."""
+    """One for each kind of target, from all runs with it."""
     by_target: dict[str, list[Result]] = {}
     for result in results:
-        if result.run.jaccard is not None:
+        if result.run.target is not None:
             by_target.setdefault(result.run.target.name, []).append(result)
     return [
         Costs(
@@ -90,7 +90,7 @@ def print_data(console: Console, source: str, facts: Facts) -> None:
 def print_backend(console: Console, backend: str, why_not_cpu: str | None) -> None:
     """Which kernels "fused" means here."""
     if why_not_cpu is None:
-        console.print(f"Fused JML runs on the backend [bold]{backend}[/].\n")
+        console.print(f"The fused losses run on the backend [bold]{backend}[/].\n")
     else:
         console.print(
             f"[yellow]The fused CPU kernels cannot run here: {escape(why_not_cpu)}. What is called "
@@ -124,12 +124,12 @@ def print_runs(console: Console, results: list[Result]) -> None:
 
 
 def print_costs(console: Console, results: list[Result], settings: Settings) -> None:
-    """Naive against fused JML."""
+    """Naive against fused."""
     shape = (settings.batch_size, len(CLASS_NAMES), settings.crop, settings.crop)
     logits = 4 * settings.batch_size * len(CLASS_NAMES) * settings.crop**2
     table = Table(
-        "JML alone, against",
-        title="Naive and fused JML in turn on the same logits, forward + backward",
+        "CE + JML, against",
+        title="Naive and fused loss in turn on the same logits, forward + backward",
         title_justify="left",
         box=box.SIMPLE,
         caption=f"Logits {' x '.join(map(str, shape))}, {logits / MIB:.1f} MiB; the gradient, as "
@@ -152,10 +152,10 @@ def print_costs(console: Console, results: list[Result], settings: Settings) -> 
 
 
 def print_agreement(console: Console, found: Agreement) -> None:
-    """Whether the runs with naive and fused JML coincide."""
+    """Whether the runs with naive and fused loss coincide."""
     verdict = "[green]they coincide[/]" if found.holds else "[bold red]THEY DO NOT COINCIDE[/]"
     console.print(
-        f"[bold]Naive and fused JML:[/] {verdict}. Largest difference on the same logits "
+        f"[bold]Naive and fused loss:[/] {verdict}. Largest difference on the same logits "
         f"{found.same_logits:.1e} (gradient {found.same_logits_gradient:.1e} of its norm); of the "
         f"two loss curves {found.first_steps:.1e} in the first {FIRST} steps and "
         f"{found.all_steps:.1e} over all, {found.mean:+.1e} on average. Training multiplies "
@@ -185,7 +185,7 @@ def to_json(
         "data": asdict(facts),
         "classes": list(CLASS_NAMES),
         "runs": {result.run.key: _run_json(result) for result in results},
-        "jml_alone": [
+        "costs": [
             asdict(row) | {"speedup": row.speedup, "memory_ratio": row.memory_ratio}
             for row in costs(results)
         ],

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .batches import batches, normalise
-from .evaluation import Scores, confusion_matrix, predict, scores
+from .batches import batches
+from .evaluation import Scores, evaluate
 from .land_cover import LandCover
 from .objectives import Run
 from .probe import Probe
@@ -78,9 +78,8 @@ def train_run(
     Args:
         on_step: called after each step with the number of steps done and the loss.
     """
-    num_classes = len(data.cover)
     torch.manual_seed(settings.seed)
-    model = UNet(num_classes, settings.width)
+    model = UNet(len(data.cover), settings.width)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: (1 - step / settings.steps) ** 0.9
@@ -105,6 +104,5 @@ def train_run(
         on_step(step + 1, curve[-1])
     seconds = time.perf_counter() - start - probing
 
-    predictions = predict(model, normalise(data), data.held_out)
-    confusion = confusion_matrix(predictions, data.labels[:, data.held_out], num_classes)
-    return Result(run, curve, scores(confusion), predictions, probe, seconds)
+    predictions, found = evaluate(model, data)
+    return Result(run, curve, found, predictions, probe, seconds)

@@ -1,0 +1,49 @@
+"""The examples run from top to bottom; a few steps on a small synthetic map."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples"
+#: Example -> rows of the table that it ends with.
+ROWS = {
+    "cross_entropy_and_jaccard": ["cross-entropy", "CE + JML, boundary smoothing"],
+    "distillation": ["teacher", "student by itself", "student with teacher"],
+}
+
+
+def test_every_example_is_tested():
+    assert {file.stem for file in FOLDER.glob("*.py")} == ROWS.keys()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_example(name, monkeypatch, capsys, synthetic):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    monkeypatch.setattr(example, "load", lambda: synthetic)
+    monkeypatch.setattr(example, "CROP", 16)  # the map's stripes are that narrow
+    example.main(steps=2, seed=0)
+
+    _, table, caveat = capsys.readouterr().out.split("\n\n")
+    head, *rows = table.splitlines()
+    assert head.split()[-2:] == ["loss", "mIoU"]
+    for row, title in zip(rows, ROWS[name], strict=True):
+        loss, miou = map(float, row.removeprefix(title).split()[-2:])
+        assert loss > 0
+        assert 0 <= miou <= 1
+    assert "within the spread of seeds" in caveat
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_help(name):
+    command = [sys.executable, FOLDER / f"{name}.py", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--steps" in done.stdout
+    assert "--seed" in done.stdout
