@@ -83,7 +83,7 @@ def common_arguments(logits: Tensor, rule: Rule) -> dict[str, object]:
     """What forward and backward are both called with."""
     bits = rule.dense is not None and is_integer(rule.dense)
     integers = as_integers(rule.dense if bits else rule.labels)
-    dense = None if bits else rule.dense
+    dense = rule.dense if rule.dense_columns and not bits else None  # else nobody needs to read it
     size = (1, 1, 1, *logits.shape[2:])[-3:]
     labels = 2 if bits else label_count(logits.shape[1], rule.activation)
     is_boundary = rule.boundary_size > 0 and not bits
@@ -139,7 +139,8 @@ def chosen_tile(logits: Tensor, common: dict[str, object], accumulators: int) ->
         common["WINDOW"] > 0,
         logits.shape[1] > MAX_BLOCK_C,
     )
-    return tile(logits.shape[1], logits.element_size(), sum(halvings))
+    is_row = common["logits_strides"][4] == 1
+    return tile(logits.shape[1], logits.element_size(), is_row, sum(halvings))
 
 
 def is_vectorised(logits: Tensor) -> bool:
@@ -236,7 +237,7 @@ def forward_launches(logits: Tensor, rule: Rule) -> tuple[list[Launch], tuple[Te
     n, c = logits.shape[:2]
     independent = is_independent(logits, rule.activation)
     has_integers = common["integers"] is not None
-    has_dense = common["dense"] is not None
+    has_dense = rule.dense is not None and common["INTEGERS"] != BITS.value
     weighted = rule.ce_class_weights is not None and not independent
     columns, hard, teacher, own_weight = [], [], [], []
     if has_integers:
@@ -245,7 +246,7 @@ def forward_launches(logits: Tensor, rule: Rule) -> tuple[list[Launch], tuple[Te
         teacher.append(False)
         own_weight.append(common["INTEGERS"] == BITS.value or weighted)
     if has_dense:
-        columns.append(common["DENSE_COLUMNS"])
+        columns.append(rule.dense_columns)
         hard.append(False)
         teacher.append(common["TEACHER"])
         own_weight.append(False)

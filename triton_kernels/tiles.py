@@ -11,10 +11,13 @@ A tile is BLOCK_C x BLOCK_P, both powers of two. Reasons, in registers and bytes
   no aligned vectors, as 19 classes in channels_last), a dense target, more than four accumulators,
   more than ten, windows of boundary smoothing, classes in chunks. Twice as many spilled, or left one
   group to a multiprocessor (`jml-kernels info --kernels`).
-- A row of a tile, BLOCK_P pixels of one class, is never shorter than 64 bytes, two sectors of DRAM;
-  that leaves 256 classes at most in one tile. More go in chunks, of whichever of 256 and 128 classes
-  pads less, and a look at 64 bytes of each of 1000 classes is 64 KB: with a program or two on each
-  multiprocessor the second look finds it in L1 or L2.
+- 8 warps leave a thread up to 255 registers, 16 no more than 128. A tile that asks for more than 8
+  gets shorter rows instead, until they are as short as may be: only then 16, and never of float64,
+  whose exponential alone takes more.
+- A row of a tile, BLOCK_P pixels of one class side by side, is never shorter than 64 bytes, two sectors of DRAM;
+  that leaves 256 classes at most in one tile. More go in chunks of 128, and a look at 64 bytes of
+  each of 1000 classes is 64 KB: with a program or two on each multiprocessor the second look finds
+  it in L1 or L2. Chunks of 256 spilled in float16.
 - channels_last takes tiles of the same shape: its pixels lie one after another, so a tile is one
   run of memory whatever its shape.
 - FOLD = 4 pixels are added up before they meet an accumulator. They are one vector load where
@@ -31,8 +34,10 @@ FOLD = 4
 MAX_GROUP = 16
 MAX_BLOCK_C = 256
 MAX_BLOCK_P = 1024
+MIN_BLOCK_P = 16
+MIN_ELEMENTS = 1024
 MIN_ROW_BYTES = 64
-MAX_WARPS = 16
+MAX_WARPS = 8
 PIXEL_NUMBERS = 6
 #: Of the partial sums, whatever the size of the input (O(N C) where images alone exceed it).
 PARTIAL_BYTES = 4 * 2**20
@@ -54,19 +59,23 @@ def power_of_two(least: int) -> int:
     return 1 << max(least - 1, 0).bit_length()
 
 
-def tile(classes: int, itemsize: int, halvings: int) -> Tile:
+def tile(classes: int, itemsize: int, is_row: bool, halvings: int) -> Tile:
     """The tile of a kernel.
 
     Args:
         itemsize: of the logits, in bytes.
+        is_row: whether pixels of a class lie side by side.
         halvings: how often to halve what a thread holds, for the reasons above.
     """
-    block_c = power_of_two(classes)
-    if block_c > MAX_BLOCK_C:
-        block_c = min((MAX_BLOCK_C, MAX_BLOCK_C // 2), key=lambda b: (-(-classes // b) * b, -b))
+    block_c = min(power_of_two(classes), MAX_BLOCK_C)
+    if classes > MAX_BLOCK_C:
+        block_c //= 2
     elements = 2048 if itemsize == 8 else 4096
-    block_p = max(min(elements // block_c, MAX_BLOCK_P), MIN_ROW_BYTES // itemsize)
+    least = MIN_ROW_BYTES // itemsize if is_row else MIN_BLOCK_P
+    block_p = max(min(elements // block_c, MAX_BLOCK_P), least)
     per_warp = elements // 4 >> halvings
-    warps = (block_c + PIXEL_NUMBERS) * block_p // per_warp
-    warps = min(max(power_of_two(warps + 1) // 2, 1), MAX_WARPS)
-    return Tile(block_c, -(-classes // block_c), block_p, warps)
+    warps = power_of_two((block_c + PIXEL_NUMBERS) * block_p // per_warp + 1) // 2
+    while warps > MAX_WARPS and block_p > least and block_c * block_p > MIN_ELEMENTS:
+        block_p, warps = block_p // 2, warps // 2
+    most = MAX_WARPS if itemsize == 8 else 2 * MAX_WARPS
+    return Tile(block_c, -(-classes // block_c), block_p, min(max(warps, 1), most))
