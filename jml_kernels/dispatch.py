@@ -103,8 +103,8 @@ def _call(
     integers = labels if labels is not None else dense
     on_cpu = logits.device.type == "cpu"
     # The CPU kernels look for themselves, and a compiled graph cannot branch on values.
-    looks_here = backend != "cpu" and not torch.compiler.is_compiling()
-    if (looks_here if on_cpu else options.validate) and checks.is_integer(integers):
+    reference_looks = backend == "reference" and not torch.compiler.is_compiling()
+    if (reference_looks if on_cpu else options.validate) and checks.is_integer(integers):
         num_labels = checks.label_count(logits.shape[1], options.activation)
         num_labels = num_labels if labels is not None else 2
         checks.check_label_range(integers, mask, num_labels, options.ignore_index)

@@ -67,6 +67,15 @@ def _check_targets(logits: Tensor, rule: Rule) -> None:
             checks.check_logits(rule.dense, "dense")
 
 
+def check_integers(logits: Tensor, rule: Rule) -> None:
+    """Raise the IndexError of a label out of range; only where reading labels makes nobody wait."""
+    if rule.labels is not None:
+        count = checks.label_count(logits.shape[1], rule.activation)
+        checks.check_label_range(rule.labels, rule.mask, count, rule.ignore_index)
+    elif checks.is_integer(rule.dense):
+        checks.check_label_range(rule.dense, rule.mask, 2, rule.ignore_index)
+
+
 def check_gradients(grad_sums: Tensor, grad_totals: Tensor, logits: Tensor, rule: Rule) -> None:
     n, c = logits.shape[:2]
     _check_gradient("grad_sums", grad_sums, (rule.targets, len(SUMS), n, c), logits)

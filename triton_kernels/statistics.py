@@ -17,7 +17,7 @@ from torch import Tensor
 from ..checks import is_integer, label_count
 from ..reference import is_independent
 from ..statistics import COLUMNS, EXTREMA, SUMS, TOTALS, column_bits
-from .arguments import Rule, check, check_gradients
+from .arguments import Rule, check, check_gradients, check_integers
 from .backward import backward_kernel
 from .finish import NOWHERE, OF_VALID, finish_kernel
 from .forward import forward_kernel
@@ -313,6 +313,8 @@ def statistics(logits: Tensor, *arguments) -> tuple[Tensor, Tensor, Tensor]:
     """`reference.statistics` as two kernels; the last argument, inplace_backward, is autograd's."""
     rule = Rule(*arguments[: len(Rule._fields)])
     check(logits, rule)
+    if not logits.is_cuda:
+        check_integers(logits, rule)
     if logits.numel() == 0:
         targets = rule.targets
         n, c = logits.shape[:2]

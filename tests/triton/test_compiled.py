@@ -1,0 +1,51 @@
+"""Every kind of kernel that the tile table can choose, compiled for GPUs that need not be here."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("triton", reason="there is no Triton to compile with")
+
+from jml_kernels.backends import INTERPRETED
+from jml_kernels.triton_kernels.resources import CALLS, SHARED_LIMIT, resources
+
+pytestmark = [
+    pytest.mark.skipif(INTERPRETED, reason="interpreted kernels are not compiled"),
+    pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION"),
+]
+
+#: Bytes of the stack that ptxas takes by its own choice, where that lets one more group of warps live
+#: on a multiprocessor; a tile that is too large takes hundreds.
+SPILLS = 16
+
+#: A compiler is asked for every call on one GPU; on others for what takes the most: chunks, two
+#: tiles, float64, and the one that every user has.
+TARGETS = {
+    "sm_90": CALLS,
+    **dict.fromkeys(
+        ("sm_80", "sm_100", "gfx942"),
+        [
+            call
+            for call in CALLS
+            if call.name
+            in (
+                "19 float32 contiguous, labels",
+                "1000 float32 channels_last, labels",
+                "19 float64 channels_last, distillation",
+                "1000 float16 channels_last, distillation",
+            )
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "call"),
+    [(target, call) for target, calls in TARGETS.items() for call in calls],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_fits(target, call):
+    for name, launch in call.launches():
+        found = resources(launch, target)
+        assert found.spills <= SPILLS, (name, found)
+        assert found.shared <= SHARED_LIMIT[target], (name, found)
