@@ -72,6 +72,13 @@ def why_not(backend: str, device: torch.device) -> str | None:
     return None
 
 
+def why_not_compiled() -> str | None:
+    """Why Triton compiles no kernels here, for whatever GPU; None if it does."""
+    if INTERPRETED:
+        return "TRITON_INTERPRET=1 interprets kernels"
+    return _WHY_NOT["triton"]
+
+
 def choose(backend: str, device: torch.device) -> str:
     """The backend to run: "auto" is the first of `NAMES` that can.
 

@@ -1,5 +1,5 @@
-"""What the operators are called with, and its checks: whoever calls them directly gets an exception,
-not a read outside the arrays."""
+"""What the operators are called with, and its checks: whoever calls them directly gets an
+exception, not a read outside the arrays."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ def check(logits: Tensor, rule: Rule) -> None:
         checks.check_mask(rule.mask, logits)
     if rule.ce_class_weights is not None:
         checks.check_class_weights(rule.ce_class_weights, logits, "ce_class_weights")
-        if not rule.ce_class_weights.is_floating_point():
-            raise TypeError(
-                f"ce_class_weights has dtype {rule.ce_class_weights.dtype}: expected a floating dtype"
-            )
+        dtype = rule.ce_class_weights.dtype
+        if not dtype.is_floating_point:
+            raise TypeError(f"ce_class_weights has dtype {dtype}: expected a floating dtype")
     _check_targets(logits, rule)
     for name in ("teacher_temperature", "student_temperature"):
         if getattr(rule, name) is not None:

@@ -18,11 +18,6 @@ import triton.language as tl
 
 from .columns import (
     CROSS_ENTROPY,
-    FALSE_NEGATIVE,
-    FALSE_POSITIVE,
-    INTERSECTION,
-    PREDICTION_SQUARED,
-    TRUE_POSITIVE,
 )
 from .finish import N_SUMS, N_TOTALS
 from .pixel_math import (
@@ -122,7 +117,7 @@ def pieces(
     TEACHER: tl.constexpr,
 ):
     """(x, 1 - x, g, y of the integers, y of the dense target) of a chunk."""
-    classes, inside, z, hit, valid, raw = values
+    _, inside, z, hit, valid, raw = values
     x, miss = probabilities(z, looks[0], ACTIVATION)
     g = tl.zeros_like(x)
     integer_y = ()
@@ -146,9 +141,7 @@ def pieces(
 
 
 @triton.jit
-def over_classes(
-    of_chunk, rules, INTEGER_COLUMNS: tl.constexpr, DENSE_COLUMNS: tl.constexpr
-):
+def over_classes(of_chunk, rules, INTEGER_COLUMNS: tl.constexpr, DENSE_COLUMNS: tl.constexpr):
     """Softmax: sums over the chunk's classes, of x g and of each cross-entropy's weight times y."""
     x, _, g, integer_y, dense_y = of_chunk
     dot = tl.sum(x * g, 0, keep_dims=True)
@@ -268,25 +261,36 @@ def backward_kernel(
         pixel = tile * BLOCK_P + tl.arange(0, BLOCK_P)[None, :]
         in_image = pixel < pixels
         position = locate(pixel, height, width, WIDE)
-        counted = read_mask(mask_view, position, in_image)
+        counted = in_image
+        if mask is not None:
+            counted = read_mask(mask_view, position, in_image)
         of_pixels = integers_of_pixels(
             integers_view, position, in_image, counted, (depth, height, width), ignore_index,
             share, off, INTEGERS, LABEL_COUNT, WINDOW, SPATIAL, DTYPE,
         )  # fmt: skip
-        values = read_chunk(
-            logits_view, integers_view, dense_view, of_pixels, 0, position, in_image,
-            ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES,
-            BLOCK_C, DTYPE,
+        source = (
+            logits_view, integers_view, dense_view, of_pixels, position, in_image, ignore_index,
+            teacher_scale,
         )  # fmt: skip
-        looks = look(values, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False)
+        values = read_chunk(
+            source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
+            TEACHER, CLASSES, BLOCK_C, DTYPE,
+        )  # fmt: skip
+        looks = look(
+            values, scale, ACTIVATION, INTEGERS, TEACHER, False,
+            False, TEMPERED, False,
+        )  # fmt: skip
         for chunk in range(1, CHUNKS):
             others = read_chunk(
-                logits_view, integers_view, dense_view, of_pixels, chunk, position, in_image,
-                ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
-                CLASSES, BLOCK_C, DTYPE,
+                source, chunk, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
+                TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
-            found = look(others, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False)
-            looks = merge_looks(looks, found, scale, ACTIVATION, TEACHER, TEMPERED, False)
+            found = look(
+                others, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False
+            )
+            looks = merge_looks(
+                looks, found, scale, ACTIVATION, TEACHER, TEMPERED, False
+            )  # fmt: skip
         looks = poisoned(looks, of_pixels[2], ACTIVATION, INTEGERS)
 
         of_chunk = pieces(
@@ -296,9 +300,8 @@ def backward_kernel(
         over = over_classes(of_chunk, rules, INTEGER_COLUMNS, DENSE_COLUMNS)
         for chunk in range(1, CHUNKS):
             others = read_chunk(
-                logits_view, integers_view, dense_view, of_pixels, chunk, position, in_image,
-                ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
-                CLASSES, BLOCK_C, DTYPE,
+                source, chunk, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
+                TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             other_rules = rules_of(
                 grad_sums, grad_totals, class_weights, chunk, image, images, student_scale,
@@ -318,9 +321,8 @@ def backward_kernel(
         store_tile(grad_view, values[0], position, values[1], dz)
         for chunk in range(1, CHUNKS):
             others = read_chunk(
-                logits_view, integers_view, dense_view, of_pixels, chunk, position, in_image,
-                ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
-                CLASSES, BLOCK_C, DTYPE,
+                source, chunk, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
+                TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             other_rules = rules_of(
                 grad_sums, grad_totals, class_weights, chunk, image, images, student_scale,

@@ -1,5 +1,5 @@
-"""The second kernel: adds the programs' partial sums up, in a fixed order, and writes every column of
-the statistics, 0 where it is not asked for: nothing else fills the outputs.
+"""The second kernel: adds the programs' partial sums up, in a fixed order, and writes every column
+of the statistics, 0 where it is not asked for: nothing else fills the outputs.
 
 A program makes one column of one target, for one image and a block of classes; one more makes the
 totals of the image.

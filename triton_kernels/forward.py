@@ -56,7 +56,7 @@ def fold(values, FOLD: tl.constexpr, ADJACENT: tl.constexpr):
 def zeros(COUNT: tl.constexpr, C: tl.constexpr, P: tl.constexpr, DTYPE: tl.constexpr):
     tiles = ()
     for _ in tl.static_range(COUNT):
-        tiles = tiles + (tl.zeros([C, P], DTYPE),)  # noqa: RUF005
+        tiles = tiles + (tl.zeros([C, P], DTYPE),)
     return tiles
 
 
@@ -64,7 +64,7 @@ def zeros(COUNT: tl.constexpr, C: tl.constexpr, P: tl.constexpr, DTYPE: tl.const
 def add_folded(sums, terms, COUNT: tl.constexpr, FOLD: tl.constexpr, ADJACENT: tl.constexpr):
     added = ()
     for i in tl.static_range(COUNT):
-        added = added + (sums[i] + fold(terms[i], FOLD, ADJACENT),)  # noqa: RUF005
+        added = added + (sums[i] + fold(terms[i], FOLD, ADJACENT),)
     return added
 
 
@@ -72,7 +72,7 @@ def add_folded(sums, terms, COUNT: tl.constexpr, FOLD: tl.constexpr, ADJACENT: t
 def raise_maxima(maxima, terms, COUNT: tl.constexpr):
     raised = ()
     for i in tl.static_range(COUNT):
-        raised = raised + (tl.maximum(maxima[i], terms[i], propagate_nan=ALL),)  # noqa: RUF005
+        raised = raised + (tl.maximum(maxima[i], terms[i], propagate_nan=ALL),)
     return raised
 
 
@@ -80,7 +80,7 @@ def raise_maxima(maxima, terms, COUNT: tl.constexpr):
 def add(sums, terms, COUNT: tl.constexpr):
     added = ()
     for i in tl.static_range(COUNT):
-        added = added + (sums[i] + terms[i],)  # noqa: RUF005
+        added = added + (sums[i] + terms[i],)
     return added
 
 
@@ -177,13 +177,13 @@ def chunk_terms(
             if weights is not None:
                 terms *= weights
             terms = tl.where(valid & inside, terms, 0.0)
-            totals = totals + (tl.sum(terms, 0, keep_dims=True),)  # noqa: RUF005
+            totals = totals + (tl.sum(terms, 0, keep_dims=True),)
         if CROSS_ENTROPY_WEIGHT & INTEGER_COLUMNS:
             if INTEGERS == BITS:
-                totals = totals + (tl.sum(valid.to(z.dtype), 0, keep_dims=True),)  # noqa: RUF005
+                totals = totals + (tl.sum(valid.to(z.dtype), 0, keep_dims=True),)
             elif weights is not None and not INDEPENDENT:
                 weight = tl.load(class_weights + label, mask=label >= 0, other=0.0).to(z.dtype)
-                totals = totals + (fresh * (weight + poison),)  # noqa: RUF005
+                totals = totals + (fresh * (weight + poison),)
     if DENSE_COLUMNS:
         y = raw
         if TEACHER:
@@ -202,12 +202,12 @@ def chunk_terms(
             if weights is not None and not INTEGERS:
                 terms *= weights
             terms = tl.where(valid & inside, terms, 0.0)
-            totals = totals + (tl.sum(terms, 0, keep_dims=True),)  # noqa: RUF005
+            totals = totals + (tl.sum(terms, 0, keep_dims=True),)
         if TEACHER and TARGET_ENTROPY & DENSE_COLUMNS:
             terms = cross_entropy_terms(raw, y, teacher, 1.0, ACTIVATION, INDEPENDENT, False)
             terms = tl.where(valid & inside, terms, 0.0)
-            totals = totals + (tl.sum(terms, 0, keep_dims=True),)  # noqa: RUF005
-    return sums, maxima, totals + (fresh,), tl.maximum(seen, counted)  # noqa: RUF005
+            totals = totals + (tl.sum(terms, 0, keep_dims=True),)
+    return sums, maxima, totals + (fresh,), tl.maximum(seen, counted)
 
 
 @triton.jit
@@ -296,7 +296,9 @@ def forward_kernel(
             pixel = tile * BLOCK_P + tl.arange(0, BLOCK_P)[None, :]
             in_image = pixel < pixels
             position = locate(pixel, height, width, WIDE)
-            counted = read_mask(mask_view, position, in_image)
+            counted = in_image
+            if mask is not None:
+                counted = read_mask(mask_view, position, in_image)
             of_pixels = integers_of_pixels(
                 integers_view,
                 position,
@@ -312,28 +314,51 @@ def forward_kernel(
                 SPATIAL,
                 DTYPE,
             )
-            values = read_chunk(
-                logits_view, integers_view, dense_view, of_pixels, 0, position, in_image,
-                ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES,
-                BLOCK_C, DTYPE,
+            source = (
+                logits_view, integers_view, dense_view, of_pixels, position, in_image, ignore_index,
+                teacher_scale,
             )  # fmt: skip
-            looks = look(values, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY, TEMPERED, ARGMAX)
+            values = read_chunk(
+                source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
+                TEACHER, CLASSES, BLOCK_C, DTYPE,
+            )  # fmt: skip
+            looks = look(
+                values,
+                student_scale,
+                ACTIVATION,
+                INTEGERS,
+                TEACHER,
+                LOGARITHM,
+                ENTROPY,
+                TEMPERED,
+                ARGMAX,
+            )
             for chunk in range(1, CHUNKS):
                 others = read_chunk(
-                    logits_view, integers_view, dense_view, of_pixels, chunk, position, in_image,
-                    ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
-                    CLASSES, BLOCK_C, DTYPE,
+                    source, chunk, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
+                    TEACHER, CLASSES, BLOCK_C, DTYPE,
                 )  # fmt: skip
-                found = look(others, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY, TEMPERED, ARGMAX)
-                looks = merge_looks(looks, found, student_scale, ACTIVATION, TEACHER, TEMPERED, ARGMAX)
+                found = look(
+                    others,
+                    student_scale,
+                    ACTIVATION,
+                    INTEGERS,
+                    TEACHER,
+                    LOGARITHM,
+                    ENTROPY,
+                    TEMPERED,
+                    ARGMAX,
+                )
+                looks = merge_looks(
+                    looks, found, student_scale, ACTIVATION, TEACHER, TEMPERED, ARGMAX
+                )
             looks = poisoned(looks, of_pixels[2], ACTIVATION, INTEGERS)
 
             seen = tl.zeros([1, BLOCK_P], DTYPE)
             for chunk in range(CHUNKS):
                 if CHUNKS > 1:
                     current = read_chunk(
-                        logits_view, integers_view, dense_view, of_pixels, chunk, position,
-                        in_image, ignore_index, teacher_scale, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
+                        source, chunk, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
                         TEACHER, CLASSES, BLOCK_C, DTYPE,
                     )  # fmt: skip
                 else:

@@ -198,13 +198,13 @@ def hard_terms(x, miss, hit, COLUMNS: tl.constexpr):
     """Against labels 0 and 1: one number for each element, not four."""
     terms = ()
     if TRUE_POSITIVE & COLUMNS:
-        terms = terms + (tl.where(hit, x, 0.0),)  # noqa: RUF005
+        terms = terms + (tl.where(hit, x, 0.0),)
     if FALSE_POSITIVE & COLUMNS:
-        terms = terms + (tl.where(hit, 0.0, x),)  # noqa: RUF005
+        terms = terms + (tl.where(hit, 0.0, x),)
     if FALSE_NEGATIVE & COLUMNS:
-        terms = terms + (tl.where(hit, miss, 0.0),)  # noqa: RUF005
+        terms = terms + (tl.where(hit, miss, 0.0),)
     if PREDICTION_SQUARED & COLUMNS:
-        terms = terms + (x * x,)  # noqa: RUF005
+        terms = terms + (x * x,)
     return terms
 
 
@@ -214,17 +214,17 @@ def overlap_terms(x, y, gap, COLUMNS: tl.constexpr):
     Where gap is NaN so is the false positive."""
     terms = ()
     if TRUE_POSITIVE & COLUMNS:
-        terms = terms + (tl.where(gap > 0, x, y),)  # noqa: RUF005
+        terms = terms + (tl.where(gap > 0, x, y),)
     if FALSE_POSITIVE & COLUMNS:
-        terms = terms + (tl.where(gap > 0, 0.0, -gap),)  # noqa: RUF005
+        terms = terms + (tl.where(gap > 0, 0.0, -gap),)
     if FALSE_NEGATIVE & COLUMNS:
-        terms = terms + (tl.where(gap > 0, gap, 0.0),)  # noqa: RUF005
+        terms = terms + (tl.where(gap > 0, gap, 0.0),)
     if INTERSECTION & COLUMNS:
-        terms = terms + (x * y,)  # noqa: RUF005
+        terms = terms + (x * y,)
     if PREDICTION_SQUARED & COLUMNS:
-        terms = terms + (x * x,)  # noqa: RUF005
+        terms = terms + (x * x,)
     if TARGET_SQUARED & COLUMNS:
-        terms = terms + (y * y,)  # noqa: RUF005
+        terms = terms + (y * y,)
     return terms
 
 
@@ -232,13 +232,13 @@ def overlap_terms(x, y, gap, COLUMNS: tl.constexpr):
 def maxima_terms(x, y, present, COLUMNS: tl.constexpr):
     terms = ()
     if PREDICTION_MAX & COLUMNS:
-        terms = terms + (x,)  # noqa: RUF005
+        terms = terms + (x,)
     if TARGET_MAX & COLUMNS:
-        terms = terms + (y,)  # noqa: RUF005
+        terms = terms + (y,)
     if JOINT_MAX & COLUMNS:
-        terms = terms + (x + y,)  # noqa: RUF005
+        terms = terms + (x + y,)
     if PRESENT & COLUMNS:
-        terms = terms + (tl.where(present, 1.0, tl.zeros_like(x)),)  # noqa: RUF005
+        terms = terms + (tl.where(present, 1.0, tl.zeros_like(x)),)
     return terms
 
 
@@ -274,8 +274,11 @@ def overlap_gradient(rule, x, y, gap, COLUMNS: tl.constexpr):
 def cross_entropy_gradient(
     z, p, y, weight, all_y, scale, ACTIVATION: tl.constexpr, INDEPENDENT: tl.constexpr
 ):
-    """Of the logits, from p = x of z * scale; weight: the gradient of the class's term, times scale.
-    all_y: softmax, the sum of weight * y over classes."""
+    """Of the logits, from p = x of z * scale.
+
+    weight: the gradient of the class's term, times scale.
+    all_y: softmax, the sum of weight * y over classes.
+    """
     if ACTIVATION == SOFTMAX:
         return all_y * p - weight * y
     elif ACTIVATION == SIGMOID:

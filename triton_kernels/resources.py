@@ -1,5 +1,5 @@
-"""What the compiler makes of the kernels: registers, spills and shared memory of every kind of call,
-for any GPU and without one.
+"""What the compiler makes of the kernels: registers, spills and shared memory of every kind of
+call, for any GPU and without one.
 
 Kernels are compiled as a launch would compile them, with a driver that only names the target.
 """
@@ -109,8 +109,8 @@ class Call:
 
 _HALF, _SINGLE, _DOUBLE = torch.float16, torch.float32, torch.float64
 _LAST = "channels_last"
-#: One call for each way of the table through the kernels: numbers of classes that fill a tile, leave
-#: it half empty and need chunks; the sizes of dtypes; both layouts; every kind of target.
+#: One call for each way of the table through the kernels: numbers of classes that fill a tile,
+#: leave it half empty and need chunks; the sizes of dtypes; both layouts; every kind of target.
 CALLS = (
     *[Call(classes) for classes in (2, 19, 64, 150, 256, 1000)],
     *[Call(classes, layout=_LAST) for classes in (2, 19, 64, 150, 1000)],

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
 from ..checks import is_integer, label_count
 from ..reference import is_independent
-from ..statistics import COLUMNS, EXTREMA, SUMS, TOTALS, column_bits
+from ..statistics import EXTREMA, SUMS, TOTALS, column_bits
 from .arguments import Rule, check, check_gradients, check_integers
 from .backward import backward_kernel
 from .finish import NOWHERE, OF_VALID, finish_kernel
@@ -62,7 +61,7 @@ def strides(tensor: Tensor | None, has_classes: bool) -> tuple[int | None, ...] 
     steps = tensor.stride()[1 + has_classes :]
     across = tensor.stride(1) if has_classes else 0
     real = [(size, step) for size, step in zip(spatial, steps, strict=True) if size > 1]
-    is_run = all(a[1] == b[0] * b[1] for a, b in zip(real, real[1:], strict=False))
+    is_run = all(a[1] == b[0] * b[1] for a, b in itertools.pairwise(real))
     if is_run:
         return (tensor.stride(0), across, None, None, real[-1][1] if real else 1)
     return (tensor.stride(0), across, *(0,) * (3 - len(steps)), *steps)
@@ -144,8 +143,8 @@ def chosen_tile(logits: Tensor, common: dict[str, object], accumulators: int) ->
 
 
 def is_vectorised(logits: Tensor) -> bool:
-    """Whether a thread loads several elements of a tile at once: aligned runs of one class's pixels,
-    or of one pixel's classes."""
+    """Whether a thread loads several elements of a tile at once: aligned runs of one class's
+    pixels, or of one pixel's classes."""
     image, across, depth, _, along = strides(logits, True)
     steps = (image, across) if along == 1 else (image, along)
     aligned = all(step * logits.element_size() % 16 == 0 for step in steps)
@@ -196,7 +195,9 @@ class Slots(NamedTuple):
     of_totals: tuple[int, ...]
 
 
-def slots(columns: list[int], hard: list[bool], teacher: list[bool], own_weight: list[bool]) -> Slots:
+def slots(
+    columns: list[int], hard: list[bool], teacher: list[bool], own_weight: list[bool]
+) -> Slots:
     """Each argument: of every target. own_weight: its cross-entropy's weight is a sum of its own,
     and not the number of pixels or elements."""
     made = [sources(c, h) for c, h in zip(columns, hard, strict=True)]
@@ -339,7 +340,7 @@ def backward_launch(
 ) -> Launch:
     """The kernel that writes the gradient of the logits into `grad`."""
     common = common_arguments(logits, rule)
-    n, c = logits.shape[:2]
+    n = logits.shape[0]
     chosen = chosen_tile(logits, common, 0)
     tiles = -(-math.prod(logits.shape[2:]) // chosen.block_p)
     parts = min(max(program_limit(logits.device) // n, 1), tiles)

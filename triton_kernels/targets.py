@@ -69,15 +69,8 @@ def integers_of_pixels(
 
 @triton.jit
 def read_chunk(
-    logits,
-    integers,
-    dense,
-    of_pixels,
+    source,
     chunk,
-    position,
-    in_image,
-    ignore_index,
-    teacher_scale,
     ACTIVATION: tl.constexpr,
     INTEGERS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
@@ -92,6 +85,7 @@ def read_chunk(
     z are logits, classes beyond the last ruled out; hit tells whether a class is the label, valid
     whether it counts; raw is the dense target, of a teacher its logits over the temperature.
     """
+    logits, integers, dense, of_pixels, position, in_image, ignore_index, teacher_scale = source
     classes = chunk * BLOCK_C + tl.arange(0, BLOCK_C)[:, None]
     inside = in_image & (classes < CLASSES)
     beyond: tl.constexpr = 0.0 if ACTIVATION == NONE else float("-inf")
@@ -130,15 +124,17 @@ def look(
     ARGMAX: tl.constexpr,
 ):
     """What a chunk says of its pixels: (softmax state, the teacher's, first largest target), empty
-    where nothing needs it. LOGARITHM, ENTROPY: whether log x and log y are asked for. ARGMAX: where only all classes together tell which one is present."""
+    where nothing needs it.
+
+    LOGARITHM, ENTROPY: log x, log y are asked for. ARGMAX: only all classes together tell which one
+    is present.
+    """
     classes, inside, z, hit, valid, raw = values
     state = ()
     teacher = ()
     largest = ()
     if ACTIVATION == SOFTMAX:
-        state = softmax_state(
-            z, hit, student_scale, INTEGERS != NO_INTEGERS, LOGARITHM, TEMPERED
-        )
+        state = softmax_state(z, hit, student_scale, INTEGERS != NO_INTEGERS, LOGARITHM, TEMPERED)
         if TEACHER:
             teacher = softmax_state(raw, (), student_scale, False, ENTROPY, False)
     if ARGMAX:

@@ -11,9 +11,9 @@ import triton.language as tl
 
 @triton.jit
 def view_of(tensor, strides, image):
-    """The view of an image; None where there is no tensor."""
+    """The view of an image; empty where there is no tensor."""
     if tensor is None:
-        return None
+        return ()
     else:
         return tensor + image * strides[0], strides
 
@@ -55,11 +55,8 @@ def store_tile(view, classes, position, inside, values):
 @triton.jit
 def read_mask(view, position, inside):
     """Which pixels count by the mask."""
-    if view is None:
-        return inside
-    else:
-        at = view[0] + pixel_offsets(view[1], position)
-        return inside & (tl.load(at, mask=inside, other=0) != 0)
+    at = view[0] + pixel_offsets(view[1], position)
+    return inside & (tl.load(at, mask=inside, other=0) != 0)
 
 
 @triton.jit

@@ -9,15 +9,15 @@ A tile is BLOCK_C x BLOCK_P, both powers of two. Reasons, in registers and bytes
   own numbers (label, softmax state) count as 6 classes more, which is felt with 2 classes.
 - It holds half as many for each of: elements that each need an address of their own (rows that are
   no aligned vectors, as 19 classes in channels_last), a dense target, more than four accumulators,
-  more than ten, windows of boundary smoothing, classes in chunks. Twice as many spilled, or left one
-  group to a multiprocessor (`jml-kernels info --kernels`).
+  more than ten, windows of boundary smoothing, classes in chunks. Twice as many spilled, or left
+  one group to a multiprocessor (`jml-kernels info --kernels`).
 - 8 warps leave a thread up to 255 registers, 16 no more than 128. A tile that asks for more than 8
   gets shorter rows instead, until they are as short as may be: only then 16, and never of float64,
   whose exponential alone takes more.
-- A row of a tile, BLOCK_P pixels of one class side by side, is never shorter than 64 bytes, two sectors of DRAM;
-  that leaves 256 classes at most in one tile. More go in chunks of 128, and a look at 64 bytes of
-  each of 1000 classes is 64 KB: with a program or two on each multiprocessor the second look finds
-  it in L1 or L2. Chunks of 256 spilled in float16.
+- A row of a tile, BLOCK_P pixels of one class side by side, is never shorter than 64 bytes, two
+  sectors of DRAM; that leaves 256 classes at most in one tile. More go in chunks of 128, and a look
+  at 64 bytes of each of 1000 classes is 64 KB: with a program or two on each multiprocessor the
+  second look finds it in L1 or L2. Chunks of 256 spilled in float16.
 - channels_last takes tiles of the same shape: its pixels lie one after another, so a tile is one
   run of memory whatever its shape.
 - FOLD = 4 pixels are added up before they meet an accumulator. They are one vector load where

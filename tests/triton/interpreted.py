@@ -1,9 +1,9 @@
 """The Triton kernels on the CPU, run by Triton's interpreter: the judges of every backend on its
 inputs. test_interpreter.py runs this file in processes with TRITON_INTERPRET=1.
 
-A tile takes the interpreter 10 ms, whatever it holds. So each case runs once, with all columns and a
-gradient of each, which no formula can hide, and cases that only make many tiles, images or windows
-stay out. On a GPU all tests run as they are.
+A tile takes the interpreter 10 ms, whatever it holds. So each case runs once, with all columns and
+a gradient of each, which no formula can hide, and cases that only make many tiles, images or
+windows stay out. On a GPU all tests run as they are.
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ def test_gradcheck(case):
     logits, target, mask = build(case)
 
     def columns(z):
-        statistics = jml.class_statistics(
-            z, target, mask, backend="triton", **case.target_options
-        )
+        statistics = jml.class_statistics(z, target, mask, backend="triton", **case.target_options)
         return torch.stack([*statistics[:6], statistics.cross_entropy.unsqueeze(-1).expand(2, 3)])
 
     assert gradcheck(columns, logits.detach().requires_grad_(), fast_mode=True)
@@ -124,9 +122,7 @@ def test_offsets_beyond_32_bits():
     values = torch.randn(1, 3, 5, 8, dtype=torch.float16)
     logits.copy_(values)
     labels = torch.randint(0, 3, (1, 5, 8))
-    losses = [
-        jml.JaccardMetricLoss(backend="triton")(z, labels) for z in (logits, values)
-    ]
+    losses = [jml.JaccardMetricLoss(backend="triton")(z, labels) for z in (logits, values)]
     assert losses[0] == losses[1]
 
 

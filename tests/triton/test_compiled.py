@@ -6,36 +6,29 @@ import pytest
 
 pytest.importorskip("triton", reason="there is no Triton to compile with")
 
-from jml_kernels.backends import INTERPRETED
 from jml_kernels.triton_kernels.resources import CALLS, SHARED_LIMIT, resources
+
+from jml_kernels.backends import INTERPRETED
 
 pytestmark = [
     pytest.mark.skipif(INTERPRETED, reason="interpreted kernels are not compiled"),
     pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION"),
 ]
 
-#: Bytes of the stack that ptxas takes by its own choice, where that lets one more group of warps live
-#: on a multiprocessor; a tile that is too large takes hundreds.
+#: Bytes of the stack that ptxas takes by its own choice, where that lets one more group of warps
+#: live on a multiprocessor; a tile that is too large takes hundreds.
 SPILLS = 16
 
-#: A compiler is asked for every call on one GPU; on others for what takes the most: chunks, two
-#: tiles, float64, and the one that every user has.
-TARGETS = {
-    "sm_90": CALLS,
-    **dict.fromkeys(
-        ("sm_80", "sm_100", "gfx942"),
-        [
-            call
-            for call in CALLS
-            if call.name
-            in (
-                "19 float32 contiguous, labels",
-                "1000 float32 channels_last, labels",
-                "19 float64 channels_last, distillation",
-                "1000 float16 channels_last, distillation",
-            )
-        ],
-    ),
+#: A compiler is asked for every call on one GPU; on others for the one that every user has, and for
+#: what takes the most: chunks, two tiles, float64.
+LARGEST = (
+    "19 float32 contiguous, labels",
+    "1000 float32 channels_last, labels",
+    "19 float64 channels_last, distillation",
+    "1000 float16 channels_last, distillation",
+)
+TARGETS = {"sm_90": CALLS} | {
+    name: [call for call in CALLS if call.name in LARGEST] for name in ("sm_80", "sm_100", "gfx942")
 }
 
 

@@ -27,9 +27,7 @@ def problem(shape=(2, 19, 128, 160), dtype=torch.float32, layout="contiguous"):
 def objectives():
     return {
         "loss": jml.JaccardMetricLoss(backend="triton"),
-        "boundary": jml.JaccardMetricLoss(
-            label_smoothing=0.1, boundary_size=3, backend="triton"
-        ),
+        "boundary": jml.JaccardMetricLoss(label_smoothing=0.1, boundary_size=3, backend="triton"),
         "cross-entropy": jml.JaccardCrossEntropyLoss(backend="triton"),
     }
 
