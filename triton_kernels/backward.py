@@ -193,7 +193,7 @@ def logits_gradient(
     return tl.where(values[4], dz, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["images"])
 def backward_kernel(
     grad,
     grad_strides,

@@ -54,11 +54,14 @@ class Call:
     dtype: torch.dtype = torch.float32
     layout: str = "contiguous"
     kind: str = "labels"
+    images: int = 4
+    size: int = 512
 
     @property
     def name(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
-        return f"{self.classes} {dtype} {self.layout}, {self.kind}"
+        shape = f"{self.images}x{self.classes}x{self.size}x{self.size}"
+        return f"{shape} {dtype} {self.layout}, {self.kind}"
 
     def launches(self) -> Iterator[tuple[str, Launch]]:
         """Its kernels by name."""
@@ -69,12 +72,12 @@ class Call:
         yield "backward", backward_launch(sums, totals, logits, rule, torch.empty_like(logits))
 
     def _arguments(self) -> tuple[Tensor, Rule]:
-        size = (4, self.classes, 512, 512)
+        shape = (self.images, self.classes, self.size, self.size)
         memory = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
         logits = torch.empty(
-            size, dtype=self.dtype, device="meta", memory_format=memory[self.layout]
+            shape, dtype=self.dtype, device="meta", memory_format=memory[self.layout]
         )
-        labels = torch.empty(4, 512, 512, dtype=torch.int64, device="meta")
+        labels = torch.empty(self.images, *shape[2:], dtype=torch.int64, device="meta")
         dense = torch.empty_like(logits)
         columns = _LOSS
         if self.kind in ("objective", "distillation"):
@@ -126,6 +129,10 @@ CALLS = (
     Call(19, _HALF, _LAST, "distillation"),
     Call(1000, _HALF, _LAST, "distillation"),
     Call(1000, _SINGLE, "contiguous", "statistics"),
+    # Arguments that are 1 become constants.
+    Call(19, images=1),
+    Call(19, images=1, size=1, kind="distillation"),
+    Call(1, images=1, size=1, kind="multi-label"),
 )
 
 

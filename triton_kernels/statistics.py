@@ -90,6 +90,7 @@ def common_arguments(logits: Tensor, rule: Rule) -> dict[str, object]:
     no_window = is_boundary and (rule.boundary_size == 1 or logits.dim() == 2)
     smoothing = 0.0 if no_window else rule.label_smoothing
     is_teacher = dense is not None and rule.teacher_temperature is not None
+    weights = rule.ce_class_weights
     largest = max(map(extent, (logits, integers, dense, rule.mask)))
     return {
         "logits": logits,
@@ -100,7 +101,7 @@ def common_arguments(logits: Tensor, rule: Rule) -> dict[str, object]:
         "dense_strides": strides(dense, True),
         "mask": as_integers(rule.mask),
         "mask_strides": strides(rule.mask, False),
-        "class_weights": rule.ce_class_weights,
+        "class_weights": None if weights is None else weights.contiguous(),
         "depth": size[0],
         "height": size[1],
         "width": size[2],

@@ -22,11 +22,12 @@ SPILLS = 16
 #: A compiler is asked for every call on one GPU; on others for the one that every user has, and for
 #: what takes the most: chunks, two tiles, float64.
 LARGEST = (
-    "19 float32 contiguous, labels",
-    "1000 float32 channels_last, labels",
-    "19 float64 channels_last, distillation",
-    "1000 float16 channels_last, distillation",
+    "4x19x512x512 float32 contiguous, labels",
+    "4x1000x512x512 float32 channels_last, labels",
+    "4x19x512x512 float64 channels_last, distillation",
+    "4x1000x512x512 float16 channels_last, distillation",
 )
+assert set(LARGEST) <= {call.name for call in CALLS}
 TARGETS = {"sm_90": CALLS} | {
     name: [call for call in CALLS if call.name in LARGEST] for name in ("sm_80", "sm_100", "gfx942")
 }
