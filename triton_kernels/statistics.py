@@ -52,8 +52,8 @@ class Launch(NamedTuple):
 # ---- from tensors to arguments -------------------------------------------------------------------
 
 
-def strides(tensor: Tensor | None, has_classes: bool) -> tuple[int | None, ...] | None:
-    """(image, class, depth, row, column); depth and row None where the column's stride leads from
+def strides(tensor: Tensor | None, has_classes: bool) -> tuple[int, ...] | None:
+    """(image, class, depth, row, column), or (image, class, pixel) where one stride leads from
     pixel to pixel throughout."""
     if tensor is None:
         return None
@@ -63,7 +63,7 @@ def strides(tensor: Tensor | None, has_classes: bool) -> tuple[int | None, ...] 
     real = [(size, step) for size, step in zip(spatial, steps, strict=True) if size > 1]
     is_run = all(a[1] == b[0] * b[1] for a, b in itertools.pairwise(real))
     if is_run:
-        return (tensor.stride(0), across, None, None, real[-1][1] if real else 1)
+        return (tensor.stride(0), across, real[-1][1] if real else 1)
     return (tensor.stride(0), across, *(0,) * (3 - len(steps)), *steps)
 
 
@@ -139,17 +139,18 @@ def chosen_tile(logits: Tensor, common: dict[str, object], accumulators: int) ->
         common["WINDOW"] > 0,
         logits.shape[1] > MAX_BLOCK_C,
     )
-    is_row = common["logits_strides"][4] == 1
+    is_row = common["logits_strides"][-1] == 1
     return tile(logits.shape[1], logits.element_size(), is_row, sum(halvings))
 
 
 def is_vectorised(logits: Tensor) -> bool:
     """Whether a thread loads several elements of a tile at once: aligned runs of one class's
     pixels, or of one pixel's classes."""
-    image, across, depth, _, along = strides(logits, True)
+    image, across, *pixel = strides(logits, True)
+    along = pixel[-1]
     steps = (image, across) if along == 1 else (image, along)
     aligned = all(step * logits.element_size() % 16 == 0 for step in steps)
-    return depth is None and 1 in (along, across) and aligned
+    return len(pixel) == 1 and 1 in (along, across) and aligned
 
 
 def tile_arguments(chosen: Tile) -> dict[str, object]:
@@ -280,7 +281,7 @@ def forward_launches(logits: Tensor, rule: Rule) -> tuple[list[Launch], tuple[Te
         "MAXIMA": places.maxima,
         "TOTALS": places.totals,
         "FOLD": min(FOLD, chosen.block_p),
-        "ADJACENT": is_vectorised(logits) and common["logits_strides"][4] == 1,
+        "ADJACENT": is_vectorised(logits) and common["logits_strides"][-1] == 1,
         **tile_arguments(chosen),
     }
     block_c = min(power_of_two(c), 64)

@@ -1,8 +1,8 @@
 """How a tile gets its numbers: everything that knows how tensors lie in memory.
 
 A tile is (BLOCK_C, BLOCK_P): classes by pixels of one image. A view is (first element of the image,
-strides); strides are (image, class, depth, row, column), depth and row None where one stride leads
-from pixel to pixel, as in both memory formats: then no pixel number is ever divided.
+strides); strides are (image, class, depth, row, column), or (image, class, pixel) where one stride
+leads from pixel to pixel, as in both memory formats: then no pixel number is ever divided.
 """
 
 import triton
@@ -29,8 +29,8 @@ def locate(pixel, height, width, WIDE: tl.constexpr):
 
 @triton.jit
 def pixel_offsets(strides, position):
-    if strides[2] is None:
-        return position[0] * strides[4]
+    if len(strides) == 3:
+        return position[0] * strides[2]
     else:
         return position[1] * strides[2] + position[2] * strides[3] + position[3] * strides[4]
 
