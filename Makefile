@@ -36,6 +36,10 @@ bench: $(STAMPS)/package
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/pytest benchmarks
 
+# On a machine with a GPU, in an environment that has torch and triton already: no network.
+gpu:
+	$(PYTHON) -m benchmarks.gpu
+
 lint: $(STAMPS)/package
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
+import os
 
 import torch
 
@@ -22,9 +24,23 @@ def _load_cpu() -> str | None:
     return None
 
 
+def _find_triton() -> str | None:
+    """Why there is no Triton to compile kernels with; None if there is. It is not imported, and no
+    GPU is asked for: both cost time, and the second may keep a process from forking."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed (pip install 'jml-kernels[triton]')"
+    version = importlib.metadata.version("triton")
+    if tuple(map(int, version.split(".")[:2])) < (3, 6):
+        return f"Triton {version} is installed: expected 3.6 or newer"
+    return None
+
+
+#: Whether Triton runs kernels without a GPU, on tensors of the CPU: slowly, to test them.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
 _WHY_NOT = {
     "cuda": "this version has no CUDA kernels yet",
-    "triton": "this version has no Triton kernels yet",
+    "triton": _find_triton(),
     "cpu": _load_cpu(),
     "reference": None,
 }
@@ -36,7 +52,10 @@ def backends() -> dict[str, str | None]:
     Returns:
         name -> None where it can run on this machine, else why it cannot, in words.
     """
-    return dict(_WHY_NOT)
+    found = dict(_WHY_NOT)
+    if found["triton"] is None and not INTERPRETED and torch.cuda.device_count() == 0:
+        found["triton"] = "PyTorch finds no GPU for it here"
+    return found
 
 
 def why_not(backend: str, device: torch.device) -> str | None:
@@ -45,7 +64,19 @@ def why_not(backend: str, device: torch.device) -> str | None:
         return _WHY_NOT[backend]
     if backend == "cpu" and device.type != "cpu":
         return f"its kernels run on the CPU and the tensors are on {device}"
+    if backend == "triton" and device.type != ("cpu" if INTERPRETED else "cuda"):
+        return (
+            f"its kernels run on a GPU, or with TRITON_INTERPRET=1 on the CPU, and the tensors are "
+            f"on {device}"
+        )
     return None
+
+
+def why_not_compiled() -> str | None:
+    """Why Triton compiles no kernels here, for whatever GPU; None if it does."""
+    if INTERPRETED:
+        return "TRITON_INTERPRET=1 interprets kernels"
+    return _WHY_NOT["triton"]
 
 
 def choose(backend: str, device: torch.device) -> str:
@@ -56,7 +87,9 @@ def choose(backend: str, device: torch.device) -> str:
         RuntimeError: for a backend that cannot run here, saying why.
     """
     if backend == "auto":
-        return next(name for name in NAMES if why_not(name, device) is None)
+        # Triton's interpreter is a test, and is taken by name only.
+        names = [name for name in NAMES if name != "triton" or not INTERPRETED]
+        return next(name for name in names if why_not(name, device) is None)
     if backend not in NAMES:
         expected = ", ".join(map(repr, ("auto", *NAMES)))
         raise ValueError(f"backend={backend!r}: expected one of {expected}")

@@ -19,15 +19,17 @@ the same. The operators exist without the compiled library, which only adds kern
 
 from __future__ import annotations
 
+import importlib
+
 import torch
 from torch import Tensor
 
 from .statistics import EXTREMA, SUMS, TOTALS
 
 NAMESPACE = "jml_kernels"
-BACKENDS = ("cpu",)
+BACKENDS = ("cpu", "triton")
 #: Those that finish a loss themselves.
-FINISHED = ("cpu",)
+FINISHED = ("cpu", "triton")
 
 _RULE = (
     "Tensor? labels, Tensor? dense, Tensor? mask, Tensor? ce_class_weights, int label_columns, "
@@ -166,8 +168,30 @@ def _define(backend: str) -> None:
     _register_autograd(f"{backend}_loss", setup_loss, loss_gradient)
 
 
+def _register_triton() -> None:
+    """The kernels are imported by the first call. On the CPU they run through Triton's interpreter,
+    for which `backends` asks."""
+
+    def implementation(module: str, name: str):
+        def run(*arguments):
+            kernels = importlib.import_module(f"jml_kernels.triton_kernels.{module}")
+            return getattr(kernels, name)(*arguments)
+
+        return run
+
+    for module, name in (
+        ("statistics", "statistics"),
+        ("statistics", "statistics_backward"),
+        ("statistics", "statistics_backward_"),
+        ("loss", "loss"),
+    ):
+        for key in ("CUDA", "CPU"):
+            _library.impl(f"triton_{name}", implementation(module, name), key)
+
+
 for _backend in BACKENDS:
     _define(_backend)
+_register_triton()
 
 
 def statistics(backend: str, *arguments) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import jml_kernels as jml
+from jml_kernels.backends import INTERPRETED
 from jml_kernels.ops import FINISHED
 
 # importlib mode puts no folder of tests on the path; the helpers are cases.py and oracle.py.
@@ -56,8 +57,9 @@ def finished(request) -> str:
 @pytest.fixture
 def device(request) -> str:
     """Where the tensors of the test's backend lie."""
-    names = {request.node.callspec.params.get(name) for name in ("backend", "compiled", "finished")}
-    return "cuda" if names & set(_GPU) else "cpu"
+    parameters = request.node.callspec.params
+    names = {parameters.get(name) for name in ("backend", "compiled", "finished")}
+    return "cuda" if names & set(_GPU) and not INTERPRETED else "cpu"
 
 
 @pytest.fixture

@@ -414,9 +414,12 @@ def test_class_losses_lie_between_0_and_1(tp, fp, fn, alpha, beta, smooth):
 
 @given(data=st.data())
 def test_operators_finish_the_loss_by_the_same_formula(finished, device, data):
+    assert_formula(finished, device, data.draw)
+
+
+def assert_formula(finished: str, device: str, draw) -> None:
     """Value, and gradients of sums and totals, on the operator's own statistics. Columns that
     nothing asks for are there too, and have no gradient."""
-    draw = data.draw
     seed = draw(st.integers(0, 100), label="seed")
     n, c = draw(st.integers(1, 3), label="images"), draw(st.integers(1, 7), label="classes")
     generator = torch.Generator().manual_seed(seed)

@@ -7,8 +7,10 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,7 +18,17 @@ from rich.table import Table
 from .. import __version__, backends
 
 
-def info() -> None:
+def info(
+    kernels: Annotated[
+        bool,
+        typer.Option(
+            "--kernels", help="What the compiler makes of the Triton kernels: a minute or two."
+        ),
+    ] = False,
+    target: Annotated[
+        str, typer.Option(help="The GPU to compile them for: sm_80, sm_90, sm_100 or gfx942.")
+    ] = "sm_90",
+) -> None:
     """Print versions, the processor, and which backends run here.
 
     For a backend that cannot run it says why. Backend "auto", the default of every loss, takes
@@ -34,6 +46,27 @@ def info() -> None:
             name, "[green]runs[/]" if reason is None else f"[yellow]no:[/] {escape(reason)}"
         )
     console.print(table)
+    if kernels:
+        console.print(kernel_table(target))
+
+
+def kernel_table(target: str) -> Table:
+    """Registers, spills and shared memory of the Triton kernels, compiled without a GPU."""
+    module = importlib.import_module("jml_kernels.backends")
+    reason = module.why_not_compiled()
+    if reason is not None:
+        raise typer.BadParameter(f"nothing to compile the kernels with: {reason}")
+    found = importlib.import_module("jml_kernels.triton_kernels.resources")
+    if target not in found.TARGETS:
+        expected = ", ".join(found.TARGETS)
+        raise typer.BadParameter(f"target={target!r}: expected one of {expected}")
+    table = Table(title=f"Triton kernels on {target}", title_justify="left")
+    for head in ("Call", "Kernel", "Warps", "Registers", "Spills", "Shared memory"):
+        table.add_column(head, justify="left" if head in ("Call", "Kernel") else "right")
+    for call, kernel, used in found.table(target):
+        numbers = (used.warps, used.registers, used.spills, used.shared)
+        table.add_row(call, kernel, *map(str, numbers))
+    return table
 
 
 def versions() -> dict[str, str]:

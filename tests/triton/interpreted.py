@@ -1,0 +1,161 @@
+"""The Triton kernels on the CPU, run by Triton's interpreter: the judges of every backend on its
+inputs. test_interpreter.py runs this file in processes with TRITON_INTERPRET=1.
+
+A tile takes the interpreter 10 ms, whatever it holds. So each case runs once, with all columns and
+a gradient of each, which no formula can hide, and cases that only make many tiles, images or
+windows stay out. On a GPU all tests run as they are.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import CASES, GRADIENT_CASES, OVERLAPS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inputs import build
+from objective_cases import CROSS_ENTROPY_CASES, DISTILLATION_CASES, arguments, module
+from objective_cases import GRADIENT_CASES as OBJECTIVE_GRADIENT_CASES
+from test_formulas import assert_formula
+from test_objectives import assert_objective
+from test_statistics import assert_columns, assert_loss
+from torch.autograd import gradcheck
+
+import jml_kernels as jml
+from jml_kernels.triton_kernels.statistics import Launch
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+#: "several tiles" and "primes" stay for tiles, "boundary 3, 3-D" for volumes, "1000 classes" for
+#: chunks, "1 pixel an image" for images.
+TOO_SLOW = {
+    "many tiles",
+    "many images",
+    "boundary, window above volume",
+    "boundary, tiles, 3-D",
+    "boundary 5, 3-D",
+    "boundary 7, 3-D",
+    "1000 classes, tiles",
+    "channels_last 19, tiles",
+    "smoothing 19",
+    "soft contiguous, channels_last",
+}
+#: Of distillation: tiles are the same whatever the case.
+TILES = {"several tiles", "teacher -inf, tiles", "ce_class_weights, tiles"}
+TEACHERS = [
+    case
+    for case in DISTILLATION_CASES
+    if case.name in TILES or not ("tiles" in case.name or case.name in TOO_SLOW)
+]
+FINITE = [case for case in CASES if case.finite and case.name not in TOO_SLOW]
+
+
+def each(cases):
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+
+
+def named(cases, *names: str):
+    found = [case for case in cases if case.name in names]
+    assert len(found) == len(names)
+    return each(found)
+
+
+@each(FINITE)
+def test_columns(case):
+    assert_columns(case, "triton", "cpu")
+
+
+@each([case for case in FINITE if case.name.startswith("active")])
+def test_active_classes(case):
+    """Each mode asks for other columns."""
+    assert_loss(case, "soft2", "triton", "cpu")
+
+
+@each([case for case in CASES if not case.finite])
+def test_not_a_number(case):
+    logits, target, mask = build(case, "cpu")
+    for overlap in OVERLAPS.values():
+        assert overlap(logits, target, mask, backend="triton", **case.options).isnan()
+
+
+@each(CROSS_ENTROPY_CASES)
+def test_cross_entropy(case):
+    assert_objective(case, "triton", "cpu")
+
+
+@each(TEACHERS)
+def test_distillation(case):
+    assert_objective(case, "triton", "cpu")
+
+
+@named(GRADIENT_CASES, "labels", "soft, channels_last", "label_smoothing 0.2, boundary_size 3")
+def test_gradcheck(case):
+    logits, target, mask = build(case)
+
+    def columns(z):
+        statistics = jml.class_statistics(z, target, mask, backend="triton", **case.target_options)
+        return torch.stack([*statistics[:6], statistics.cross_entropy.unsqueeze(-1).expand(2, 3)])
+
+    assert gradcheck(columns, logits.detach().requires_grad_(), fast_mode=True)
+
+
+@each(OBJECTIVE_GRADIENT_CASES[-3:])
+def test_gradcheck_of_objectives(case):
+    logits, *others = arguments(case, "cpu")
+    objective = module(case, backend="triton")
+    leaf = logits.detach().requires_grad_()
+    assert gradcheck(lambda z: objective(z, *others), leaf, fast_mode=True)
+
+
+def test_the_same_bits_twice():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 43, 59, requires_grad=True)
+    labels = torch.randint(0, 5, (2, 43, 59))
+    results = []
+    for _ in range(2):
+        loss = jml.JaccardMetricLoss(backend="triton")(logits, labels)
+        results.append((loss.detach(), torch.autograd.grad(loss, logits)[0]))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_offsets_beyond_32_bits():
+    """Classes 2^30 elements apart: memory that is never touched costs nothing."""
+    far = 2**30
+    storage = torch.empty(2 * far + 40, dtype=torch.float16)
+    logits = storage.as_strided((1, 3, 5, 8), (0, far, 8, 1))
+    values = torch.randn(1, 3, 5, 8, dtype=torch.float16)
+    logits.copy_(values)
+    labels = torch.randint(0, 3, (1, 5, 8))
+    losses = [jml.JaccardMetricLoss(backend="triton")(z, labels) for z in (logits, values)]
+    assert losses[0] == losses[1]
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_formula(data):
+    assert_formula("triton", "cpu", data.draw)
+
+
+@pytest.mark.parametrize("case", ["labels", "distillation"])
+def test_a_step_is_four_launches(case, monkeypatch):
+    launched = []
+    run = Launch.run
+    monkeypatch.setattr(
+        Launch, "run", lambda launch: (launched.append(launch.kernel.fn.__name__), run(launch))
+    )
+    logits, teacher = torch.randn(2, 2, 3, 5, 4)
+    labels = torch.randint(0, 3, (2, 5, 4))
+    leaf = logits.requires_grad_()
+    if case == "labels":
+        loss = jml.JaccardMetricLoss(backend="triton")(leaf, labels)
+    else:
+        loss = jml.JaccardDistillationLoss(backend="triton")(leaf, labels, teacher)
+    loss.backward()
+    kernels = ["forward_kernel", "finish_kernel", "formula_kernel", "backward_kernel"]
+    assert launched == kernels
+
+
+def test_auto_stays_on_the_cpu():
+    assert jml.backends()["triton"] is None
+    logits, labels = torch.zeros(1, 2, 3), torch.zeros(1, 3, dtype=torch.int64)
+    assert jml.JaccardMetricLoss()(logits, labels).isfinite()

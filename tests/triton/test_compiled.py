@@ -1,0 +1,45 @@
+"""Every kind of kernel that the tile table can choose, compiled for GPUs that need not be here."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("triton", reason="there is no Triton to compile with")
+
+from jml_kernels.triton_kernels.resources import CALLS, SHARED_LIMIT, resources
+
+from jml_kernels.backends import INTERPRETED
+
+pytestmark = [
+    pytest.mark.skipif(INTERPRETED, reason="interpreted kernels are not compiled"),
+    pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION"),
+]
+
+#: Bytes of the stack that ptxas takes by its own choice, where that lets one more group of warps
+#: live on a multiprocessor; a tile that is too large takes hundreds.
+SPILLS = 16
+
+#: A compiler is asked for every call on one GPU; on others for the one that every user has, and for
+#: what takes the most: chunks, two tiles, float64.
+LARGEST = (
+    "4x19x512x512 float32 contiguous, labels",
+    "4x1000x512x512 float32 channels_last, labels",
+    "4x19x512x512 float64 channels_last, distillation",
+    "4x1000x512x512 float16 channels_last, distillation",
+)
+assert set(LARGEST) <= {call.name for call in CALLS}
+TARGETS = {"sm_90": CALLS} | {
+    name: [call for call in CALLS if call.name in LARGEST] for name in ("sm_80", "sm_100", "gfx942")
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "call"),
+    [(target, call) for target, calls in TARGETS.items() for call in calls],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_fits(target, call):
+    for name, launch in call.launches():
+        found = resources(launch, target)
+        assert found.spills <= SPILLS, (name, found)
+        assert found.shared <= SHARED_LIMIT[target], (name, found)

@@ -1,0 +1,232 @@
+"""What the compiler makes of the kernels: registers, spills and shared memory of every kind of
+call, for any GPU and without one.
+
+Kernels are compiled as a launch would compile them, with a driver that only names the target.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from ..formulas import ACTIVE_COLUMNS, OVERLAPS
+from ..statistics import EXTREMA, SUMS, TOTALS, column_bits
+from .arguments import Formula, Rule
+from .loss import formula_launch
+from .statistics import Launch, backward_launch, forward_launches
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+#: Bytes that a group of warps may have.
+SHARED_LIMIT = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
+
+_LOSS = OVERLAPS["metric1"] | ACTIVE_COLUMNS["label"]
+_CROSS_ENTROPY = column_bits("cross_entropy", "cross_entropy_weight")
+
+#: Every part of it at once.
+_FORMULA = Formula(
+    class_weights=None,
+    overlap="soft1",
+    alpha=0.5,
+    beta=0.5,
+    gamma=1.5,
+    smooth=0.1,
+    log_loss=True,
+    dataset=0.5,
+    image=0.3,
+    per_class=0.2,
+    active_threshold=0.01,
+    label_active="label",
+    dense_active="both",
+    label_ce=0.1,
+    dense_ce=0.2,
+    label_overlap=0.3,
+    dense_overlap=0.4,
+    divergence=True,
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the operators, of tensors without memory.
+
+    Attributes:
+        kind: "labels"; "boundary", with smoothing; "soft", probabilities; "objective", labels and
+            cross-entropy; "distillation", labels and a teacher, cross-entropy against both;
+            "statistics", every column against soft targets; "multi-label", 0 and 1 of each class.
+    """
+
+    classes: int
+    dtype: torch.dtype = torch.float32
+    layout: str = "contiguous"
+    kind: str = "labels"
+    images: int = 4
+    size: int = 512
+
+    @property
+    def name(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        shape = f"{self.images}x{self.classes}x{self.size}x{self.size}"
+        return f"{shape} {dtype} {self.layout}, {self.kind}"
+
+    def launches(self) -> Iterator[tuple[str, Launch]]:
+        """Its kernels by name."""
+        logits, rule = self._arguments()
+        (forward, finish), statistics = forward_launches(logits, rule)
+        finished, (loss, *grads) = formula_launch(logits, rule, _FORMULA, *statistics)
+        yield "forward", forward
+        yield "finish", finish
+        yield "formula", finished
+        yield "backward", backward_launch(*grads, logits, rule, loss, torch.empty_like(logits))
+
+    def _arguments(self) -> tuple[Tensor, Rule]:
+        shape = (self.images, self.classes, self.size, self.size)
+        memory = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+        logits = torch.empty(
+            shape, dtype=self.dtype, device="meta", memory_format=memory[self.layout]
+        )
+        labels = torch.empty(self.images, *shape[2:], dtype=torch.int64, device="meta")
+        dense = torch.empty_like(logits)
+        columns = _LOSS
+        if self.kind in ("objective", "distillation"):
+            columns |= _CROSS_ENTROPY
+        if self.kind == "statistics":
+            columns = column_bits(*SUMS, *EXTREMA, *TOTALS)
+        is_boundary = self.kind == "boundary"
+        activation, teacher_temperature = "softmax", None
+        if self.kind == "multi-label":
+            labels, dense, activation = None, dense.to(torch.uint8), "sigmoid"
+        elif self.kind in ("soft", "statistics"):
+            labels = None
+        elif self.kind == "distillation":
+            teacher_temperature = 2.0
+        else:
+            dense = None
+        return logits, Rule(
+            labels,
+            dense,
+            None,
+            None,
+            columns,
+            columns,
+            activation,
+            0.1 if is_boundary else 0.0,
+            3 if is_boundary else 0,
+            -100,
+            teacher_temperature,
+            1.0,
+        )
+
+
+_HALF, _SINGLE, _DOUBLE = torch.float16, torch.float32, torch.float64
+_LAST = "channels_last"
+#: One call for each way of the table through the kernels: numbers of classes that fill a tile,
+#: leave it half empty and need chunks; the sizes of dtypes; both layouts; every kind of target.
+CALLS = (
+    *[Call(classes) for classes in (2, 19, 64, 150, 256, 1000)],
+    *[Call(classes, layout=_LAST) for classes in (2, 19, 64, 150, 1000)],
+    *[Call(classes, _HALF) for classes in (19, 150, 1000)],
+    *[Call(classes, torch.bfloat16, _LAST) for classes in (19, 150)],
+    *[Call(classes, _DOUBLE) for classes in (19, 150, 1000)],
+    *[
+        Call(classes, kind=kind)
+        for kind in ("boundary", "soft", "objective", "distillation", "statistics", "multi-label")
+        for classes in (19, 150)
+    ],
+    Call(19, _DOUBLE, _LAST, "distillation"),
+    Call(19, _HALF, _LAST, "distillation"),
+    Call(1000, _HALF, _LAST, "distillation"),
+    Call(1000, _SINGLE, "contiguous", "statistics"),
+    # Arguments that are 1 become constants.
+    Call(19, images=1),
+    Call(19, images=1, size=1, kind="distillation"),
+    Call(1, images=1, size=1, kind="multi-label"),
+)
+
+
+class Resources(NamedTuple):
+    registers: int
+    spills: int
+    """registers, or bytes on the stack of a thread"""
+    shared: int
+    """bytes"""
+    warps: int
+
+
+class _Driver:
+    """Says for which GPU to compile, and runs nothing."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def get_current_target(self) -> GPUTarget:
+        return TARGETS[self.name]
+
+    def get_current_device(self) -> str:
+        return self.name  # compiled kernels are kept by it
+
+    def get_current_stream(self, device: object) -> int:
+        return 0
+
+
+@contextlib.contextmanager
+def compiling_for(target: str) -> Iterator[None]:
+    """Let Triton compile for a name of `TARGETS`."""
+    driver.set_active(_Driver(target))
+    try:
+        yield
+    finally:
+        if torch.cuda.is_available():  # else there is none to go back to
+            driver.reset_active()
+
+
+def resources(launch: Launch, target: str) -> Resources:
+    """What a kernel takes on a GPU that need not be there.
+
+    Raises:
+        triton.CompilationError and others of the compiler: where it does not compile.
+    """
+    with compiling_for(target):
+        kernel = launch.kernel.warmup(**launch.arguments, grid=(launch.programs,))
+    shared, warps = kernel.metadata.shared, kernel.metadata.num_warps
+    if "amdgcn" in kernel.asm:
+        found = dict(re.findall(r"\.(vgpr_count|vgpr_spill_count): +(\d+)", kernel.asm["amdgcn"]))
+        return Resources(int(found["vgpr_count"]), int(found["vgpr_spill_count"]), shared, warps)
+    usage = _resource_usage(kernel.asm["cubin"])
+    registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
+    return Resources(registers, stack, shared, warps)
+
+
+def _resource_usage(cubin: bytes) -> str:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, "kernel.cubin")
+        Path(file).write_bytes(cubin)
+        done = subprocess.run(
+            [tool, "-res-usage", file], capture_output=True, text=True, check=True
+        )
+    return done.stdout
+
+
+def table(target: str) -> Iterator[tuple[str, str, Resources]]:
+    """(call, kernel, resources) of every kernel that a call of `CALLS` launches."""
+    for call in CALLS:
+        for name, launch in call.launches():
+            yield call.name, name, resources(launch, target)
