@@ -24,4 +24,4 @@ def test_under_the_interpreter():
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
-    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 300
+    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 250
