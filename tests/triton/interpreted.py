@@ -16,6 +16,7 @@ from cases import CASES, GRADIENT_CASES, OVERLAPS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import build
+from jml_kernels.triton_kernels.statistics import Launch
 from objective_cases import CROSS_ENTROPY_CASES, DISTILLATION_CASES, arguments, module
 from objective_cases import GRADIENT_CASES as OBJECTIVE_GRADIENT_CASES
 from test_formulas import assert_formula
@@ -24,7 +25,6 @@ from test_statistics import assert_columns, assert_loss
 from torch.autograd import gradcheck
 
 import jml_kernels as jml
-from jml_kernels.triton_kernels.statistics import Launch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
