@@ -29,7 +29,10 @@ def _find_triton() -> str | None:
     GPU is asked for: both cost time, and the second may keep a process from forking."""
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed (pip install 'jml-kernels[triton]')"
-    version = importlib.metadata.version("triton")
+    try:
+        version = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return None  # a build of another name, as PyTorch for AMD brings along
     if tuple(map(int, version.split(".")[:2])) < (3, 6):
         return f"Triton {version} is installed: expected 3.6 or newer"
     return None
@@ -58,18 +61,17 @@ def backends() -> dict[str, str | None]:
     return found
 
 
+def _runs_on(backend: str, device: torch.device) -> bool:
+    where = {"cpu": "cpu", "triton": "cpu" if INTERPRETED else "cuda"}.get(backend)
+    return _WHY_NOT[backend] is None and where in (None, device.type)
+
+
 def why_not(backend: str, device: torch.device) -> str | None:
     """Why a backend cannot run on tensors of a device; None if it can."""
-    if _WHY_NOT[backend] is not None:
-        return _WHY_NOT[backend]
-    if backend == "cpu" and device.type != "cpu":
-        return f"its kernels run on the CPU and the tensors are on {device}"
-    if backend == "triton" and device.type != ("cpu" if INTERPRETED else "cuda"):
-        return (
-            f"its kernels run on a GPU, or with TRITON_INTERPRET=1 on the CPU, and the tensors are "
-            f"on {device}"
-        )
-    return None
+    if _runs_on(backend, device):
+        return None
+    where = "a GPU, or with TRITON_INTERPRET=1 the CPU," if backend == "triton" else "the CPU"
+    return backends()[backend] or f"its kernels run on {where} and the tensors are on {device}"
 
 
 def why_not_compiled() -> str | None:
@@ -89,7 +91,7 @@ def choose(backend: str, device: torch.device) -> str:
     if backend == "auto":
         # Triton's interpreter is a test, and is taken by name only.
         names = [name for name in NAMES if name != "triton" or not INTERPRETED]
-        return next(name for name in names if why_not(name, device) is None)
+        return next(name for name in names if _runs_on(name, device))
     if backend not in NAMES:
         expected = ", ".join(map(repr, ("auto", *NAMES)))
         raise ValueError(f"backend={backend!r}: expected one of {expected}")
