@@ -150,8 +150,11 @@ def overlap_loss(
     for how, weight in options.aggregation_weights.items():
         # Any pixel of the batch makes a class active in it: the maximum over images.
         over_batch = how == "dataset"
+        part_active = active.any(0) if over_batch else active
+        summed = [count.sum(0) for count in counts] if over_batch else counts
         part = class_losses(
-            tuple(count.sum(0) for count in counts) if over_batch else counts,
+            # An inactive class may have an infinite loss: the derivative of that is not asked for.
+            tuple(torch.where(part_active, count, 1) for count in summed),
             options.alpha,
             options.beta,
             options.smooth,
@@ -160,7 +163,6 @@ def overlap_loss(
         )
         if class_weights is not None:
             part = part * class_weights.to(part.dtype)
-        part_active = active.any(0) if over_batch else active
         part = weight * aggregate(part, part_active, how, options.reduction)
         total = part if total is None else total + part
     return total

@@ -409,6 +409,19 @@ def test_class_losses_lie_between_0_and_1(tp, fp, fn, alpha, beta, smooth):
     assert 0 <= loss <= 1
 
 
+@pytest.mark.parametrize("aggregation", ["dataset", "image", "class"])
+def test_an_inactive_class_with_an_infinite_loss_has_no_gradient(aggregation, backend, device):
+    """-log(0 / ...) of a class that is absent: the loss leaves it out, and so does the gradient."""
+    logits = torch.zeros(2, 3, 4, dtype=torch.float64, device=device, requires_grad=True)
+    labels = torch.zeros(2, 4, dtype=torch.int64, device=device)
+    loss = functional.jaccard_metric_loss(
+        logits, labels, log_loss=True, aggregation=aggregation, backend=backend
+    )
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.item() == pytest.approx(math.log(3))
+    assert gradient.isfinite().all()
+
+
 # ---- the formula of the operators ----------------------------------------------------------------
 
 
