@@ -24,9 +24,9 @@ JML_MATH Vector<T> exp_nonpositive(Vector<T> x) {
   }
 }
 
-// What the cross-entropy of a softmax is taken against: labels alone, or none; a dense target; the
-// probabilities themselves, which is their entropy.
-enum class Against { none, target, itself };
+// What the cross-entropy of a softmax is taken against: labels alone, or none; a dense target; one
+// whose weighted sum is 1 in a pixel; the probabilities themselves, which is their entropy.
+enum class Against { none, target, unit, itself };
 
 // The rows of numbers that a softmax over a tile reads and writes, one number for each pixel.
 template <typename T>
@@ -59,7 +59,7 @@ void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const SoftmaxRow
   constexpr int kGroup = 2;  // vectors: more do not fit beside the exponential's constants
   constexpr int kWide = kGroup * kWidth<T>;
   // Without a label of its own a confident prediction's digits are those of all powers but 1.
-  constexpr bool kApart = !kLabels && kAgainst == Against::target;
+  constexpr bool kApart = !kLabels && (kAgainst == Against::target || kAgainst == Against::unit);
   Feed feed = next;  // in registers
   for (int p = 0; p < n; p += kWide) {
     V largest[kGroup], sum[kGroup] = {}, dot[kGroup] = {}, spread[kGroup] = {}, share[kGroup] = {};
@@ -86,9 +86,9 @@ void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const SoftmaxRow
         if (kDot) dot[k] += e * rows.dot_rule[c];
         if (kAgainst != Against::none) {
           const V y = kAgainst == Against::itself ? e : load(rows.y + c * stride, at);
-          const V part = kAgainst == Against::itself ? e : y * rows.weight[c];
+          const V part = kAgainst == Against::target ? y * rows.weight[c] : y;
           spread[k] -= y != T(0) ? part * below : V{};  // 0 log 0 = 0
-          share[k] += part;
+          if (kAgainst != Against::unit) share[k] += part;
         }
       }
       feed.step();
@@ -113,7 +113,8 @@ void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const SoftmaxRow
       if (kDot) store(rows.dot, at, dot[k] * scale);
       if (kAgainst == Against::itself) spread[k] *= scale, share[k] *= scale;
       if (kAgainst != Against::none) store(rows.spread, at, spread[k]);
-      if (kAgainst != Against::none) store(rows.share, at, share[k]);
+      if (kAgainst == Against::target || kAgainst == Against::itself)
+        store(rows.share, at, share[k]);
       for (int64_t c = 0; kNormalise && c < classes; ++c) {
         T* place = x + c * stride + at;
         store(place, 0, load(place, 0) * scale);

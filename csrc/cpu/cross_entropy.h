@@ -46,8 +46,8 @@ void add_gap(const T* __restrict z, const T* __restrict label, T weight, T* __re
   for (int p = 0; p < n; ++p) gaps[p] += weight * (z[p] - label[p]);
 }
 
-// Of a dense target: out <- spread + share log-sum-exp, and what is missing of the label's class,
-// which is not in the tile: y of it, null without labels.
+// Of a dense target: out <- spread + share log-sum-exp, with what `spread` is lacking of the label's
+// class, which is not in the tile: y of it, null without labels.
 template <typename T>
 void dense_entropy(const T* __restrict spread, const T* __restrict share,
                    const T* __restrict rest, const T* __restrict lead, const T* __restrict label_y,
@@ -55,7 +55,7 @@ void dense_entropy(const T* __restrict spread, const T* __restrict share,
   for (int p = 0; p < n; ++p) {
     const T own = label_y ? label_y[p] : T(0);
     const T beyond = own != 0 ? own * lead[p] : T(0);
-    out[p] = spread[p] + beyond + (share[p] + own) * log1p_positive(rest[p]);
+    out[p] = spread[p] + beyond + share[p] * log1p_positive(rest[p]);
   }
 }
 

@@ -31,10 +31,11 @@ class DenseSums : public TargetSums<T> {
 
   bool needs_probabilities() const { return !this->only_overlap(); }
 
-  void add_overlap(Tile<T>& tile, int64_t c) {
+  // `probabilities`, or null, gains those of the class.
+  void add_overlap(Tile<T>& tile, int64_t c, FoldedSum* probabilities) {
     overlap_row(tile.x + c * tile.stride, tile.scale, tile.y + c * tile.stride, tile.padded,
                 sums_of(kTruePositive)[c], sums_of(kFalsePositive)[c], sums_of(kFalseNegative)[c],
-                maxima_of(kTargetMax)[c], tile.dense_feed);
+                maxima_of(kTargetMax)[c], probabilities, tile.dense_feed);
   }
 
   void add_products(const Tile<T>& tile, int64_t c) {

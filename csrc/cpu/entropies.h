@@ -47,12 +47,15 @@ class Entropies {
       label_entropy(tile.lead, tile.rest, tile.label_weight, tile.label_entropy, n);
     if (args.separate_dense_entropy()) return;
     const T* own = args.has_labels() ? tile.label_y : nullptr;
-    if (wanted.dense_entropy)
-      dense_entropy(tile.spread, tile.share, tile.rest, tile.lead, own, tile.dense_entropy, n);
-    if (wanted.dense_q != 0) {
-      tile.dense_share = args.unit_share() ? tile.valid : tile.share;
-      if (!args.unit_share() && own) add_row(own, n, tile.share);
+    if (args.unit_share()) {
+      tile.dense_share = tile.valid;
+    } else {
+      tile.dense_share = tile.share;
+      if (own) add_row(own, n, tile.share);
     }
+    if (wanted.dense_entropy)
+      dense_entropy(tile.spread, tile.dense_share, tile.rest, tile.lead, own, tile.dense_entropy,
+                    n);
   }
 
  private:

@@ -33,8 +33,10 @@ class Forward {
     const bool products_of_labels = of_labels && labels.needs_probabilities(tile);
     const bool products_of_dense = of_dense && dense.needs_probabilities();
     for (int64_t c = 0; (of_labels || of_dense) && c < args.classes; ++c) {
-      if (of_labels) labels.add_overlap(tile, c);
-      if (of_dense) dense.add_overlap(tile, c);
+      // Outside of its own place a hard label makes all of x a false positive.
+      const bool shared = of_labels && of_dense && !tile.smooth;
+      if (of_labels && !shared) labels.add_overlap(tile, c);
+      if (of_dense) dense.add_overlap(tile, c, shared ? &labels.false_positive(c) : nullptr);
       if (!products_of_labels && !products_of_dense) continue;
       scale_row(tile.x + c * tile.stride, tile.scale, tile.padded);
       if (products_of_labels) labels.add_products(tile, c);

@@ -39,9 +39,11 @@ class LabelSums : public TargetSums<T> {
            wants(kJointMax) || (wants(kIntersection) && !hard_intersection);
   }
 
+  FoldedSum& false_positive(int64_t c) { return sums_of(kFalsePositive)[c]; }
+
   void add_overlap(const Tile<T>& tile, int64_t c) {
     const T* x = tile.x + c * tile.stride;
-    FoldedSum& fp = sums_of(kFalsePositive)[c];
+    FoldedSum& fp = false_positive(c);
     if (tile.smooth)
       overlap_row(x, tile.scale, tile.off, tile.mixed, tile.padded, sums_of(kTruePositive)[c], fp,
                   sums_of(kFalseNegative)[c]);

@@ -156,11 +156,12 @@ struct OverlapSums {
   }
 };
 
-// x against a dense target, and the largest target. Meanwhile the feed copies the next target.
+// x against a dense target, and the largest target; x alone too, which is tp + fp, where `all` is
+// given. Meanwhile the feed copies the next target.
 template <typename T>
 void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum& true_positive,
                  FoldedSum& false_positive, FoldedSum& false_negative, FoldedMax<T>& target_max,
-                 Feed& feed) {
+                 FoldedSum* all, Feed& feed) {
   OverlapSums<T> sums;
   RowMax<T> most;
   for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
@@ -171,6 +172,9 @@ void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum& true_
   });
   sums.fold_into(true_positive, false_positive, false_negative);
   most.fold_into(target_max);
+  if (!all) return;
+  for (int k = 0; k < kAccumulators; ++k) sums.tp.lane[k] += sums.fp.lane[k];
+  sums.tp.fold_into(*all);
 }
 
 // The same with labels: in blocks that are not `mixed` the target is 0 outside of the label's own

@@ -243,7 +243,9 @@ class TileLoader {
         if (labels) return run(Yes(), No(), against);
         run(No(), No(), against);
       };
-      if (with_dense)
+      if (with_dense && args.unit_share())
+        choose(std::integral_constant<Against, Against::unit>());
+      else if (with_dense)
         choose(std::integral_constant<Against, Against::target>());
       else
         choose(std::integral_constant<Against, Against::none>());
