@@ -5,8 +5,8 @@
 //     none     either of the two, of probabilities
 //
 // With q the gradient of the sum, that of the logits is q (x_c sum_j w_j y_j - w_c y_c) for a
-// softmax, q w_c (x_c - y_c) for a sigmoid, and -q w_c y_c / x_c for probabilities. A "pull" is this
-// with its sign turned: towards the target.
+// softmax, q w_c (x_c - y_c) for a sigmoid, and -q w_c y_c / x_c for probabilities. A "pull" is
+// this with its sign turned: towards the target.
 #pragma once
 
 #include "arguments.h"
@@ -46,7 +46,7 @@ void add_gap(const T* __restrict z, const T* __restrict label, T weight, T* __re
   for (int p = 0; p < n; ++p) gaps[p] += weight * (z[p] - label[p]);
 }
 
-// Of a dense target: out <- spread + share log-sum-exp, with what `spread` is lacking of the label's
+// Of a dense target: out <- spread + share log-sum-exp, and what `spread` is lacking of the label's
 // class, which is not in the tile: y of it, null without labels.
 template <typename T>
 void dense_entropy(const T* __restrict spread, const T* __restrict share,
