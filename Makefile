@@ -36,8 +36,9 @@ bench: $(STAMPS)/package
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/pytest benchmarks
 
-# On a machine with a GPU, in an environment that has torch and triton already: no network.
+# On a machine with a GPU, in the environment of PYTHON, which has everything already: no network.
 gpu:
+	JML_BUILD=auto $(PYTHON) -m pip install --no-build-isolation --no-deps --editable .
 	$(PYTHON) -m benchmarks.gpu
 
 lint: $(STAMPS)/package

@@ -1,6 +1,6 @@
 """Tests and benchmark on a GPU: `make gpu`, or `python -m benchmarks.gpu [--quick]`.
 
-Needs what is installed, and no network: torch, triton, pytest, hypothesis. Writes one JSON into
+Needs the package, installed as `make gpu` does it, and pytest and hypothesis. Writes one JSON into
 $OUT (benchmarks/results/ by default): the machine, the tests' outcome, and for each case the share
 of measured copy bandwidth that forward and backward reach, and naive JML's times.
 """
@@ -26,7 +26,14 @@ ROOT = Path(__file__).parents[1]
 CLASSES = (2, 4, 8, 16, 19, 21, 32, 64, 128, 150, 171, 256)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 LAYOUTS = ("contiguous", "channels_last")
-TESTS = ("test_statistics.py", "test_gradients.py", "test_objectives.py", "test_ops.py", "triton")
+TESTS = (
+    "test_statistics.py",
+    "test_gradients.py",
+    "test_formulas.py",
+    "test_objectives.py",
+    "test_ops.py",
+    "triton/test_gpu.py",
+)
 #: Elements of the logits: far more than any cache holds.
 ELEMENTS = 2**28
 

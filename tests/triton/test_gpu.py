@@ -29,6 +29,9 @@ def objectives():
         "loss": jml.JaccardMetricLoss(backend="triton"),
         "boundary": jml.JaccardMetricLoss(label_smoothing=0.1, boundary_size=3, backend="triton"),
         "cross-entropy": jml.JaccardCrossEntropyLoss(backend="triton"),
+        "aggregations": jml.JaccardMetricLoss(
+            aggregation={"image": 0.5, "class": 0.5}, gamma=1.5, backend="triton"
+        ),
     }
 
 
