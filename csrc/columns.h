@@ -40,16 +40,19 @@ struct Columns {
   int64_t bits = 0;
 
   constexpr bool wants(int column) const { return bits >> column & 1; }
-  // Where a column of numbers per class is among those asked for; others share the place after.
+  // How many columns of numbers per class there are before one.
+  constexpr int before(int column) const {
+    int count = 0;
+    for (int other = 0; other < column; ++other) count += wants(other);
+    return count;
+  }
+  // Where such a column is among those asked for; others share the place after.
   constexpr int slot(int column) const {
-    int before = 0;
-    for (int other = 0; other < (wants(column) ? column : kClassColumns); ++other)
-      before += wants(other);
-    return before;
+    return before(wants(column) ? column : int(kClassColumns));
   }
   // All of them for a number of classes, the shared place, and the sums per image.
   constexpr int64_t size(int64_t classes) const {
-    return (slot(-1) + 1) * classes + kTotals;
+    return (before(kClassColumns) + 1) * classes + kTotals;
   }
 };
 

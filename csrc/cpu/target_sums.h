@@ -16,7 +16,7 @@ class TargetSums {
         maxima(new FoldedMax<T>[kExtrema * (args.classes + 1)]) {}
 
   bool wants(int column) const { return columns.wants(column); }
-  bool wants_classes() const { return columns.slot(-1) > 0; }
+  bool wants_classes() const { return columns.before(kClassColumns) > 0; }
 
   void enter(double* partial) {
     out = partial;
