@@ -18,8 +18,9 @@ import triton.language as tl
 
 from .columns import (
     CROSS_ENTROPY,
+    N_SUMS,
+    N_TOTALS,
 )
-from .finish import N_SUMS, N_TOTALS
 from .pixel_math import (
     NONE,
     SIGMOID,
@@ -148,6 +149,46 @@ def pieces(
         g += overlap_gradient(rules[2], x, y, y - x, DENSE_COLUMNS)
         dense_y = (y,)
     return x, miss, g, integer_y, dense_y
+
+
+@triton.jit
+def look_again(
+    source,
+    looks,
+    of_pixels,
+    grad_sums,
+    grad_totals,
+    grad_loss,
+    class_weights,
+    chunk,
+    image,
+    images,
+    student_scale,
+    ACTIVATION: tl.constexpr,
+    INTEGERS: tl.constexpr,
+    INTEGER_COLUMNS: tl.constexpr,
+    DENSE_COLUMNS: tl.constexpr,
+    HARD: tl.constexpr,
+    FIRST_LABEL: tl.constexpr,
+    TEACHER: tl.constexpr,
+    CLASSES: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """(values, rules, pieces) of a chunk that no registers hold any more."""
+    values = read_chunk(
+        source, chunk, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C,
+        DTYPE,
+    )  # fmt: skip
+    rules = rules_of(
+        grad_sums, grad_totals, grad_loss, class_weights, chunk, image, images, student_scale,
+        INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS, CLASSES, BLOCK_C, DTYPE,
+    )  # fmt: skip
+    of_chunk = pieces(
+        values, looks, of_pixels, rules, ACTIVATION, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS, HARD,
+        TEACHER,
+    )  # fmt: skip
+    return values, rules, of_chunk
 
 
 @triton.jit
@@ -310,17 +351,10 @@ def backward_kernel(
         )  # fmt: skip
         over = over_classes(of_chunk, rules, INTEGER_COLUMNS, DENSE_COLUMNS)
         for chunk in range(1, CHUNKS):
-            others = read_chunk(
-                source, chunk, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
-                TEACHER, CLASSES, BLOCK_C, DTYPE,
-            )  # fmt: skip
-            other_rules = rules_of(
-                grad_sums, grad_totals, grad_loss, class_weights, chunk, image, images,
-                student_scale, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS, CLASSES, BLOCK_C, DTYPE,
-            )  # fmt: skip
-            of_others = pieces(
-                others, looks, of_pixels, other_rules, ACTIVATION, INTEGERS, INTEGER_COLUMNS,
-                DENSE_COLUMNS, HARD, TEACHER,
+            others, other_rules, of_others = look_again(
+                source, looks, of_pixels, grad_sums, grad_totals, grad_loss, class_weights, chunk,
+                image, images, student_scale, ACTIVATION, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS,
+                HARD, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             found = over_classes(of_others, other_rules, INTEGER_COLUMNS, DENSE_COLUMNS)
             over = (over[0] + found[0], over[1] + found[1], over[2] + found[2])
@@ -331,17 +365,10 @@ def backward_kernel(
         )  # fmt: skip
         store_tile(grad_view, values[0], position, values[1], dz)
         for chunk in range(1, CHUNKS):
-            others = read_chunk(
-                source, chunk, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
-                TEACHER, CLASSES, BLOCK_C, DTYPE,
-            )  # fmt: skip
-            other_rules = rules_of(
-                grad_sums, grad_totals, grad_loss, class_weights, chunk, image, images,
-                student_scale, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS, CLASSES, BLOCK_C, DTYPE,
-            )  # fmt: skip
-            of_others = pieces(
-                others, looks, of_pixels, other_rules, ACTIVATION, INTEGERS, INTEGER_COLUMNS,
-                DENSE_COLUMNS, HARD, TEACHER,
+            others, other_rules, of_others = look_again(
+                source, looks, of_pixels, grad_sums, grad_totals, grad_loss, class_weights, chunk,
+                image, images, student_scale, ACTIVATION, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS,
+                HARD, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             dz = logits_gradient(
                 others, looks, of_others, other_rules, over, scale, ACTIVATION, INDEPENDENT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import triton.language as tl
 
-from ..statistics import column_bits
+from ..statistics import EXTREMA, SUMS, TOTALS, column_bits
 
 TRUE_POSITIVE = tl.constexpr(column_bits("true_positive"))
 FALSE_POSITIVE = tl.constexpr(column_bits("false_positive"))
@@ -20,3 +20,8 @@ CROSS_ENTROPY = tl.constexpr(column_bits("cross_entropy"))
 CROSS_ENTROPY_WEIGHT = tl.constexpr(column_bits("cross_entropy_weight"))
 TARGET_ENTROPY = tl.constexpr(column_bits("target_entropy"))
 VALID = tl.constexpr(column_bits("valid"))
+
+#: How many there are of each kind.
+N_SUMS = tl.constexpr(len(SUMS))
+N_EXTREMA = tl.constexpr(len(EXTREMA))
+N_TOTALS = tl.constexpr(len(TOTALS))

@@ -8,11 +8,8 @@ totals of the image.
 import triton
 import triton.language as tl
 
-from ..statistics import EXTREMA, SUMS, TOTALS
+from .columns import N_EXTREMA, N_SUMS, N_TOTALS
 
-N_SUMS = tl.constexpr(len(SUMS))
-N_EXTREMA = tl.constexpr(len(EXTREMA))
-N_TOTALS = tl.constexpr(len(TOTALS))
 #: Not one of the partial sums.
 NOWHERE = tl.constexpr(-1)
 #: In place of a slot: the number of valid pixels, times VALID_FACTOR.

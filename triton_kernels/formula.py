@@ -9,14 +9,12 @@ small, the many operators of PyTorch would take longer than the kernels.
 import triton
 import triton.language as tl
 
-from ..statistics import COLUMNS, EXTREMA, SUMS, TOTALS
+from ..statistics import COLUMNS, EXTREMA, TOTALS
+from .columns import N_EXTREMA, N_SUMS, N_TOTALS
 
 METRIC1, METRIC2, SOFT1, SOFT2 = (tl.constexpr(i) for i in range(4))
 ALL, PRESENT, LABEL, PROB, BOTH = (tl.constexpr(i) for i in range(5))
 
-N_SUMS = tl.constexpr(len(SUMS))
-N_EXTREMA = tl.constexpr(len(EXTREMA))
-N_TOTALS = tl.constexpr(len(TOTALS))
 TP = tl.constexpr(COLUMNS.index("true_positive"))
 FP = tl.constexpr(COLUMNS.index("false_positive"))
 FN = tl.constexpr(COLUMNS.index("false_negative"))

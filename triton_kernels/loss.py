@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import triton
 from torch import Tensor
 
 from .. import checks
@@ -12,6 +11,7 @@ from ..formulas import OVERLAPS
 from .arguments import Formula, Rule, check_formula
 from .formula import formula_kernel
 from .statistics import Launch, on_device, statistics
+from .tiles import power_of_two
 
 _BLOCK = 1024  # numbers that the program holds of each column
 
@@ -42,7 +42,7 @@ def formula_launch(
         return (of_labels,) * has_labels + (of_dense,) * has_dense
 
     weights = formula.class_weights
-    block_c = triton.next_power_of_2(classes)
+    block_c = power_of_two(classes)
     arguments = {
         "loss": value,
         "grad_sums": outputs[1],
@@ -79,7 +79,7 @@ def formula_launch(
         ),
         "TARGETS": len(sums),
         "CLASSES": classes,
-        "BLOCK_N": max(min(triton.next_power_of_2(images), _BLOCK // block_c), 1),
+        "BLOCK_N": max(min(power_of_two(images), _BLOCK // block_c), 1),
         "BLOCK_C": block_c,
         "num_warps": 4,
     }

@@ -234,6 +234,17 @@ def slots(
     )
 
 
+def outputs_of(logits: Tensor, targets: int, make: Callable) -> tuple[Tensor, Tensor, Tensor]:
+    """(sums, extrema, totals), made by `torch.empty` or `torch.zeros`."""
+    n, c = logits.shape[:2]
+    new = functools.partial(make, dtype=torch.float64, device=logits.device)
+    return (
+        new(targets, len(SUMS), n, c),
+        new(targets, len(EXTREMA), n, c),
+        new(targets, len(TOTALS), n),
+    )
+
+
 def forward_launches(logits: Tensor, rule: Rule) -> tuple[list[Launch], tuple[Tensor, ...]]:
     """The kernels of the forward, and the (sums, extrema, totals) that they fill."""
     common = common_arguments(logits, rule)
@@ -264,14 +275,9 @@ def forward_launches(logits: Tensor, rule: Rule) -> tuple[list[Launch], tuple[Te
     parts = min(max(limit // n, 1), tiles)
     group = 1 if chosen.chunks > 1 else min(-(-tiles // parts), MAX_GROUP)
     parts = min(parts, -(-tiles // group))
-    new = functools.partial(torch.empty, dtype=torch.float64, device=logits.device)
-    partials = new(n * parts, row)
+    partials = torch.empty(n * parts, row, dtype=torch.float64, device=logits.device)
     targets = len(columns)
-    outputs = (
-        new(targets, len(SUMS), n, c),
-        new(targets, len(EXTREMA), n, c),
-        new(targets, len(TOTALS), n),
-    )
+    outputs = outputs_of(logits, targets, torch.empty)
     forward = {
         **common,
         "partials": partials,
@@ -319,14 +325,7 @@ def statistics(logits: Tensor, *arguments) -> tuple[Tensor, Tensor, Tensor]:
     if not logits.is_cuda:
         check_integers(logits, rule)
     if logits.numel() == 0:
-        targets = rule.targets
-        n, c = logits.shape[:2]
-        new = functools.partial(torch.zeros, dtype=torch.float64, device=logits.device)
-        return (
-            new(targets, len(SUMS), n, c),
-            new(targets, len(EXTREMA), n, c),
-            new(targets, len(TOTALS), n),
-        )
+        return outputs_of(logits, rule.targets, torch.zeros)
     launches, outputs = forward_launches(logits, rule)
     with on_device(logits):
         for launch in launches:
