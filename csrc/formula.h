@@ -1,5 +1,5 @@
 // From statistics to the loss and its gradient, as jml_kernels/formulas.py has it: a few operations
-// on N x C numbers, in double precision. One target at a time.
+// on N x C numbers, in double precision. One target at a time, for host and device.
 //
 //     statistics -> (TP, FP, FN) of an overlap -> loss per class and its derivatives
 //                -> active classes             -> aggregations, and their gradients back
@@ -7,14 +7,27 @@
 
 #include <cmath>
 #include <cstdint>
-#include <vector>
 
 #include "columns.h"
+#include "pixel_math.h"
 
 namespace jml {
 
 enum class OverlapKind { metric1, metric2, soft1, soft2 };
 enum class Active { all, present, label, prob, both };
+
+// One number for each class, of a tensor of float32 or float64; 1 where there is none.
+struct ClassWeights {
+  const void* data = nullptr;
+  bool is_double = false;
+  int64_t stride = 0;
+
+  JML_MATH double at(int64_t c) const {
+    if (!data) return 1;
+    return is_double ? static_cast<const double*>(data)[c * stride]
+                     : double(static_cast<const float*>(data)[c * stride]);
+  }
+};
 
 // What all targets of a call share.
 struct Formula {
@@ -23,7 +36,7 @@ struct Formula {
   bool log_loss = false;
   double dataset = 1, image = 0, per_class = 0;  // weights of the aggregations
   double threshold = 0;
-  const double* class_weights = nullptr;  // or null for 1
+  ClassWeights class_weights;
 };
 
 // What is asked of one target: ce_weight CE + overlap_weight loss.
@@ -36,10 +49,10 @@ struct Term {
 struct Counts {
   double tp = 0, fp = 0, fn = 0;
 
-  void add(const Counts& other, double factor = 1) {
-    tp += factor * other.tp;
-    fp += factor * other.fp;
-    fn += factor * other.fn;
+  JML_MATH void add(const Counts& other) {
+    tp += other.tp;
+    fp += other.fp;
+    fn += other.fn;
   }
 };
 
@@ -50,7 +63,7 @@ struct ClassLoss {
 
 // loss = errors / denominator with errors = alpha FP + beta FN and denominator = TP + errors + s,
 // which is 1 - index; or -log(index); then its power. 0/0 counts as 0.
-inline ClassLoss class_loss(const Formula& formula, const Counts& counts) {
+JML_MATH ClassLoss class_loss(const Formula& formula, const Counts& counts) {
   const double errors = formula.alpha * counts.fp + formula.beta * counts.fn;
   const double denominator = counts.tp + errors + formula.smooth;
   const double hits = counts.tp + formula.smooth;
@@ -84,9 +97,9 @@ struct TargetStatistics {
   const double *sums, *extrema, *totals;
   double *grad_sums, *grad_totals;
 
-  int64_t at(int column, int64_t n, int64_t c) const { return (column * images + n) * classes + c; }
+  JML_MATH int64_t at(int column, int64_t n, int64_t c) const { return (column * images + n) * classes + c; }
 
-  Counts counts(OverlapKind overlap, int64_t n, int64_t c) const {
+  JML_MATH Counts counts(OverlapKind overlap, int64_t n, int64_t c) const {
     const auto sum = [&](int column) { return sums[at(column, n, c)]; };
     const double both = sum(kIntersection);
     switch (overlap) {
@@ -101,7 +114,7 @@ struct TargetStatistics {
     }
   }
 
-  void add_gradient(OverlapKind overlap, int64_t n, int64_t c, const Counts& g, double factor) {
+  JML_MATH void add_gradient(OverlapKind overlap, int64_t n, int64_t c, const Counts& g, double factor) {
     const auto add = [&](int column, double value) {
       grad_sums[at(column, n, c)] += factor * value;
     };
@@ -119,7 +132,7 @@ struct TargetStatistics {
     if (!metric1) add(kIntersection, metric2 ? g.tp : g.tp - g.fp - g.fn);
   }
 
-  bool active(Active mode, double threshold, int64_t n, int64_t c) const {
+  JML_MATH bool active(Active mode, double threshold, int64_t n, int64_t c) const {
     if (mode == Active::all) return true;
     if (mode == Active::present) return extrema[at(kPresent - kSums, n, c)] > 0;
     const int column = mode == Active::label  ? kTargetMax
@@ -130,60 +143,88 @@ struct TargetStatistics {
   }
 };
 
-// Adds `term` of the target to its gradients; returns its value.
-inline double add_term(const Formula& formula, const Term& term, TargetStatistics& target) {
-  const int64_t n = target.images, c = target.classes;
-  double value = 0;
-  if (term.ce_weight != 0) {
-    double entropy = 0, weight = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      entropy += target.totals[i];
-      if (term.divergence) entropy -= target.totals[(kTargetEntropy - kCrossEntropy) * n + i];
-      weight += target.totals[(kCrossEntropyWeight - kCrossEntropy) * n + i];
-    }
-    if (weight != 0) {
-      value += term.ce_weight * entropy / weight;
-      for (int64_t i = 0; i < n; ++i) target.grad_totals[i] += term.ce_weight / weight;
-    }
+// Who computes: a class, or an image where there are no classes, belongs to the thread of the rank
+// that is its remainder; `sum` adds up over threads, in one order.
+struct Alone {
+  static constexpr int64_t rank = 0, size = 1;
+  static double sum(double value) { return value; }
+};
+
+template <typename Team>
+JML_MATH double add_cross_entropy(Team& team, const Term& term, TargetStatistics& target) {
+  const int64_t n = target.images;
+  double entropy = 0, weight = 0;
+  for (int64_t i = team.rank; i < n; i += team.size) {
+    entropy += target.totals[i];
+    if (term.divergence) entropy -= target.totals[(kTargetEntropy - kCrossEntropy) * n + i];
+    weight += target.totals[(kCrossEntropyWeight - kCrossEntropy) * n + i];
   }
-  if (term.overlap_weight == 0) return value;
+  entropy = team.sum(entropy);
+  weight = team.sum(weight);
+  if (weight == 0) return 0;
+  for (int64_t i = team.rank; i < n; i += team.size)
+    target.grad_totals[i] += term.ce_weight / weight;
+  return term.ce_weight * entropy / weight;
+}
 
-  // How many are active: images of a class, classes of an image, and of those any.
-  std::vector<char> active(n * c);
-  std::vector<int64_t> images_of(c), classes_of(n);
-  int64_t any_image = 0, any_class = 0;
-  for (int64_t i = 0; i < n; ++i)
-    for (int64_t k = 0; k < c; ++k)
-      if (target.active(term.active, formula.threshold, i, k)) {
-        active[i * c + k] = 1;
-        any_class += images_of[k]++ == 0;
-        any_image += classes_of[i]++ == 0;
-      }
+// Adds `term` of the target to its gradients; returns its value, to every thread.
+template <typename Team>
+JML_MATH double add_term(Team& team, const Formula& formula, const Term& term,
+                         TargetStatistics& target) {
+  const int64_t n = target.images, c = target.classes;
+  const double entropy = term.ce_weight != 0 ? add_cross_entropy(team, term, target) : 0;
+  if (term.overlap_weight == 0) return entropy;
+  const auto active = [&](int64_t i, int64_t k) {
+    return target.active(term.active, formula.threshold, i, k);
+  };
+  const auto images_of = [&](int64_t k) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; ++i) count += active(i, k);
+    return count;
+  };
+  const auto classes_of = [&](int64_t i) {
+    double count = 0;
+    for (int64_t k = team.rank; k < c; k += team.size) count += active(i, k);
+    return team.sum(count);
+  };
+  double value = 0;
+  const auto add = [&](int64_t i, int64_t k, double share) {
+    const ClassLoss found = class_loss(formula, target.counts(formula.overlap, i, k));
+    value += share * found.loss;
+    target.add_gradient(formula.overlap, i, k, found.gradient, share);
+  };
 
-  for (int64_t k = 0; k < c; ++k) {
-    const double weight = formula.class_weights ? formula.class_weights[k] : 1;
-    const double factor = term.overlap_weight * weight;
-    if (images_of[k] == 0) continue;
+  // Means over active classes, of the batch or of the images that have them.
+  double any_class = 0;
+  for (int64_t k = team.rank; k < c; k += team.size) any_class += images_of(k) > 0;
+  any_class = team.sum(any_class);
+  for (int64_t k = team.rank; k < c; k += team.size) {
+    const double factor = term.overlap_weight * formula.class_weights.at(k);
+    const double images = double(images_of(k));
+    if (images == 0) continue;
     if (formula.dataset != 0) {
       Counts counts;
       for (int64_t i = 0; i < n; ++i) counts.add(target.counts(formula.overlap, i, k));
       const ClassLoss found = class_loss(formula, counts);
-      const double share = formula.dataset * factor / double(any_class);
+      const double share = formula.dataset * factor / any_class;
       value += share * found.loss;
       for (int64_t i = 0; i < n; ++i)
         target.add_gradient(formula.overlap, i, k, found.gradient, share);
     }
-    if (formula.image == 0 && formula.per_class == 0) continue;
+    for (int64_t i = 0; i < n && formula.per_class != 0; ++i)
+      if (active(i, k)) add(i, k, formula.per_class * factor / (images * any_class));
+  }
+  // Mean over images, of means over the classes that are active there.
+  if (formula.image != 0) {
+    double any_image = 0;
+    for (int64_t i = 0; i < n; ++i) any_image += classes_of(i) > 0;
     for (int64_t i = 0; i < n; ++i) {
-      if (!active[i * c + k]) continue;
-      const ClassLoss found = class_loss(formula, target.counts(formula.overlap, i, k));
-      const double share = factor * (formula.image / double(classes_of[i] * any_image) +
-                                     formula.per_class / double(images_of[k] * any_class));
-      value += share * found.loss;
-      target.add_gradient(formula.overlap, i, k, found.gradient, share);
+      const double share = formula.image * term.overlap_weight / (classes_of(i) * any_image);
+      for (int64_t k = team.rank; k < c; k += team.size)
+        if (active(i, k)) add(i, k, share * formula.class_weights.at(k));
     }
   }
-  return value;
+  return entropy + team.sum(value);
 }
 
 }  // namespace jml

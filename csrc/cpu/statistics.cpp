@@ -9,48 +9,13 @@
 #include <stdexcept>
 #include <vector>
 
-#include "../checks.h"
-#include "../formula.h"
+#include "../call.h"
 #include "../pixel_math.h"
 #include "../tiles.h"
 #include "arguments.h"
 
 namespace jml {
 namespace {
-
-using torch::headeronly::ScalarType;
-
-DType dtype_of(const char* name, const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Half: return DType::f16;
-    case ScalarType::BFloat16: return DType::bf16;
-    case ScalarType::Float: return DType::f32;
-    case ScalarType::Double: return DType::f64;
-    case ScalarType::Bool:
-    case ScalarType::Byte: return DType::u8;
-    case ScalarType::Char: return DType::i8;
-    case ScalarType::Short: return DType::i16;
-    case ScalarType::Int: return DType::i32;
-    case ScalarType::Long: return DType::i64;
-    case ScalarType::UInt16: return DType::u16;
-    case ScalarType::UInt32: return DType::u32;
-    case ScalarType::UInt64: return DType::u64;
-    default: STD_TORCH_CHECK(false, name, " has a dtype that the CPU kernels do not take");
-  }
-}
-
-TensorView view_of(const char* name, const Tensor& tensor, bool with_classes) {
-  TensorView view;
-  view.given = true;
-  view.data = tensor.data_ptr();
-  view.dtype = dtype_of(name, tensor);
-  view.image_stride = tensor.stride(0);
-  view.class_stride = with_classes ? tensor.stride(1) : 0;
-  const int64_t spatial = tensor.dim() - (with_classes ? 2 : 1);
-  for (int64_t d = 0; d < spatial; ++d)
-    view.spatial_stride[3 - spatial + d] = tensor.stride(tensor.dim() - spatial + d);
-  return view;
-}
 
 // A chunk is long enough to be worth a thread's while and the partial sums of all chunks stay
 // small; there are chunks enough for many threads. Only the shape decides.
@@ -79,89 +44,26 @@ struct Call {
   std::vector<double> ce_class_weights;
 };
 
-// A number of a tensor of float32 or float64, in double precision.
-double number_of(const char* name, const Tensor& tensor, int64_t at = 0) {
+// A tensor of float32 or float64, one number for each class.
+ClassWeights weights_of(const char* name, const Tensor& tensor) {
   const ScalarType dtype = tensor.scalar_type();
   STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, name,
                   " has another dtype than float32 or float64");
-  if (dtype == ScalarType::Float) return static_cast<const float*>(tensor.data_ptr())[at];
-  return static_cast<const double*>(tensor.data_ptr())[at];
+  return {tensor.data_ptr(), dtype == ScalarType::Double, tensor.dim() ? tensor.stride(0) : 0};
 }
 
-// Weights of classes.
-std::vector<double> weights_of(const char* name, const Tensor& tensor, const Tensor& logits) {
-  check_class_weights(name, tensor, logits);
-  std::vector<double> numbers(tensor.size(0));
-  for (size_t i = 0; i < numbers.size(); ++i)
-    numbers[i] = number_of(name, tensor, int64_t(i) * tensor.stride(0));
-  return numbers;
-}
-
-Call call_of(const Tensor& logits, const std::optional<Tensor>& labels,
-                       const std::optional<Tensor>& dense, const std::optional<Tensor>& mask,
-                       const std::optional<Tensor>& ce_class_weights, int64_t label_columns,
-                       int64_t dense_columns, const std::string& activation,
-                       double label_smoothing, int64_t boundary_size, int64_t ignore_index,
-                       std::optional<double> teacher_temperature, double student_temperature) {
-  check_logits(logits);
-  STD_TORCH_CHECK(labels || dense, "labels and dense: expected at least one of them");
+template <typename... Rule>
+Call call_of(const Tensor& logits, const Rule&... rule) {
   Call call;
+  set_problem(call.args, logits, rule...);
+  const auto arguments = std::tie(rule...);
+  const auto& [labels, dense] = std::tie(std::get<0>(arguments), std::get<1>(arguments));
   call.target = labels ? &*labels : &*dense;
-  Arguments& args = call.args;
-  args.logits = view_of("logits", logits, true);
-  STD_TORCH_CHECK(args.logits.dtype < DType::u8, "logits has an integer dtype");
-  if (labels) {
-    check_beside("labels", *labels, logits, false);
-    args.labels = view_of("labels", *labels, false);
-    STD_TORCH_CHECK(args.labels.dtype >= DType::u8, "labels has a floating dtype");
+  if (const auto& given = std::get<3>(arguments)) {
+    const ClassWeights weights = weights_of("ce_class_weights", *given);
+    for (int64_t c = 0; c < call.args.classes; ++c) call.ce_class_weights.push_back(weights.at(c));
+    call.args.ce_class_weights = call.ce_class_weights.data();
   }
-  if (dense) {
-    check_beside("dense", *dense, logits, true);
-    args.dense = view_of("dense", *dense, true);
-    STD_TORCH_CHECK(!args.integer_dense() || (!labels && !teacher_temperature),
-                    "dense has an integer dtype: expected a floating one beside labels and for a "
-                    "teacher");
-  }
-  if (mask) {
-    check_beside("mask", *mask, logits, false);
-    args.mask = view_of("mask", *mask, false);
-    STD_TORCH_CHECK(args.mask.dtype == DType::u8, "mask has another dtype than bool");
-  }
-  if (ce_class_weights) {
-    call.ce_class_weights = weights_of("ce_class_weights", *ce_class_weights, logits);
-    args.ce_class_weights = call.ce_class_weights.data();
-  }
-  args.label_columns = {label_columns};
-  args.dense_columns = {dense_columns};
-  args.teacher = dense && teacher_temperature;
-  args.teacher_temperature = teacher_temperature.value_or(1);
-  args.student_temperature = student_temperature;
-  check_positive("teacher_temperature", args.teacher_temperature);
-  check_positive("student_temperature", student_temperature);
-  args.images = logits.size(0);
-  args.classes = logits.size(1);
-  args.pixels = 1;
-  int64_t longest = 1;
-  for (int64_t d = 2; d < logits.dim(); ++d) {
-    args.spatial[3 - (logits.dim() - d)] = logits.size(d);
-    args.pixels *= logits.size(d);
-    longest = std::max(longest, logits.size(d));
-  }
-  STD_TORCH_CHECK(activation == "softmax" || activation == "sigmoid" || activation == "none",
-                  "activation='", activation, "': expected 'softmax', 'sigmoid' or 'none'");
-  args.activation = activation == "softmax"   ? Activation::softmax
-                    : activation == "sigmoid" ? Activation::sigmoid
-                                              : Activation::none;
-  STD_TORCH_CHECK(args.activation != Activation::softmax || !args.integer_dense(),
-                  "dense has an integer dtype: expected a floating one with activation='softmax'");
-  STD_TORCH_CHECK(label_smoothing >= 0 && label_smoothing <= 1,
-                  "label_smoothing=", label_smoothing, ": expected a number in [0, 1]");
-  STD_TORCH_CHECK(boundary_size == 0 || (boundary_size > 0 && boundary_size % 2 == 1),
-                  "boundary_size=", boundary_size, ": expected 0 or an odd positive integer");
-  args.label_smoothing = label_smoothing;
-  // A wider window than one that always holds the image holds no more.
-  args.boundary_size = std::min(boundary_size, 2 * longest + 1);
-  args.ignore_index = ignore_index;
   return call;
 }
 
@@ -259,33 +161,12 @@ void add_chunks(const Arguments& args, int target, double* sum, double* extremum
   }
 }
 
-OverlapKind overlap_kind(const std::string& name) {
-  if (name == "metric1") return OverlapKind::metric1;
-  if (name == "metric2") return OverlapKind::metric2;
-  if (name == "soft1") return OverlapKind::soft1;
-  STD_TORCH_CHECK(name == "soft2", "overlap='", name,
-                  "': expected 'metric1', 'metric2', 'soft1' or 'soft2'");
-  return OverlapKind::soft2;
-}
-
-Active active_mode(const char* name, const std::string& mode) {
-  if (mode == "all") return Active::all;
-  if (mode == "present") return Active::present;
-  if (mode == "label") return Active::label;
-  if (mode == "prob") return Active::prob;
-  STD_TORCH_CHECK(mode == "both", name, "='", mode,
-                  "': expected 'all', 'present', 'label', 'prob' or 'both'");
-  return Active::both;
-}
-
 void write_gradient(Arguments& args, const Tensor& grad_sums, const Tensor& grad_totals,
                     const Tensor& logits, const std::optional<Tensor>& scale,
                     const Tensor& grad) {
-  check_gradient("grad_sums", grad_sums, logits, 4, args.targets(), kSums);
-  check_gradient("grad_totals", grad_totals, logits, 3, args.targets(), kTotals);
+  check_gradients(grad_sums, grad_totals, logits, args.targets(), scale);
   args.grad = view_of("gradient", grad, true);
-  STD_TORCH_CHECK(!scale || scale->numel() == 1, "scale: expected one number");
-  const double factor = scale ? number_of("scale", *scale) : 1;
+  const double factor = scale ? weights_of("scale", *scale).at(0) : 1;
   const auto scaled = [&](const Tensor& gradient) {
     const auto* numbers = static_cast<const double*>(gradient.data_ptr());
     std::vector<double> result(numbers, numbers + gradient.numel());
@@ -305,8 +186,8 @@ void write_gradient(Arguments& args, const Tensor& grad_sums, const Tensor& grad
 
 std::string cpu_instruction_set() { return kernels().name; }
 
-template <typename... Rule>
-std::tuple<Tensor, Tensor, Tensor> Operators<Rule...>::statistics(const Tensor& logits,
+template <typename Backend, typename... Rule>
+std::tuple<Tensor, Tensor, Tensor> Operators<Backend, Rule...>::statistics(const Tensor& logits,
                                                                   Rule... rule, bool) {
   Call call = call_of(logits, rule...);
   Arguments& args = call.args;
@@ -334,21 +215,14 @@ std::tuple<Tensor, Tensor, Tensor> Operators<Rule...>::statistics(const Tensor& 
   return {sums, extrema, totals};
 }
 
-template <typename... Rule>
-std::tuple<Tensor, Tensor, Tensor> Operators<Rule...>::loss(
-    const Tensor& logits, Rule... rule, const std::optional<Tensor>& class_weights,
-    const std::string& overlap, double alpha, double beta, double gamma, double smooth,
-    bool log_loss, double dataset, double image, double per_class, double active_threshold,
-    const std::string& label_active, const std::string& dense_active, double label_ce,
-    double dense_ce, double label_overlap, double dense_overlap, bool divergence, bool inplace) {
-  Formula formula{overlap_kind(overlap), alpha,  beta,      gamma, smooth, log_loss, dataset,
-                  image,                 per_class, active_threshold};
-  std::vector<double> weights;
-  if (class_weights) weights = weights_of("class_weights", *class_weights, logits);
-  if (class_weights) formula.class_weights = weights.data();
-  const Term of_labels{label_ce, label_overlap, active_mode("label_active", label_active), false};
-  const Term of_dense{dense_ce, dense_overlap, active_mode("dense_active", dense_active),
-                      divergence};
+template <typename Backend, typename... Rule>
+std::tuple<Tensor, Tensor, Tensor> Operators<Backend, Rule...>::loss(
+    const Tensor& logits, Rule... rule, JML_FORMULA, bool inplace) {
+  auto [formula, of_labels, of_dense] = formula_call(
+      logits, class_weights, overlap, alpha, beta, gamma, smooth, log_loss, dataset, image,
+      per_class, active_threshold, label_active, dense_active, label_ce, dense_ce, label_overlap,
+      dense_overlap, divergence);
+  if (class_weights) formula.class_weights = weights_of("class_weights", *class_weights);
 
   const auto [sums, extrema, totals] = statistics(logits, rule..., inplace);
   const auto numbers = [](const Tensor& tensor) { return static_cast<double*>(tensor.data_ptr()); };
@@ -367,7 +241,8 @@ std::tuple<Tensor, Tensor, Tensor> Operators<Rule...>::loss(
                             numbers(totals) + t * kTotals * n,
                             numbers(grad_sums) + t * kSums * n * c,
                             numbers(grad_totals) + t * kTotals * n};
-    value += add_term(formula, has_labels && t == 0 ? of_labels : of_dense, target);
+    Alone alone;
+    value += add_term(alone, formula, has_labels && t == 0 ? of_labels : of_dense, target);
   }
   const bool is_double = logits.scalar_type() == ScalarType::Double;
   Tensor loss = torch::stable::new_empty(logits, std::initializer_list<int64_t>{},
@@ -379,8 +254,8 @@ std::tuple<Tensor, Tensor, Tensor> Operators<Rule...>::loss(
   return {loss, grad_sums, grad_totals};
 }
 
-template <typename... Rule>
-Tensor Operators<Rule...>::backward(const Tensor& grad_sums, const Tensor& grad_totals,
+template <typename Backend, typename... Rule>
+Tensor Operators<Backend, Rule...>::backward(const Tensor& grad_sums, const Tensor& grad_totals,
                                     const Tensor& logits, Rule... rule,
                                     const std::optional<Tensor>& scale) {
   Call call = call_of(logits, rule...);
@@ -389,17 +264,15 @@ Tensor Operators<Rule...>::backward(const Tensor& grad_sums, const Tensor& grad_
   return grad;
 }
 
-template <typename... Rule>
-void Operators<Rule...>::backward_inplace(const Tensor& grad_sums, const Tensor& grad_totals,
+template <typename Backend, typename... Rule>
+void Operators<Backend, Rule...>::backward_inplace(const Tensor& grad_sums, const Tensor& grad_totals,
                                           const Tensor& logits, Rule... rule,
                                           const std::optional<Tensor>& scale) {
   Call call = call_of(logits, rule...);
-  for (int64_t d = 0; d < logits.dim(); ++d)
-    STD_TORCH_CHECK(logits.stride(d) != 0 || logits.size(d) <= 1,
-                    "logits is expanded: its memory cannot hold a gradient (inplace_backward)");
+  check_not_expanded(logits);
   write_gradient(call.args, grad_sums, grad_totals, logits, scale, logits);
 }
 
-template struct Operators<JML_RULE>;
+template struct Operators<Cpu, JML_RULE>;
 
 }  // namespace jml

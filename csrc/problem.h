@@ -1,0 +1,74 @@
+// What an operator is asked: where its tensors lie, and the options. Plain data, no PyTorch: the
+// launchers make it (call.h), kernels of every device read it.
+#pragma once
+
+#include <cstdint>
+
+#include "columns.h"
+#include "pixel_math.h"
+
+namespace jml {
+
+enum class DType { f16, bf16, f32, f64, u8, i8, i16, i32, i64, u16, u32, u64 };
+enum class Activation { softmax, sigmoid, none };
+
+// A tensor (N, C, *spatial) or (N, *spatial) where it lies; strides in elements. Tensors without
+// classes have class stride 0. Missing spatial dimensions come first and have size 1.
+struct TensorView {
+  bool given = false;  // an empty tensor is one, and has no data
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  int64_t image_stride = 0;
+  int64_t class_stride = 0;
+  int64_t spatial_stride[3] = {0, 0, 0};
+
+  JML_MATH int64_t element_bytes() const {
+    switch (dtype) {
+      case DType::u8:
+      case DType::i8: return 1;
+      case DType::f16:
+      case DType::bf16:
+      case DType::i16:
+      case DType::u16: return 2;
+      case DType::f32:
+      case DType::i32:
+      case DType::u32: return 4;
+      default: return 8;
+    }
+  }
+};
+
+struct Problem {
+  TensorView logits;
+  TensorView labels;  // integers, or none
+  TensorView dense;   // probabilities, a teacher's logits, integers 0 and 1; or none
+  TensorView mask;    // bytes, 0 where a pixel does not count, or none
+  TensorView grad;    // backward: where the gradient goes, of the logits' dtype
+
+  int64_t images = 0;
+  int64_t classes = 0;
+  int64_t spatial[3] = {1, 1, 1};
+  int64_t pixels = 0;  // of an image
+
+  Columns label_columns, dense_columns;
+  Activation activation = Activation::softmax;
+  double label_smoothing = 0;
+  int64_t boundary_size = 0;  // 0: every pixel is smoothed
+  int64_t ignore_index = 0;
+  bool teacher = false;
+  double teacher_temperature = 1, student_temperature = 1;
+
+  JML_MATH bool has_labels() const { return labels.given; }
+  JML_MATH bool has_dense() const { return dense.given; }
+  JML_MATH int targets() const { return int(has_labels()) + int(has_dense()); }
+  JML_MATH const Columns& columns(int target) const {
+    return has_labels() && target == 0 ? label_columns : dense_columns;
+  }
+  // One class that is not a softmax is a binary task: labels 0 and 1, y is the chance of 1.
+  JML_MATH bool binary() const { return classes == 1 && activation != Activation::softmax; }
+  JML_MATH bool independent() const { return activation == Activation::sigmoid || binary(); }
+  JML_MATH bool integer_dense() const { return dense.given && dense.dtype >= DType::u8; }
+  JML_MATH int64_t label_count() const { return binary() ? 2 : classes; }
+};
+
+}  // namespace jml
