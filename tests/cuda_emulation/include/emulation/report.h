@@ -1,0 +1,30 @@
+// How the emulation says that a kernel is wrong: a message, and the end of the process.
+#pragma once
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+
+namespace jml_cuda_emulation {
+
+// Where a kernel calls a barrier or an exchange; made by a default argument at the call.
+struct Place {
+  const char* file;
+  int line;
+};
+#define JML_PLACE jml_cuda_emulation::Place{__builtin_FILE(), __builtin_LINE()}
+
+inline bool operator==(Place a, Place b) { return a.file == b.file && a.line == b.line; }
+
+[[noreturn]] __attribute__((format(printf, 1, 2))) inline void fail(const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  fprintf(stderr, "CUDA emulation: ");
+  vfprintf(stderr, format, arguments);
+  fprintf(stderr, "\n");
+  va_end(arguments);
+  fflush(stderr);
+  abort();
+}
+
+}  // namespace jml_cuda_emulation
