@@ -163,10 +163,10 @@ class Block {
  private:
   JML_UNWATCHED Thread* make_thread(unsigned number) {
     if (number == made_) {
-      threads_[made_++] = new Thread{};
-      create_fiber(threads_[number]->fiber, number, live_forever);
+      create_fiber(threads_[number].fiber, number, live_forever);
+      ++made_;
     }
-    Thread& thread = *threads_[number];
+    Thread& thread = threads_[number];
     const unsigned x = block_dimensions.x, y = block_dimensions.y;
     thread.index = {number % x, number / x % y, number / x / y};
     thread.number = number;
@@ -220,7 +220,7 @@ class Block {
   JML_UNWATCHED void release_barrier() {
     unsigned count = 0;
     for (unsigned i = 0; i < count_; ++i)
-      if (threads_[i]->state == State::kAtBarrier) leaving_[count++] = threads_[i];
+      if (threads_[i].state == State::kAtBarrier) leaving_[count++] = &threads_[i];
     result_ = yes_;
     arrived_ = yes_ = 0;
     barrier_.open();  // the next one; those who leave this one hold on to it
@@ -231,13 +231,13 @@ class Block {
     const Meeting meeting = warp.meeting[i];
     if (meeting.arrived != (meeting.mask & warp.live)) return;
     warp.meeting[i] = warp.meeting[--warp.meetings];
-    Thread** lanes = threads_ + (&warp - warps_) * kWarp;
+    Thread* lanes = threads_ + (&warp - warps_) * kWarp;
     unsigned count = 0;
     uint64_t ballot = 0;
     for (uint32_t rest = meeting.arrived; rest != 0; rest &= rest - 1) {
       const int lane = __builtin_ctz(rest);
-      leaving_[count++] = lanes[lane];
-      ballot |= uint64_t{lanes[lane]->value != 0} << lane;
+      leaving_[count++] = &lanes[lane];
+      ballot |= uint64_t{lanes[lane].value != 0} << lane;
     }
     for (unsigned k = 0; k < count; ++k) {
       Thread& thread = *leaving_[k];
@@ -245,7 +245,7 @@ class Block {
         case Exchange::kSync: break;
         case Exchange::kShuffle:
           // CUDA leaves open what a lane gives that does not take part.
-          thread.result = meeting.arrived >> thread.source & 1 ? lanes[thread.source]->value
+          thread.result = meeting.arrived >> thread.source & 1 ? lanes[thread.source].value
                                                                : kPoison;
           break;
         case Exchange::kBallot: thread.result = ballot; break;
@@ -288,11 +288,11 @@ class Block {
     fprintf(stderr, "CUDA emulation: block (%u, %u, %u): %u of %u threads wait for ever:\n",
             block_index.x, block_index.y, block_index.z, live_, count_);
     for (unsigned i = 0; i < count_; ++i) {
-      const Thread& first = *threads_[i];
+      const Thread& first = threads_[i];
       if (first.state == State::kDone) continue;
       unsigned count = 0;
       for (unsigned j = i; j < count_; ++j) {
-        Thread& other = *threads_[j];
+        Thread& other = threads_[j];
         if (other.state != first.state || !(other.place == first.place)) continue;
         ++count;
         if (j > i) other.state = State::kDone;  // has been counted
@@ -311,7 +311,7 @@ class Block {
   Order start_, end_;
 
   unsigned made_ = 0, count_ = 0, live_ = 0;
-  Thread* threads_[kMaxThreads];
+  Thread threads_[kMaxThreads];
   Warp warps_[kMaxThreads / kWarp];
 
   Thread* queue_[kMaxThreads];

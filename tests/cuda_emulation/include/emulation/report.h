@@ -7,12 +7,13 @@
 
 namespace jml_cuda_emulation {
 
-// Where a kernel calls a barrier or an exchange; made by a default argument at the call.
+// Where a kernel calls a barrier or an exchange. The parameters' defaults are those of the call;
+// within braces they would be those of the declaration.
 struct Place {
   const char* file;
   int line;
 };
-#define JML_PLACE jml_cuda_emulation::Place{__builtin_FILE(), __builtin_LINE()}
+#define JML_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 inline bool operator==(Place a, Place b) { return a.file == b.file && a.line == b.line; }
 

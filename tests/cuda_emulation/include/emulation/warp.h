@@ -13,7 +13,6 @@ constexpr bool kShuffles =
     std::is_same_v<T, unsigned long> || std::is_same_v<T, long long> ||
     std::is_same_v<T, unsigned long long> || std::is_same_v<T, float> || std::is_same_v<T, double>;
 
-// Of `width` lanes each, a warp's sections: a lane reads its own value in place of one beyond.
 template <typename T>
 inline T shuffle(uint32_t mask, T value, int source, Place place) {
   static_assert(kShuffles<T>, "CUDA shuffles 32-bit and 64-bit numbers");
@@ -24,64 +23,64 @@ inline T shuffle(uint32_t mask, T value, int source, Place place) {
   return value;
 }
 
+inline unsigned vote(Exchange kind, uint32_t mask, int predicate, Place place) {
+  return unsigned(block.exchange(kind, mask, predicate != 0, 0, place));
+}
+
 inline int this_lane() { return int(current->number % kWarp); }
 
 }  // namespace jml_cuda_emulation
 
-inline void __syncthreads(jml_cuda_emulation::Place place = JML_PLACE) {
-  jml_cuda_emulation::block.barrier(false, place);
+inline void __syncthreads(JML_PLACE) {
+  jml_cuda_emulation::block.barrier(false, {file, line});
 }
-inline int __syncthreads_count(int predicate, jml_cuda_emulation::Place place = JML_PLACE) {
-  return int(jml_cuda_emulation::block.barrier(predicate != 0, place));
+inline int __syncthreads_count(int predicate, JML_PLACE) {
+  return int(jml_cuda_emulation::block.barrier(predicate != 0, {file, line}));
 }
-inline int __syncthreads_or(int predicate, jml_cuda_emulation::Place place = JML_PLACE) {
-  return jml_cuda_emulation::block.barrier(predicate != 0, place) != 0;
+inline int __syncthreads_or(int predicate, JML_PLACE) {
+  return jml_cuda_emulation::block.barrier(predicate != 0, {file, line}) != 0;
 }
-inline int __syncthreads_and(int predicate, jml_cuda_emulation::Place place = JML_PLACE) {
-  return jml_cuda_emulation::block.barrier(predicate == 0, place) == 0;
-}
-
-inline void __syncwarp(unsigned mask = ~0u, jml_cuda_emulation::Place place = JML_PLACE) {
-  jml_cuda_emulation::block.exchange(jml_cuda_emulation::Exchange::kSync, mask, 0, 0, place);
-}
-inline unsigned __ballot_sync(unsigned mask, int predicate,
-                              jml_cuda_emulation::Place place = JML_PLACE) {
-  return unsigned(jml_cuda_emulation::block.exchange(jml_cuda_emulation::Exchange::kBallot, mask,
-                                                     predicate != 0, 0, place));
-}
-inline int __any_sync(unsigned mask, int predicate, jml_cuda_emulation::Place place = JML_PLACE) {
-  return int(jml_cuda_emulation::block.exchange(jml_cuda_emulation::Exchange::kAny, mask,
-                                                predicate != 0, 0, place));
-}
-inline int __all_sync(unsigned mask, int predicate, jml_cuda_emulation::Place place = JML_PLACE) {
-  return int(jml_cuda_emulation::block.exchange(jml_cuda_emulation::Exchange::kAll, mask,
-                                                predicate != 0, 0, place));
+inline int __syncthreads_and(int predicate, JML_PLACE) {
+  return jml_cuda_emulation::block.barrier(predicate == 0, {file, line}) == 0;
 }
 
+inline void __syncwarp(unsigned mask = ~0u, JML_PLACE) {
+  jml_cuda_emulation::vote(jml_cuda_emulation::Exchange::kSync, mask, 0, {file, line});
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate, JML_PLACE) {
+  using jml_cuda_emulation::Exchange;
+  return jml_cuda_emulation::vote(Exchange::kBallot, mask, predicate, {file, line});
+}
+inline int __any_sync(unsigned mask, int predicate, JML_PLACE) {
+  using jml_cuda_emulation::Exchange;
+  return int(jml_cuda_emulation::vote(Exchange::kAny, mask, predicate, {file, line}));
+}
+inline int __all_sync(unsigned mask, int predicate, JML_PLACE) {
+  using jml_cuda_emulation::Exchange;
+  return int(jml_cuda_emulation::vote(Exchange::kAll, mask, predicate, {file, line}));
+}
+
+// `width` lanes are a section; for one beyond its own a lane reads itself.
 template <typename T>
-inline T __shfl_sync(unsigned mask, T value, int source, int width = 32,
-                     jml_cuda_emulation::Place place = JML_PLACE) {
+inline T __shfl_sync(unsigned mask, T value, int source, int width = 32, JML_PLACE) {
   const int first = jml_cuda_emulation::this_lane() & -width;
-  return jml_cuda_emulation::shuffle(mask, value, first | (source & (width - 1)), place);
+  return jml_cuda_emulation::shuffle(mask, value, first | (source & (width - 1)), {file, line});
 }
 template <typename T>
-inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                        jml_cuda_emulation::Place place = JML_PLACE) {
+inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, JML_PLACE) {
   const int lane = jml_cuda_emulation::this_lane();
   const bool inside = delta <= unsigned(lane & (width - 1));
-  return jml_cuda_emulation::shuffle(mask, value, inside ? lane - int(delta) : lane, place);
+  return jml_cuda_emulation::shuffle(mask, value, inside ? lane - int(delta) : lane, {file, line});
 }
 template <typename T>
-inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                          jml_cuda_emulation::Place place = JML_PLACE) {
+inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, JML_PLACE) {
   const int lane = jml_cuda_emulation::this_lane();
   const bool inside = delta < unsigned(width - (lane & (width - 1)));
-  return jml_cuda_emulation::shuffle(mask, value, inside ? lane + int(delta) : lane, place);
+  return jml_cuda_emulation::shuffle(mask, value, inside ? lane + int(delta) : lane, {file, line});
 }
 template <typename T>
-inline T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32,
-                         jml_cuda_emulation::Place place = JML_PLACE) {
+inline T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, JML_PLACE) {
   const int lane = jml_cuda_emulation::this_lane(), other = (lane ^ bits) & 31;
   const bool inside = other <= (lane | (width - 1));
-  return jml_cuda_emulation::shuffle(mask, value, inside ? other : lane, place);
+  return jml_cuda_emulation::shuffle(mask, value, inside ? other : lane, {file, line});
 }
