@@ -18,13 +18,16 @@ FLAGS = [
     *("-x", "c++", "-std=c++17", "-O1", "-DJML_CUDA_EMULATION", f"-I{EMULATION / 'include'}"),
     *("-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"),
 ]
-# Undefined behaviour: vectors at addresses that are not aligned for them.
 SANITIZERS = {
     "none": [],
-    "address": ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
-    "thread": ["-g", "-fsanitize=thread"],
+    "address": ["-g1", "-fsanitize=address,alignment", "-fno-sanitize-recover=all"],
+    "thread": ["-g1", "-fsanitize=thread"],
 }
-ENVIRONMENT = {**os.environ, "TSAN_OPTIONS": "atexit_sleep_ms=0"}
+ENVIRONMENT = {
+    **os.environ,
+    "TSAN_OPTIONS": "atexit_sleep_ms=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+}
 
 
 def compile_program(source: Path, folder: Path, sanitizer: str) -> Path:
@@ -302,7 +305,7 @@ def test_launches_that_a_gpu_refuses(program):
 PLANTED = {
     "beyond_global": ("address", "heap-buffer-overflow"),
     "beyond_shared": ("address", "heap-buffer-overflow"),
-    "beyond_shared_array": ("address", "index 64 out of bounds"),
+    "beyond_shared_array": ("address", "global-buffer-overflow"),
     "misaligned": ("address", "misaligned address"),
     "no_barrier": ("thread", "data race"),
     "no_second_barrier": ("thread", "data race"),
@@ -331,7 +334,7 @@ def test_planted_errors_are_seen(planted):
         done = run(program, name, 1)
         assert done.returncode != 0, name
         assert said in done.stderr.decode(), name
-        assert f"{name}" in done.stderr.decode() or "planted.cu:" in done.stderr.decode()
+        assert "planted.cu:" in done.stderr.decode(), name
 
 
 def test_their_clean_twins_pass(planted):

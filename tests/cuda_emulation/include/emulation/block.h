@@ -2,85 +2,10 @@
 // waits for others. What they wait for are the block's barrier and exchanges within a warp.
 #pragma once
 
-#include "fiber.h"
-#include "vector_types.h"
+#include "threads.h"
+#include "turns.h"
 
 namespace jml_cuda_emulation {
-
-constexpr unsigned kWarp = 32, kMaxThreads = 1024;
-constexpr uint64_t kPoison = ~uint64_t{0};  // NaN, -1: what nobody has written
-
-enum class State { kReady, kAtBarrier, kInExchange, kDone };
-
-// What the lanes of a warp do together.
-enum class Exchange { kSync, kShuffle, kBallot, kAny, kAll };
-
-inline const char* name(Exchange kind) {
-  switch (kind) {
-    case Exchange::kSync: return "__syncwarp";
-    case Exchange::kShuffle: return "a shuffle";
-    default: return "a vote";
-  }
-}
-
-// Lanes that have come to an exchange with one mask.
-struct Meeting {
-  uint32_t mask, arrived;
-  Exchange kind;
-  Order order;
-};
-
-struct Thread {
-  Fiber fiber;
-  uint3 index;
-  unsigned number;  // within the block; its last five bits are the lane
-  State state;
-  Place place;  // where it waits
-
-  // What the thread brings to an exchange, and what it takes away.
-  uint64_t value, result;
-  int source;  // lane that a shuffle reads
-  Order order;
-  bool last;  // to leave, of those in the meeting: it closes the order
-};
-
-struct Warp {
-  uint32_t live;  // lanes
-  unsigned meetings;
-  Meeting meeting[kWarp];
-};
-
-// The order in which threads that may run do so: JML_CUDA_EMULATION_ORDER is "forward" (the
-// default), "reverse" or the seed of a shuffle; the blocks of a grid follow it, too. A kernel
-// whose result depends on it has a race.
-struct Turns {
-  bool reverse = false;
-  uint64_t seed = 0;
-
-  void choose() {
-    const char* order = getenv("JML_CUDA_EMULATION_ORDER");
-    const char c = order ? *order : 'f';
-    reverse = c == 'r';
-    seed = c >= '0' && c <= '9' ? strtoull(order, nullptr, 10) * 2 + 1 : 0;
-  }
-
-  template <typename T>
-  JML_UNWATCHED void arrange(T* items, uint64_t count) {
-    if (!reverse && seed == 0) return;
-    for (uint64_t i = 0; i < count; ++i) {
-      uint64_t j = count - 1 - i;
-      if (reverse) {
-        if (j <= i) return;
-      } else {
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        j = i + (seed >> 33) % (count - i);
-      }
-      const T item = items[i];
-      items[i] = items[j];
-      items[j] = item;
-    }
-  }
-};
 
 // What a kernel is called by: the types of its arguments are known to the launch alone.
 struct Call {

@@ -74,7 +74,7 @@ namespace jml_cuda_emulation {
 constexpr int kMultiprocessors = 3;
 constexpr size_t kSharedBytes = size_t{48} << 10, kSharedBytesOptin = size_t{227} << 10;
 
-inline cudaError_t last_error = cudaSuccess;
+inline thread_local cudaError_t last_error = cudaSuccess;  // as in CUDA, a host thread's own
 inline cudaError_t remember(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
   return error;
@@ -82,6 +82,7 @@ inline cudaError_t remember(cudaError_t error) {
 
 // One grid at a time, in whichever host thread it is launched.
 inline std::mutex launch_mutex;
+inline thread_local bool launching = false;
 inline std::map<const void*, size_t> dynamic_limits;  // of kernels that ask for more
 
 inline cudaError_t check(const cudaLaunchConfig_t& config, const void* kernel) {
@@ -109,12 +110,13 @@ inline void* allocate(size_t bytes) {
 inline void release(void* memory) { ::operator delete(memory, std::align_val_t{16}); }
 
 inline cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, Call call) {
-  if (current != nullptr) fail("a kernel is launched within a kernel");
+  if (launching) fail("a kernel is launched within a kernel");
   const std::lock_guard<std::mutex> lock(launch_mutex);
   const cudaError_t error = check(config, kernel);
   if (error != cudaSuccess) return error;
   grid_dimensions = config.gridDim;
   block_dimensions = config.blockDim;
+  launching = true;
   const dim3 grid = grid_dimensions, threads = block_dimensions;
   Turns turns;
   turns.choose();
@@ -132,6 +134,7 @@ inline cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, 
   }
   block.shared = nullptr;
   delete[] order;
+  launching = false;
   return cudaSuccess;
 }
 
