@@ -7,6 +7,8 @@ TORCH ?= torch==2.13.0
 # "cpu" fails where the C++ kernels cannot be built; "auto" goes on without them.
 JML_BUILD ?= cpu
 export JML_BUILD
+# Options of the benchmark on a GPU, see python -m benchmarks.gpu --help: "--profile", "--no-tests".
+GPU_FLAGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,9 +39,16 @@ bench: $(STAMPS)/package
 	$(BIN)/pytest benchmarks
 
 # On a machine with a GPU, in the environment of PYTHON, which has everything already: no network.
+# Kernels are built for the GPUs that are there, unless TORCH_CUDA_ARCH_LIST says otherwise: for all
+# that exist it takes three times as long. The minutes of the benchmark begin with the build.
 gpu:
-	JML_BUILD=auto $(PYTHON) -m pip install --no-build-isolation --no-deps --editable .
-	$(PYTHON) -m benchmarks.gpu
+	started=$$(date +%s); \
+	found=$$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null \
+		| grep -E '^[0-9]+\.[0-9]+$$' | sort -u | paste -sd ';' -); \
+	archs=$${TORCH_CUDA_ARCH_LIST:-$$found}; \
+	if [ -n "$$archs" ]; then export TORCH_CUDA_ARCH_LIST="$$archs"; fi; \
+	JML_BUILD=auto $(PYTHON) -m pip install --no-build-isolation --no-deps --editable . && \
+	$(PYTHON) -m benchmarks.gpu --started $$started $(GPU_FLAGS)
 
 lint: $(STAMPS)/package
 	$(BIN)/ruff check

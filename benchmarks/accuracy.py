@@ -43,15 +43,17 @@ def gradient_scale(logits: Tensor) -> Tensor:
 def answer(loss: Loss, logits: Tensor, *targets: Tensor) -> Answer:
     """Forward and backward: what a step of every competitor is."""
     value = loss(logits, *targets)
-    (gradient,) = torch.autograd.grad(value, logits, gradient_scale(logits).to(value.dtype))
+    (gradient,) = torch.autograd.grad(value, logits, gradient_scale(logits).to(value))
     return Answer(value.detach(), gradient)
 
 
-def oracle(case: Case, logits: Tensor, *targets: Tensor) -> Answer:
-    """The reference backend in float64."""
-    targets = [t.double() if t.is_floating_point() else t for t in targets]
+def oracle(
+    case: Case, logits: Tensor, *targets: Tensor, dtype: torch.dtype = torch.float64
+) -> Answer:
+    """The reference backend in float64, or another dtype."""
+    targets = [t.to(dtype) if t.is_floating_point() else t for t in targets]
     loss = fused(case, backend="reference")
-    return answer(loss, logits.detach().double().requires_grad_(), *targets)
+    return answer(loss, logits.detach().to(dtype).requires_grad_(), *targets)
 
 
 def untied(case: Case, logits: Tensor, *targets: Tensor) -> Tensor:

@@ -73,12 +73,27 @@ class Case:
         return math.prod(self.shape) * getattr(torch, self.dtype).itemsize
 
     @property
+    def forward_traffic(self) -> int:
+        """Bytes that the forward cannot avoid: it reads the logits, and what is as large, a soft
+        target or a teacher."""
+        return (1 + (self.target == "soft") + (self.objective == DISTILLATION)) * self.bytes
+
+    @property
+    def backward_traffic(self) -> int:
+        """The backward reads them again, and writes the gradient."""
+        return self.forward_traffic + self.bytes
+
+    @property
     def traffic(self) -> int:
-        """Bytes that forward and backward cannot avoid: the forward reads the logits, and what is
-        as large, a soft target or a teacher; the backward reads them again and writes the
-        gradient."""
-        read = 1 + (self.target == "soft") + (self.objective == DISTILLATION)
-        return (2 * read + 1) * self.bytes
+        """Of both. Labels are not counted."""
+        return self.forward_traffic + self.backward_traffic
+
+    @property
+    def label_bytes(self) -> int:
+        """What forward and backward each read of int64 labels."""
+        if self.target == "soft":
+            return 0
+        return 8 * self.shape[0] * math.prod(self.shape[2:])
 
 
 def region_labels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -86,19 +101,19 @@ def region_labels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     where one of C smooth random fields overtakes another."""
     n, c, *spatial = shape
     coarse = [size // REGION + 2 for size in spatial]
-    field = torch.randn(n, c, *coarse, generator=generator)
+    field = torch.randn(n, c, *coarse, generator=generator, device=generator.device)
     mode = _INTERPOLATION[len(spatial)]
     return F.interpolate(field, size=tuple(spatial), mode=mode).argmax(dim=1)
 
 
-def build(case: Case) -> tuple[Tensor, ...]:
+def build(case: Case, device: str = "cpu") -> tuple[Tensor, ...]:
     """What a loss is called with, the same for every run: logits, target and, for distillation,
     the logits of a teacher."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     n, c, *spatial = case.shape
 
     def draw() -> Tensor:
-        return 2 * torch.randn(case.shape, generator=generator)
+        return torch.randn(case.shape, generator=generator, device=device).mul_(2)
 
     def lay(values: Tensor) -> Tensor:
         values = values.to(getattr(torch, case.dtype))
@@ -110,7 +125,7 @@ def build(case: Case) -> tuple[Tensor, ...]:
     if case.target == "soft":
         target = lay(torch.softmax(draw(), dim=1))
     elif case.labels == "random":
-        target = torch.randint(c, (n, *spatial), generator=generator)
+        target = torch.randint(c, (n, *spatial), generator=generator, device=device)
     else:
         target = region_labels(case.shape, generator)
     teacher = (lay(draw()),) if case.objective == DISTILLATION else ()

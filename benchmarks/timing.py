@@ -22,19 +22,30 @@ class Step:
     prepare: Callable[[], object] = lambda: None
 
 
-def interleave(steps: Mapping[str, Step], rounds: int) -> dict[str, list[float]]:
+def wall_clock(step: Step) -> float:
+    """Seconds of one turn."""
+    step.prepare()
+    start = time.perf_counter()
+    result = step.run()
+    elapsed = time.perf_counter() - start
+    del result
+    return elapsed
+
+
+def interleave(
+    steps: Mapping[str, Step],
+    rounds: int,
+    clock: Callable[[Step], float] = wall_clock,
+    uncounted: int = 1,
+) -> dict[str, list[float]]:
     """Seconds of each step in every round. In a round each has one turn, in an order drawn anew,
-    so that what disturbs the machine disturbs all alike. One round before is not counted."""
+    so that what disturbs the machine disturbs all alike. The first rounds may be left uncounted."""
     order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for counted in [False] + [True] * rounds:
+    for turn in range(uncounted + rounds):
         for name in order.sample(list(steps), len(steps)):
-            steps[name].prepare()
-            start = time.perf_counter()
-            result = steps[name].run()
-            elapsed = time.perf_counter() - start
-            del result
-            if counted:
+            elapsed = clock(steps[name])
+            if turn >= uncounted:
                 seconds[name].append(elapsed)
     return seconds
 

@@ -1,0 +1,100 @@
+"""What is timed on a GPU, the most important first."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+import jml_kernels as jml
+
+from ..cases import CE_JACCARD, DISTILLATION, JACCARD, Case
+from ..competitors import COMPILED, EAGER
+
+CUDA, TRITON = "cuda", "triton"
+BACKENDS = (CUDA, TRITON)
+NAIVE = (EAGER, COMPILED)
+
+CLASSES = (2, 4, 8, 16, 19, 21, 32, 64, 128, 150, 171, 256)
+DTYPES = ("float32", "bfloat16", "float16")
+LAYOUTS = ("contiguous", "channels_last")
+SIDE = 512
+#: Of the logits: far more than any cache holds, and long against a launch.
+BYTES = 2**30
+QUICK_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A case and who takes part."""
+
+    case: Case
+    competitors: tuple[str, ...]
+
+    def here(self) -> Entry:
+        """Without the backends that cannot run here: of those `jml.backends` says why."""
+        runs = [name for name in self.competitors if jml.backends().get(name) is None]
+        return replace(self, competitors=tuple(runs))
+
+    @property
+    def compiles(self) -> bool:
+        """Whether someone compiles at run time."""
+        return bool({TRITON, COMPILED} & set(self.competitors))
+
+
+def shape_of(classes: int, dtype: str, size: int) -> tuple[int, ...]:
+    """About `size` bytes of logits, in images of one size."""
+    image = classes * SIDE**2 * getattr(torch, dtype).itemsize
+    return (max(size // image, 1), classes, SIDE, SIDE)
+
+
+def _case(classes: int, dtype: str, layout: str, target="labels", objective=JACCARD) -> Case:
+    return Case(shape_of(classes, dtype, BYTES), target, objective, dtype=dtype, layout=layout)
+
+
+_FORMS = tuple(itertools.product(DTYPES, LAYOUTS))
+_COMMON = [_case(classes, *form) for classes in (19, 150) for form in _FORMS]
+_OBJECTIVES = [
+    _case(classes, *form, target, objective)
+    for form in (("float32", "contiguous"), ("bfloat16", "channels_last"))
+    for target, objective in (
+        ("boundary", JACCARD),
+        ("labels", CE_JACCARD),
+        ("soft", JACCARD),
+        ("labels", DISTILLATION),
+    )
+    for classes in (19, 150)
+]
+#: So small that launches are all that takes time.
+_SMALL = [Case((2, classes, 64, 64)) for classes in (19, 150)]
+_TWO = [_case(2, *form) for form in _FORMS]
+_OTHERS = [
+    _case(classes, *form) for form in _FORMS for classes in CLASSES if classes not in (2, 19, 150)
+]
+
+_WITH_NAIVE = tuple(Entry(case, (*BACKENDS, *NAIVE)) for case in _COMMON)
+_MORE_WITH_NAIVE = tuple(
+    Entry(case, (*BACKENDS, *NAIVE)) for case in (*_OBJECTIVES, *_SMALL, *_TWO)
+)
+#: What is prepared together and then timed, one batch after the other.
+BATCHES = (_WITH_NAIVE, _MORE_WITH_NAIVE, tuple(Entry(case, BACKENDS) for case in _OTHERS))
+ENTRIES = tuple(itertools.chain(*BATCHES))
+
+
+def quick(entry: Entry) -> Entry:
+    """The same at a size that takes no time, without a compiler that does: shows that all runs."""
+    case = entry.case
+    n, c, *spatial = case.shape
+    image = c * math.prod(spatial) * getattr(torch, case.dtype).itemsize
+    small = replace(case, shape=(max(min(n, QUICK_BYTES // image), 1), c, *spatial))
+    return Entry(small, tuple(name for name in entry.competitors if name != COMPILED))
+
+
+#: Of `ENTRIES`: a few of each sort.
+QUICK = tuple(
+    i
+    for i, entry in enumerate(ENTRIES)
+    if entry.case.shape[1] in (2, 19) and entry.case.dtype != "bfloat16"
+)

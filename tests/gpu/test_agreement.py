@@ -1,0 +1,68 @@
+"""Large inputs: the backends agree with the reference in float64, and with each other."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from cases import GRADIENT_TOLERANCE, LOSS_TOLERANCE
+from problems import KINDS, draw, expected, gradient_error, step, untied
+
+#: Some 10 million elements, by the number of classes. Rows of 16 bytes and rows that are not.
+SHAPES = {
+    2: (2, 2, 1536, 1664),
+    19: (2, 19, 512, 544),
+    21: (2, 21, 499, 501),
+    64: (2, 64, 272, 304),
+    150: (2, 150, 176, 192),
+    256: (1, 256, 191, 203),
+    1000: (1, 1000, 96, 112),
+}
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+LAYOUTS = ("contiguous", "channels_last")
+
+# Every pair of dtype and layout with labels; other kinds with the pairs that take other paths.
+PROBLEMS = [
+    *itertools.product(["labels"], SHAPES, DTYPES, LAYOUTS),
+    *(
+        (kind, classes, dtype, layout)
+        for kind in KINDS
+        if kind != "labels"
+        for classes in (19, 21, 150)
+        for dtype, layout in (
+            (torch.float32, "contiguous"),
+            (torch.float16, "channels_last"),
+        )
+    ),
+]
+problems = pytest.mark.parametrize(
+    ("kind", "classes", "dtype", "layout"),
+    PROBLEMS,
+    ids=lambda value: str(value).removeprefix("torch."),
+)
+
+
+@problems
+def test_the_reference(kind, classes, dtype, layout, backend):
+    arguments = draw(kind, SHAPES[classes], dtype, layout)
+    right = expected(kind, *arguments)
+    found = step(KINDS[kind].loss(backend), *arguments)
+    assert found.gradient.dtype == dtype
+    assert found.gradient.stride() == arguments[0].stride()
+    tolerance = LOSS_TOLERANCE[dtype]
+    assert found.loss.item() == pytest.approx(right.loss.item(), rel=tolerance, abs=tolerance)
+    counted = untied(kind, *arguments)
+    assert counted.float().mean() > 0.9, "too few pixels are judged"
+    error = gradient_error(found.gradient, right.gradient, counted)
+    assert error <= GRADIENT_TOLERANCE[dtype]
+
+
+@problems
+def test_each_other(kind, classes, dtype, layout, backends):
+    arguments = draw(kind, SHAPES[classes], dtype, layout)
+    one, other = (step(KINDS[kind].loss(name), *arguments) for name in backends)
+    tolerance = 2 * LOSS_TOLERANCE[dtype]
+    assert one.loss.item() == pytest.approx(other.loss.item(), rel=tolerance, abs=tolerance)
+    error = gradient_error(one.gradient, other.gradient, untied(kind, *arguments))
+    assert error <= 2 * GRADIENT_TOLERANCE[dtype]
