@@ -7,6 +7,9 @@
 #include <cstring>
 
 #if defined(__CUDACC__)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
 #define JML_MATH __host__ __device__ __forceinline__
 #else
 #define JML_MATH inline __attribute__((always_inline))
@@ -221,20 +224,31 @@ struct bfloat_bits {
 JML_MATH float to_float(bfloat_bits value) { return bit_cast<float>(uint32_t(value.bits) << 16); }
 
 JML_MATH float to_float(half_bits value) {
+#if defined(__CUDA_ARCH__)
+  return __half2float(__ushort_as_half(value.bits));
+#else
   const uint32_t magnitude = uint32_t(value.bits & 0x7fff) << 13;
   // 2^112 moves the exponent's bias, subnormal numbers included; inf and NaN have exponent 31.
   const uint32_t finite = bit_cast<uint32_t>(bit_cast<float>(magnitude) * 5.192296858534828e33f);
   const uint32_t result = magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite;
   return bit_cast<float>(result | uint32_t(value.bits & 0x8000) << 16);
+#endif
 }
 
 JML_MATH bfloat_bits to_bfloat(float value) {
+#if defined(__CUDA_ARCH__)
+  return {__bfloat16_as_ushort(__float2bfloat16_rn(value))};
+#else
   const uint32_t bits = bit_cast<uint32_t>(value);
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   return {uint16_t(value != value ? 0x7fc0u : rounded)};
+#endif
 }
 
 JML_MATH half_bits to_half(float value) {
+#if defined(__CUDA_ARCH__)
+  return {__half_as_ushort(__float2half_rn(value))};
+#else
   const uint32_t bits = bit_cast<uint32_t>(value);
   const uint32_t magnitude = bits & 0x7fffffffu;
   const uint32_t special = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
@@ -244,6 +258,8 @@ JML_MATH half_bits to_half(float value) {
   const uint32_t finite = magnitude < 0x38800000u ? subnormal : normal;
   const uint32_t result = magnitude >= 0x47800000u ? special : finite;
   return {uint16_t(result | (bits >> 16 & 0x8000u))};
+#endif
 }
+
 
 }  // namespace jml

@@ -1,0 +1,335 @@
+// The forward kernel: statistics of tiles, as partial sums of a block.
+//
+// A block walks over tiles of one image and keeps its sums to itself, so that they always meet in
+// the same order; finish.cuh adds blocks up.
+//
+//     tile of logits -> state of each pixel (softmax) -> x, y -> terms -> sums of the block
+#pragma once
+
+#include "sums.cuh"
+
+namespace jml::cuda {
+
+template <class C>
+struct Forward : Look<C> {
+  using Base = Look<C>;
+  using F = typename C::F;
+  using Base::args, Base::at, Base::each, Base::each_class, Base::each_pixel, Base::is_label,
+      Base::label, Base::label_class, Base::off, Base::own, Base::miss, Base::share,
+      Base::smoothed, Base::team, Base::valid, Base::y, Base::z;
+  static constexpr int K = C::K, V = C::V;
+
+  Sums<C> sums;
+  double totals[kBlockTotals] = {};
+  F best[V];  // the first class with the largest target, where someone asks
+
+  JML_DEVICE explicit Forward(const Arguments& args)
+      : Base(args),
+        sums(args, team, Base::rest_of_memory(), args.partials + blockIdx.x * args.row) {}
+
+  static int64_t shared_bytes(const Arguments& args, int warps) {
+    return Base::shared_bytes(warps, args.stage) +
+           Sums<C>::shared_bytes(warps, args.slots.count, args.classes);
+  }
+
+  JML_DEVICE void run() {
+    int turn = 0;
+    for (int64_t tile = blockIdx.x % args.parts; tile < args.tiles; tile += args.parts, ++turn) {
+      Base::enter(tile, turn);
+      if constexpr (C::kSoftmax) {
+        Base::find_tops();
+        Base::template add_exponentials<true>([](int, F) { return F(0); });
+      }
+      if (team.warp == 0) add_totals_of_pixels();
+      if (C::kGeneral && args.has_dense()) find_largest_target();
+      add_columns_of_classes();
+      if (turn % Sums<C>::kTilesInBins == Sums<C>::kTilesInBins - 1)
+        sums.empty_bins(args.slots, at);
+    }
+    if (turn > 0) sums.empty_bins(args.slots, at);
+    write();
+  }
+
+ private:
+  JML_DEVICE int label_slot(int column) const { return args.slots.of_labels[column]; }
+
+  // ---- one number for each pixel ----
+  JML_DEVICE void add_totals_of_pixels() {
+    F label_entropy = 0, label_weights = 0, dense_entropy = 0, teacher_entropy = 0;
+    int counted = 0;
+    const F all_weights =
+        Base::wants_label_entropy() && args.off != 0 ? weights_of_classes() : F(0);
+    each_pixel([&](int v) {
+      if (!valid(v)) return;
+      ++counted;
+      const int c = label_class(v);
+      if (args.has_labels() && c >= 0) {
+        const F poison = Base::code[v] & Code::kBad ? F(NAN) : F(0);
+        const F weight = Base::label_weight(c) + poison;
+        label_weights += weight;
+        if (C::kSoftmax && Base::wants_label_entropy()) {
+          const F log_total = Base::log_total[v];
+          label_entropy += (1 - share(v)) * weight * (Base::descent[v] + log_total);
+          if (smoothed(v) && off(v) != 0)
+            label_entropy += off(v) * (Base::also[v] + log_total * (all_weights - weight));
+        }
+      }
+      if constexpr (C::kSoftmax && C::kDense) {
+        if (Base::wants_dense_entropy()) dense_entropy += Base::cross[v];
+        if (Base::wants_teacher_entropy()) teacher_entropy += Base::entropy[v];
+      }
+    });
+    totals[kLabelEntropy] += double(label_entropy);
+    totals[kLabelWeight] += double(label_weights);
+    totals[kDenseEntropy] += double(dense_entropy);
+    totals[kTeacherEntropy] += double(teacher_entropy);
+    if (!(C::kGeneral && args.integer_dense())) totals[kPixelsCounted] += counted;
+  }
+
+  JML_DEVICE F weights_of_classes() const {
+    if (!args.ce_class_weights.data) return F(args.classes);
+    F sum = 0;
+    for (int64_t c = 0; c < args.classes; ++c) sum += Base::label_weight(int(c));
+    return sum;
+  }
+
+  // ---- a number for each class and pixel ----
+  JML_DEVICE void add_columns_of_classes() {
+    if constexpr (C::kGeneral) {
+      add_chunks();
+      return;
+    }
+    each([&](int k, int v) { z[k][v] *= Base::inverse[v]; });
+    if (C::kLabels && args.has_labels()) {
+      add_label_rows();
+      each_pixel([&](int v) { add_label(v); });
+    }
+    if constexpr (C::kDense) {
+      each([&](int k, int v) {
+        z[k][v] = is_label(k, v) ? own[v] : z[k][v];
+        y[k][v] = Base::dense_target(k, v);
+      });
+      add_overlap(
+          args.slots.of_dense, [&](int k, int v) { return z[k][v]; },
+          [&](int k, int v) { return y[k][v]; },
+          [&](int k, int v) { return y[k][v] - z[k][v]; });
+    }
+  }
+
+  // Against y = off, classes that are not the label; where the label is, x is 0.
+  JML_DEVICE void add_label_rows() {
+    bool any = false;
+    if constexpr (!C::kHard) {
+      each_pixel([&](int v) { any |= smoothed(v); });
+      any = __any_sync(kAllLanes, any);
+    }
+    if (!any) {  // all of x is a false positive
+      add(label_slot(kFalsePositive), [&](int k, int v) { return z[k][v]; });
+      return;
+    }
+    if constexpr (!C::kHard) {
+      const auto gap = [&](int k, int v) { return off(v) - z[k][v]; };
+      add(label_slot(kTruePositive),
+          [&](int k, int v) { return gap(k, v) > 0 ? z[k][v] : off(v); });
+      add(label_slot(kFalsePositive),
+          [&](int k, int v) { return gap(k, v) > 0 ? F(0) : -gap(k, v); });
+      add(label_slot(kFalseNegative),
+          [&](int k, int v) { return gap(k, v) > 0 && !is_label(k, v) ? gap(k, v) : F(0); });
+      raise(label_slot(kTargetMax), [&](int, int v) { return off(v); });
+    }
+  }
+
+  // The label's own terms, by the warp that has its class.
+  JML_DEVICE void add_label(int v) {
+    if constexpr (Sums<C>::kHasBins) {
+      const int k = label[v];
+      if (!valid(v) || k < 0 || k >= at.classes) return;
+      if constexpr (C::kHard) {
+        sums.bin(kBinTruePositive, k) += own[v];
+        sums.bin(kBinFalseNegative, k) += miss[v];
+      } else {
+        const F on = 1 - share(v), gap = miss[v] - share(v);
+        sums.bin(kBinTruePositive, k) += gap > 0 ? own[v] : on;
+        sums.bin(kBinFalsePositive, k) += gap > 0 ? F(0) : -gap;
+        sums.bin(kBinFalseNegative, k) += gap > 0 ? gap : F(0);
+        F& most = sums.bin(kBinTargetMax, k);
+        most = Largest::apply(most, on);
+      }
+    }
+  }
+
+  // ---- x with the label in its place, y(k, v) and gap(k, v) = y - x ----
+  template <typename Term>
+  JML_DEVICE void add(int slot, Term term) {
+    sums.template row<Add>(slot, at, [&](int k) {
+      F sum = 0;
+      each_pixel([&](int v) { sum += term(k, v); });
+      return sum;
+    });
+  }
+  template <typename Term>
+  JML_DEVICE void raise(int slot, Term term) {
+    sums.template row<Largest>(slot, at, [&](int k) {
+      F most = 0;
+      each_pixel([&](int v) { most = Largest::apply(most, term(k, v)); });
+      return most;
+    });
+  }
+
+  // The columns of fast kernels. Where the gap is NaN so is the false positive.
+  template <typename X, typename Y, typename Gap>
+  JML_DEVICE void add_overlap(const int8_t (&slots)[kClassColumns], X x, Y y, Gap gap) {
+    add(slots[kTruePositive], [&](int k, int v) { return gap(k, v) > 0 ? x(k, v) : y(k, v); });
+    add(slots[kFalsePositive], [&](int k, int v) { return gap(k, v) > 0 ? F(0) : -gap(k, v); });
+    add(slots[kFalseNegative], [&](int k, int v) { return gap(k, v) > 0 ? gap(k, v) : F(0); });
+    add(slots[kIntersection], [&](int k, int v) { return x(k, v) * y(k, v); });
+    raise(slots[kTargetMax], y);
+  }
+
+  // All of them.
+  template <typename X, typename Y, typename Gap, typename Present>
+  JML_DEVICE void add_columns(const int8_t (&slots)[kClassColumns], X x, Y y, Gap gap,
+                              Present present) {
+    add_overlap(slots, x, y, gap);
+    add(slots[kPredictionSquared], [&](int k, int v) { return x(k, v) * x(k, v); });
+    add(slots[kTargetSquared], [&](int k, int v) { return y(k, v) * y(k, v); });
+    raise(slots[kPredictionMax], x);
+    raise(slots[kJointMax], [&](int k, int v) { return x(k, v) + y(k, v); });
+    raise(slots[kPresent], [&](int k, int v) {
+      return valid(v) && present(k, v) ? F(1) : F(0);
+    });
+  }
+
+  JML_DEVICE F label_target(int k, int v) const {
+    return is_label(k, v) ? 1 - share(v) : valid(v) ? off(v) : F(0);
+  }
+
+  // Smoothing by 1 makes all classes equal, and the first the argmax.
+  JML_DEVICE bool label_present(int k, int v) const {
+    if (args.independent()) return label_target(k, v) > F(0.5);
+    const bool distinct = 1 - share(v) > off(v);
+    return distinct ? is_label(k, v) : at.first_class + k == 0;
+  }
+
+  JML_DEVICE bool dense_present(int k, int v, F target) const {
+    if (args.independent()) return target > F(0.5);
+    return best[v] == F(at.first_class + k);
+  }
+
+  // NaN is larger than all.
+  JML_DEVICE void find_largest_target() {
+    if (args.slots.of_dense[kPresent] < 0 || args.independent()) return;
+    F largest[1][V], first[1][V];
+    const auto order = [&](int k, int v) {
+      const F target = Base::dense_target(k, v);
+      return target != target ? F(INFINITY) : target;
+    };
+    each_pixel([&](int v) { largest[0][v] = F(-INFINITY); });
+    Base::each_chunk([&] {
+      each([&](int k, int v) { largest[0][v] = Largest::apply(largest[0][v], order(k, v)); });
+    });
+    Base::exchange.template over_warps<Largest, 1>(team, largest);
+    each_pixel([&](int v) { first[0][v] = F(INFINITY); });
+    Base::each_chunk([&] {
+      each([&](int k, int v) {
+        const F c = F(at.first_class + k);
+        if (order(k, v) == largest[0][v]) first[0][v] = Least::apply(first[0][v], c);
+      });
+    });
+    Base::exchange.template over_warps<Least, 1>(team, first);
+    each_pixel([&](int v) { best[v] = first[0][v]; });
+  }
+
+  // ---- general kernels: whatever the activation, chunk by chunk ----
+  JML_DEVICE void add_chunks() {
+    const bool of_bits = C::kDense && args.integer_dense();
+    F any_bit[1][V] = {};
+    Base::each_chunk([&] {
+      F x[K][V], label_gap[K][V], target[K][V];
+      if constexpr (!C::kSoftmax) add_entropies_of_elements();
+      int elements = 0;
+      each([&](int k, int v) {
+        F missing;
+        x[k][v] = Base::probability(k, v, missing);
+        label_gap[k][v] =
+            is_label(k, v) ? missing - share(v) : label_target(k, v) - x[k][v];
+        target[k][v] = Base::dense_target(k, v);
+        if (of_bits && valid(v) && !Base::is_ignored_bit(k, v)) {
+          any_bit[0][v] = 1;
+          ++elements;
+        }
+      });
+      totals[kElements] += elements;
+      if (args.has_labels())
+        add_columns(
+            args.slots.of_labels, [&](int k, int v) { return x[k][v]; },
+            [&](int k, int v) { return label_target(k, v); },
+            [&](int k, int v) { return label_gap[k][v]; },
+            [&](int k, int v) { return label_present(k, v); });
+      if (args.has_dense())
+        add_columns(
+            args.slots.of_dense, [&](int k, int v) { return x[k][v]; },
+            [&](int k, int v) { return target[k][v]; },
+            [&](int k, int v) { return target[k][v] - x[k][v]; },
+            [&](int k, int v) { return dense_present(k, v, target[k][v]); });
+    });
+    if (!of_bits) return;
+    Base::exchange.template over_warps<Largest, 1>(team, any_bit);  // a pixel of which one counts
+    if (team.warp == 0) each_pixel([&](int v) { totals[kPixelsCounted] += any_bit[0][v]; });
+  }
+
+  // Cross-entropies that are no softmax's.
+  JML_DEVICE void add_entropies_of_elements() {
+    const F scale = F(args.student_scale);
+    F of_labels = 0, of_dense = 0, of_teacher = 0;
+    each([&](int k, int v) {
+      if (!valid(v) || Base::is_ignored_bit(k, v)) return;
+      const int c = at.first_class + k;
+      const F poison = Base::code[v] & Code::kBad ? F(NAN) : F(0);
+      if (Base::wants_label_entropy())
+        of_labels += Base::label_weight(c) * entropy_term(z[k][v], label_target(k, v)) + poison;
+      const F target = Base::dense_target(k, v);
+      if (Base::wants_dense_entropy())
+        of_dense += Base::dense_weight(c) * entropy_term(z[k][v] * scale, target);
+      if (Base::wants_teacher_entropy()) of_teacher += entropy_term(y[k][v], target);
+    });
+    totals[kLabelEntropy] += double(of_labels);
+    totals[kDenseEntropy] += double(of_dense);
+    totals[kTeacherEntropy] += double(of_teacher);
+  }
+
+  // -y log x, and -(1 - y) log(1 - x) too where classes are independent.
+  JML_DEVICE F entropy_term(F value, F target) const {
+    if constexpr (C::kActivation == Activation::sigmoid) {
+      const F beyond = log1p_of(exp_fast(value > 0 ? -value : value));
+      return share_of(target, beyond - (value < 0 ? value : F(0))) +
+             share_of(1 - target, beyond + (value > 0 ? value : F(0)));
+    } else {
+      const F hit = share_of(target, -log(value));
+      return args.independent() ? hit + share_of(1 - target, -log(1 - value)) : hit;
+    }
+  }
+
+  // ---- the end ----
+  JML_DEVICE void write() {
+    double* const row = args.partials + blockIdx.x * args.row;
+    const int64_t count = args.slots.count * args.classes;
+    if constexpr (!C::kGeneral) {
+      team.sync();
+      for (int64_t i = team.rank(); i < count; i += team.threads()) row[i] = sums.sums[i];
+    }
+#pragma unroll
+    for (int i = 0; i < kBlockTotals; ++i) {
+      const double total = sum_over_lanes(totals[i]);
+      if (team.lane == 0) row[count + team.warp * kBlockTotals + i] = total;
+    }
+  }
+};
+
+template <class C>
+__global__ void __launch_bounds__(C::kMaxThreads)
+    forward_kernel(const __grid_constant__ Arguments args) {
+  Forward<C>(args).run();
+}
+
+}  // namespace jml::cuda

@@ -1,0 +1,372 @@
+// From a problem to launches: which kernel, how many warps and blocks, how much shared memory. No
+// PyTorch: memory comes from the caller.
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+
+#include "finish.cuh"
+#include "kernels.h"
+
+namespace jml::cuda {
+
+inline void check(cudaError_t error, const char* what) {
+  if (error != cudaSuccess)
+    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+}
+
+template <typename A>
+void launch(void (*kernel)(A), int64_t blocks, int threads, int64_t shared, cudaStream_t stream,
+            const A& args) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shared);
+  config.stream = stream;
+  check(cudaLaunchKernelEx(&config, kernel, args), "launch of a kernel");
+}
+
+// ---- how tensors are read -------------------------------------------------------------------
+inline Reading reading_of(const TensorView& view, const int64_t (&spatial)[3]) {
+  Reading reading;
+  if (!view.given) return reading;
+  reading.is_run = true;
+  int64_t next = 0;  // the stride that a dimension needs to go on with the last one
+  for (int d = 2; d >= 0; --d) {
+    if (spatial[d] == 1) continue;
+    if (next == 0) reading.step = view.spatial_stride[d];
+    reading.is_run &= next == 0 || view.spatial_stride[d] == next;
+    next = view.spatial_stride[d] * spatial[d];
+  }
+  if (next == 0) reading.step = 1;  // one pixel
+  return reading;
+}
+
+inline bool is_aligned(const TensorView& view, int64_t bytes, bool of_classes, bool of_images) {
+  const int64_t size = view.element_bytes();
+  return reinterpret_cast<uintptr_t>(view.data) % bytes == 0 &&
+         (!of_images || view.image_stride * size % bytes == 0) &&
+         (!of_classes || view.class_stride * size % bytes == 0);
+}
+
+// Whether V pixels of a class are one load, or store.
+inline bool has_rows(const Problem& problem, const TensorView& view, const Reading& reading,
+                     int pixels) {
+  const int64_t bytes = std::min<int64_t>(16, pixels * view.element_bytes());
+  return reading.is_run && reading.step == 1 &&
+         is_aligned(view, bytes, problem.classes > 1, problem.images > 1);
+}
+
+// Makes a reading staged where it may be.
+inline void stage(const Problem& problem, const TensorView& view, Reading& reading) {
+  const int64_t bytes = problem.classes * view.element_bytes();
+  const bool padded = bytes % 32 == 0;  // else lanes meet in 4 of the 32 banks, or in more
+  if (!reading.is_run || reading.step != problem.classes || view.class_stride != 1 ||
+      problem.classes == 1 || (padded && !is_aligned(view, 16, false, problem.images > 1)))
+    return;
+  reading.reach = Reach::staged;
+  reading.padding = padded ? 16 : 0;
+}
+
+constexpr int64_t kStageBytes = 32 * 1024;
+
+inline void set_reach(Arguments& args, const Kernel& kernel, bool is_general, bool is_backward) {
+  args.read_logits = reading_of(args.logits, args.spatial);
+  args.read_labels = reading_of(args.labels, args.spatial);
+  args.read_dense = reading_of(args.dense, args.spatial);
+  args.read_mask = reading_of(args.mask, args.spatial);
+  args.read_grad = reading_of(args.grad, args.spatial);
+  struct Tile {
+    const TensorView& view;
+    Reading& reading;
+    bool there;
+  };
+  Tile tiles[] = {{args.logits, args.read_logits, true},
+                  {args.dense, args.read_dense, args.dense.given && !args.integer_dense()},
+                  {args.grad, args.read_grad, is_backward}};
+  args.side_by_side = true;
+  for (const Tile& tile : tiles)
+    if (tile.there)
+      args.side_by_side &= has_rows(args, tile.view, tile.reading, kernel.pixels);
+  int64_t slot = 0;
+  for (const Tile& tile : tiles) {
+    if (!tile.there) continue;
+    if (args.side_by_side) {
+      tile.reading.reach = Reach::rows;
+    } else if (!is_general) {
+      stage(args, tile.view, tile.reading);
+      if (tile.reading.reach != Reach::staged) continue;
+      const int64_t pixel = args.classes * tile.view.element_bytes() + tile.reading.padding;
+      slot = std::max(slot, kLanes * pixel + 16);
+    }
+  }
+  args.stage.slot_bytes = int((slot + 15) / 16 * 16);
+  const bool at_once = kernel.classes <= 8 || kernel.pixels * slot <= kStageBytes;
+  args.stage.slots = slot == 0 ? 0 : at_once ? kernel.pixels : 2;
+}
+
+// ---- which kernel ---------------------------------------------------------------------------
+enum class Kind { hard, label, dense, general };
+
+inline bool wants_any(const Columns& columns, std::initializer_list<int> some) {
+  for (int column : some)
+    if (columns.wants(column)) return true;
+  return false;
+}
+
+// What nobody asks for is not read.
+inline bool is_dense_needed(const Problem& problem) {
+  return problem.has_dense() && (problem.dense_columns.bits != 0 || !problem.has_labels());
+}
+
+inline Kind kind_of(const Problem& problem) {
+  const bool has_dense = is_dense_needed(problem);
+  if (problem.activation != Activation::softmax || problem.logits.dtype == DType::f64 ||
+      problem.student_temperature != 1)
+    return Kind::general;
+  const bool smooth = problem.label_smoothing != 0;
+  if (problem.has_labels()) {
+    const Columns& columns = problem.label_columns;
+    if (wants_any(columns, {kPredictionSquared, kPredictionMax, kJointMax})) return Kind::general;
+    if ((smooth || has_dense) && wants_any(columns, {kIntersection, kTargetSquared, kPresent}))
+      return Kind::general;
+  }
+  if (!has_dense) return smooth ? Kind::label : Kind::hard;
+  if (wants_any(problem.dense_columns,
+                {kPredictionSquared, kTargetSquared, kPredictionMax, kJointMax, kPresent}))
+    return Kind::general;
+  return Kind::dense;
+}
+
+inline Kernels kernels_of(Kind kind, const Problem& problem) {
+  const bool small = problem.classes <= 8;
+  switch (kind) {
+    case Kind::hard: return hard_kernels(small);
+    case Kind::label: return label_kernels(small);
+    case Kind::dense: return dense_kernels(small);
+    default: return general_kernels(problem.activation, problem.logits.dtype == DType::f64);
+  }
+}
+
+// Shares the classes out among warps; false where they are too many.
+inline bool share_classes(Arguments& args, const Kernel& kernel, bool is_general, int& warps) {
+  const int classes = int(args.classes);
+  warps = (classes + kernel.classes - 1) / kernel.classes;
+  if (is_general) {
+    warps = std::min(warps, kernel.most_warps);
+    args.classes_of_warp = kernel.classes;
+    args.chunks = (classes + warps * kernel.classes - 1) / (warps * kernel.classes);
+    return true;
+  }
+  args.classes_of_warp = (classes + warps - 1) / warps;
+  args.chunks = 1;
+  return warps <= kernel.most_warps;
+}
+
+// ---- how many blocks ------------------------------------------------------------------------
+struct Device {
+  int index = 0, multiprocessors = 1, most_shared = 48 * 1024;
+};
+
+inline Device device_of(int index) {
+  static std::mutex mutex;
+  static std::map<int, Device> known;
+  const std::lock_guard<std::mutex> lock(mutex);
+  auto [found, is_new] = known.try_emplace(index);
+  if (is_new) {
+    Device& device = found->second;
+    device.index = index;
+    check(cudaDeviceGetAttribute(&device.multiprocessors, cudaDevAttrMultiProcessorCount, index),
+          "number of multiprocessors");
+    check(cudaDeviceGetAttribute(&device.most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                                 index),
+          "shared memory of a block");
+  }
+  return found->second;
+}
+
+// Blocks that live on a multiprocessor at a time; lets the kernel have its shared memory.
+inline int blocks_at_a_time(const Device& device, const Kernel& kernel, int threads,
+                            int64_t shared) {
+  static std::mutex mutex;
+  static std::map<std::tuple<int, void (*)(Arguments), int, int64_t>, int> known;
+  const std::lock_guard<std::mutex> lock(mutex);
+  auto [found, is_new] = known.try_emplace({device.index, kernel.function, threads, shared}, 0);
+  if (is_new) {
+    check(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               device.most_shared),
+          "shared memory of a kernel");
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found->second, kernel.function, threads,
+                                                        size_t(shared)),
+          "occupancy of a kernel");
+    found->second = std::max(found->second, 1);
+  }
+  return found->second;
+}
+
+// Of partial sums, whatever the size of the input; more only where each multiprocessor could not
+// have a block else.
+constexpr int64_t kPartialBytes = 1024 * 1024;
+
+struct Plan {
+  Kind kind;
+  Kernel kernel;
+  int warps = 1;
+  int64_t shared = 0;
+
+  int threads() const { return warps * kLanes; }
+};
+
+// Blocks are as many as the device holds at a time, so that none waits for a place, and each walks
+// over as many tiles as the next one, or one less.
+inline void cut(Arguments& args, const Plan& plan, const Device& device, int64_t row_bytes) {
+  const int64_t tile = plan.kernel.pixels * kLanes;
+  args.tiles = (args.pixels + tile - 1) / tile;
+  int64_t blocks = int64_t(device.multiprocessors) *
+                   blocks_at_a_time(device, plan.kernel, plan.threads(), plan.shared);
+  if (row_bytes > 0)
+    blocks = std::min(blocks, std::max<int64_t>(kPartialBytes / row_bytes,
+                                                device.multiprocessors));
+  const int64_t parts = std::clamp<int64_t>(blocks / args.images, 1, args.tiles);
+  const int64_t tiles_of_part = (args.tiles + parts - 1) / parts;
+  args.parts = int((args.tiles + tiles_of_part - 1) / tiles_of_part);
+}
+
+inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
+  Kind kind = kind_of(args);
+  args.off = args.label_smoothing / double(args.integer_dense() ? 2 : args.label_count());
+  args.share = args.label_smoothing - args.off;
+  args.teacher_scale = 1 / args.teacher_temperature;
+  args.student_scale = 1 / args.student_temperature;
+  args.reciprocal_width = 1.0 / double(args.spatial[2]);
+  args.reciprocal_height = 1.0 / double(args.spatial[1]);
+  args.dense.given = is_dense_needed(args);
+  for (;; kind = Kind::general) {
+    const bool is_general = kind == Kind::general;
+    const Kernels kernels = kernels_of(kind, args);
+    Plan plan{kind, is_backward ? kernels.backward : kernels.forward};
+    const bool fits = share_classes(args, plan.kernel, is_general, plan.warps);
+    set_reach(args, plan.kernel, is_general, is_backward);
+    plan.shared = plan.kernel.shared_bytes(args, plan.warps);
+    if (is_general || (fits && plan.shared <= device.most_shared)) return plan;
+  }
+}
+
+// ---- forward --------------------------------------------------------------------------------
+// Which sums the kernel makes, and what each column is made of. Hard labels need few: sum x at the
+// label is the intersection too, and with sum 1 - x there it is the number of labels.
+inline void set_slots(Arguments& args, Kind kind, FinishArguments& finish) {
+  Slots& slots = args.slots;
+  slots.count = 0;
+  const auto slot_of = [&](int8_t& slot) {
+    if (slot < 0) slot = int8_t(slots.count++);
+    return slot;
+  };
+  int target = 0;
+  const auto set = [&](int8_t (&of)[kClassColumns], const Columns& columns, bool is_hard) {
+    std::fill(of, of + kClassColumns, int8_t(-1));
+    for (int column = 0; column < kClassColumns; ++column) {
+      if (!columns.wants(column)) continue;
+      Source& source = finish.columns[target][column];
+      const bool is_count =
+          column == kTargetSquared || column == kTargetMax || column == kPresent;
+      if (is_hard && (is_count || column == kIntersection)) {
+        source.slot = slot_of(of[kTruePositive]);
+        if (is_count) source.more = slot_of(of[kFalseNegative]);
+        source.is_presence = column >= kSums;
+      } else {
+        source.slot = slot_of(of[column]);
+        source.is_maximum = column >= kSums;
+      }
+    }
+    ++target;
+  };
+  std::fill(slots.of_labels, slots.of_labels + kClassColumns, int8_t(-1));
+  std::fill(slots.of_dense, slots.of_dense + kClassColumns, int8_t(-1));
+  if (args.has_labels()) set(slots.of_labels, args.label_columns, kind == Kind::hard);
+  if (args.has_dense()) set(slots.of_dense, args.dense_columns, false);
+  finish.targets = target;
+}
+
+inline void set_totals(const Arguments& args, FinishArguments& finish) {
+  const double factor = args.independent() ? double(args.classes) : 1.0;
+  const bool weighted = args.ce_class_weights.data && !args.independent();
+  for (int target = 0; target < args.targets(); ++target) {
+    const Columns& columns = args.columns(target);
+    const bool of_labels = args.has_labels() && target == 0;
+    const auto set = [&](int column, int total, double times) {
+      if (columns.wants(column))
+        finish.totals[target][column - kCrossEntropy] = {int8_t(total), times};
+    };
+    set(kCrossEntropy, of_labels ? kLabelEntropy : kDenseEntropy, 1);
+    if (of_labels && weighted)
+      set(kCrossEntropyWeight, kLabelWeight, 1);
+    else if (!of_labels && args.integer_dense())
+      set(kCrossEntropyWeight, args.independent() ? kElements : kPixelsCounted, 1);
+    else
+      set(kCrossEntropyWeight, kPixelsCounted, factor);
+    if (!of_labels && args.teacher) set(kTargetEntropy, kTeacherEntropy, 1);
+    finish.totals[target][kValid - kCrossEntropy] = {int8_t(kPixelsCounted), 1};
+  }
+}
+
+struct Outputs {
+  double *sums, *extrema, *totals;
+};
+
+// Two launches. memory(count) gives that many numbers of double precision on the device.
+template <typename Memory>
+void forward(Arguments args, const Device& device, cudaStream_t stream, const Outputs& outputs,
+             Memory memory) {
+  const int targets = args.targets();
+  FinishArguments finish{};
+  const bool keeps_dense = args.has_dense();
+  set_slots(args, kind_of(args), finish);
+  Plan plan = plan_of(args, false, device);
+  if (plan.kind == Kind::general) {  // which derives nothing
+    finish = {};
+    set_slots(args, plan.kind, finish);
+    plan.shared = plan.kernel.shared_bytes(args, plan.warps);
+  }
+  args.row = args.slots.count * args.classes + plan.warps * kBlockTotals;
+  cut(args, plan, device, args.row * int64_t(sizeof(double)));
+  args.partials = memory(args.images * args.parts * args.row);
+  launch(plan.kernel.function, args.images * args.parts, plan.threads(), plan.shared, stream,
+         args);
+
+  args.dense.given = keeps_dense;
+  set_totals(args, finish);
+  finish.targets = targets;
+  finish.partials = args.partials;
+  finish.row = args.row;
+  finish.parts = args.parts;
+  finish.warps = plan.warps;
+  finish.images = args.images;
+  finish.classes = args.classes;
+  finish.first_total = args.slots.count * args.classes;
+  finish.sums = outputs.sums;
+  finish.extrema = outputs.extrema;
+  finish.total_out = outputs.totals;
+  const int64_t jobs =
+      targets * kClassColumns * ((args.classes + kLanes - 1) / kLanes) + 1;
+  launch(finish_kernel, args.images * jobs, kFinishThreads,
+         kFinishThreads * int64_t(sizeof(double)), stream, finish);
+}
+
+inline void formula(const FormulaArguments& args, cudaStream_t stream) {
+  launch(formula_kernel, 1, kFinishThreads, kFinishThreads * int64_t(sizeof(double)), stream, args);
+}
+
+// ---- backward -------------------------------------------------------------------------------
+inline void backward(Arguments args, const Device& device, cudaStream_t stream) {
+  const Plan plan = plan_of(args, true, device);
+  cut(args, plan, device, 0);
+  launch(plan.kernel.function, args.images * args.parts, plan.threads(), plan.shared, stream,
+         args);
+}
+
+}  // namespace jml::cuda

@@ -1,0 +1,79 @@
+// What the kernels take from CUDA beyond the language: shared memory, asynchronous copies, fast
+// exponentials. Each primitive has a plain twin, which tests run on the host
+// (tests/cuda_emulation).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+// A function that is not inlined would find the registers of its caller in memory.
+#define JML_DEVICE __device__ __forceinline__
+
+namespace jml::cuda {
+
+constexpr int kLanes = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// The block's dynamic shared memory, aligned to 16 bytes.
+JML_DEVICE unsigned char* shared_memory() {
+#if defined(JML_CUDA_EMULATION)
+  return jml_cuda_emulation::shared_memory();
+#else
+  extern __shared__ __align__(16) unsigned char memory[];
+  return memory;
+#endif
+}
+
+// 16 bytes from global to shared memory, both aligned, past the registers. They are there once the
+// thread has waited, and for other threads after a barrier too.
+JML_DEVICE void copy_async16(void* shared, const void* global) {
+#if defined(__CUDA_ARCH__)
+  const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+#else
+  *static_cast<uint4*>(shared) = *static_cast<const uint4*>(global);
+#endif
+}
+
+// Ends a group of copies.
+JML_DEVICE void commit_copies() {
+#if defined(__CUDA_ARCH__)
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Waits until at most kPending of the thread's latest groups are under way.
+template <int kPending>
+JML_DEVICE void wait_copies() {
+#if defined(__CUDA_ARCH__)
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+#endif
+}
+
+// e^x with a relative error of 2^-22 + |x| 2^-24: one multiplication and one instruction of the
+// special function unit. -inf gives 0, NaN stays.
+JML_DEVICE float exp_fast(float x) {
+#if defined(__CUDA_ARCH__)
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * 1.44269504f));
+  return power;
+#else
+  return exp2f(x * 1.44269504f);
+#endif
+}
+JML_DEVICE double exp_fast(double x) { return exp(x); }
+
+// 1 / x, to the last bit or the one before. A division proper calls a function for rare numbers.
+JML_DEVICE float reciprocal(float x) {
+#if defined(__CUDA_ARCH__)
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+#else
+  return 1 / x;
+#endif
+}
+JML_DEVICE double reciprocal(double x) { return 1 / x; }
+
+}  // namespace jml::cuda

@@ -1,0 +1,147 @@
+// The threads of a block at work on one tile: warps share out the classes, lanes the pixels.
+#pragma once
+
+#include "platform.cuh"
+
+namespace jml::cuda {
+
+struct Team {
+  int lane, warp, warps;
+
+  JML_DEVICE Team()
+      : lane(threadIdx.x % kLanes), warp(threadIdx.x / kLanes), warps(blockDim.x / kLanes) {}
+
+  JML_DEVICE int rank() const { return int(threadIdx.x); }
+  JML_DEVICE int threads() const { return int(blockDim.x); }
+  // A barrier, with what each thread wrote to shared memory before it.
+  JML_DEVICE void sync() const {
+    if (warps == 1)
+      __syncwarp();
+    else
+      __syncthreads();
+  }
+};
+
+// ---- over pixels: the lanes of a warp -------------------------------------------------------
+// Every lane has a number for each of n classes; those of a class are added up over lanes, and one
+// lane gets them. Each step sends half of what a lane still has to its partner and keeps the other
+// half, so that n numbers take about n shuffles, not 5 n.
+
+struct Add {
+  template <typename F>
+  JML_DEVICE static F apply(F a, F b) {
+    return a + b;
+  }
+  template <typename F>
+  JML_DEVICE static constexpr F identity() {
+    return F(0);
+  }
+};
+
+// A maximum of numbers that are not negative, which NaN enters and does not leave.
+struct Largest {
+  template <typename F>
+  JML_DEVICE static F apply(F a, F b) {
+    return ((b > a) | (b != b)) ? b : a;
+  }
+  template <typename F>
+  JML_DEVICE static constexpr F identity() {
+    return F(0);
+  }
+};
+
+template <typename Op, int n, int kOffset = kLanes / 2, typename F, int m>
+JML_DEVICE void scatter_over_lanes(F (&values)[m], int lane) {
+  constexpr int half = (n + 1) / 2;
+  const bool upper = lane & kOffset;
+#pragma unroll
+  for (int i = 0; i < half; ++i) {
+    const F low = values[i], high = i + half < n ? values[i + half] : Op::template identity<F>();
+    const F sent = __shfl_xor_sync(kAllLanes, upper ? low : high, kOffset);
+    values[i] = Op::apply(upper ? high : low, sent);
+  }
+  if constexpr (kOffset > 1) scatter_over_lanes<Op, half, kOffset / 2>(values, lane);
+}
+
+// Which of the n numbers a lane gets: -1 for none. n <= 32.
+template <int n>
+JML_DEVICE int scattered_to(int lane) {
+  int size = n, first = 0, left = n;  // `left` of the lane's numbers are real ones
+#pragma unroll
+  for (int offset = kLanes / 2; offset > 0; offset /= 2) {
+    const int half = (size + 1) / 2;
+    if (lane & offset) {
+      first += half;
+      left -= half;
+    } else {
+      left = left < half ? left : half;
+    }
+    size = half;
+  }
+  return left > 0 ? first : -1;
+}
+
+// Of all lanes, to all of them; in one order.
+JML_DEVICE double sum_over_lanes(double value) {
+#pragma unroll
+  for (int offset = kLanes / 2; offset > 0; offset /= 2)
+    value += __shfl_xor_sync(kAllLanes, value, offset);
+  return value;
+}
+
+// ---- over classes: the warps of a block -----------------------------------------------------
+struct Least {
+  template <typename F>
+  JML_DEVICE static F apply(F a, F b) {
+    return b < a ? b : a;
+  }
+};
+
+// A maximum that drops NaN, as that of logits may: their exponentials are NaN anyway.
+struct LargestNumber {
+  JML_DEVICE static float apply(float a, float b) { return fmaxf(a, b); }
+  JML_DEVICE static double apply(double a, double b) { return fmax(a, b); }
+};
+
+// Shared memory for what warps say of the pixels of a tile: [numbers][warps][pixels], and the
+// result, [numbers][pixels].
+template <typename F, int kPixels>
+struct Exchange {
+  static constexpr int kMostNumbers = 4;
+  F* parts;
+  F* result;
+
+  static constexpr int size(int warps) {
+    return warps == 1 ? 0 : kMostNumbers * (warps + 1) * kPixels * kLanes;
+  }
+  JML_DEVICE Exchange(F* memory, const Team& team)
+      : parts(memory), result(memory + kMostNumbers * team.warps * kPixels * kLanes) {}
+
+  // The first n of values[i][v], of the classes of a warp, become those of all classes. Two barriers
+  // part each use of `parts` and of `result` from the next one.
+  template <typename Op, int n, int m>
+  JML_DEVICE void over_warps(const Team& team, F (&values)[m][kPixels]) {
+    static_assert(n <= m && n <= kMostNumbers);
+    constexpr int kTile = kPixels * kLanes;
+    if (team.warps == 1) return;
+#pragma unroll
+    for (int i = 0; i < n; ++i)
+#pragma unroll
+      for (int v = 0; v < kPixels; ++v)
+        parts[(i * team.warps + team.warp) * kTile + v * kLanes + team.lane] = values[i][v];
+    __syncthreads();
+    for (int j = team.rank(); j < n * kTile; j += team.threads()) {
+      const F* part = parts + j / kTile * team.warps * kTile + j % kTile;
+      F total = part[0];
+      for (int warp = 1; warp < team.warps; ++warp) total = Op::apply(total, part[warp * kTile]);
+      result[j] = total;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < n; ++i)
+#pragma unroll
+      for (int v = 0; v < kPixels; ++v) values[i][v] = result[i * kTile + v * kLanes + team.lane];
+  }
+};
+
+}  // namespace jml::cuda

@@ -1,0 +1,410 @@
+// How a tile gets its numbers, and gives them back: everything that knows how tensors lie in
+// memory. A thread holds K classes x V pixels of a tile, as F (float or double).
+//
+// Logits are converted when they are read: dtype and layout end here. A tile has V x 32 pixels;
+// lane l has the pixels l V, l V + 1, ... (rows) or l, l + 32, ... (others).
+#pragma once
+
+#include <type_traits>
+
+#include "arguments.cuh"
+#include "team.cuh"
+
+namespace jml::cuda {
+
+// What a block works on, in one turn: pixels [first, first + V x 32) of an image, of which
+// [0, pixels) are there, and the classes [first_class, first_class + classes) of a warp.
+struct TileAt {
+  int64_t image = 0, first = 0, pixels = 0;
+  int first_class = 0, classes = 0;
+};
+
+template <int V>
+JML_DEVICE int64_t pixel_of(const Arguments& args, const TileAt& at, int v,
+                                            int lane) {
+  return at.first + (args.side_by_side ? lane * V + v : v * kLanes + lane);
+}
+
+// ---- positions ----------------------------------------------------------------------------
+struct Position {
+  int64_t depth, row, column;
+};
+
+// A division of 64 bits calls a function, which makes the caller save its registers: numbers below
+// 2^52 are divided as double, with the reciprocal, and set right.
+JML_DEVICE void divide(int64_t number, int64_t by, double reciprocal,
+                                       int64_t& quotient, int64_t& remainder) {
+  quotient = int64_t(double(number) * reciprocal);
+  remainder = number - quotient * by;
+  if (remainder < 0) {
+    remainder += by;
+    --quotient;
+  } else if (remainder >= by) {
+    remainder -= by;
+    ++quotient;
+  }
+}
+
+JML_DEVICE Position locate(const Arguments& args, int64_t pixel) {
+  Position at;
+  int64_t line;
+  divide(pixel, args.spatial[2], args.reciprocal_width, line, at.column);
+  divide(line, args.spatial[1], args.reciprocal_height, at.depth, at.row);
+  return at;
+}
+
+JML_DEVICE int64_t offset_of(const TensorView& view, const Position& at) {
+  return at.depth * view.spatial_stride[0] + at.row * view.spatial_stride[1] +
+         at.column * view.spatial_stride[2];
+}
+
+JML_DEVICE int64_t offset_of(const Arguments& args, const TensorView& view,
+                                             const Reading& reading, int64_t pixel) {
+  return reading.is_run ? pixel * reading.step : offset_of(view, locate(args, pixel));
+}
+
+// ---- numbers ------------------------------------------------------------------------------
+template <typename F, typename S>
+JML_DEVICE F number(S value) {
+  if constexpr (sizeof(S) == 2)
+    return F(to_float(value));
+  else
+    return F(value);
+}
+
+template <typename S, typename F>
+JML_DEVICE S rounded(F value) {
+  if constexpr (std::is_same_v<S, half_bits>)
+    return to_half(float(value));
+  else if constexpr (std::is_same_v<S, bfloat_bits>)
+    return to_bfloat(float(value));
+  else
+    return S(value);
+}
+
+template <typename S, int n>
+struct Pack {
+  S values[n];
+};
+
+template <int kBytes>
+struct Word;
+template <>
+struct Word<2> {
+  using Type = uint16_t;
+};
+template <>
+struct Word<4> {
+  using Type = uint32_t;
+};
+template <>
+struct Word<8> {
+  using Type = uint2;
+};
+template <>
+struct Word<16> {
+  using Type = uint4;
+};
+
+// n numbers side by side, aligned, as memory moves them: 16 bytes at a time, or less at once.
+template <typename S, int n>
+struct Words {
+  static constexpr int kBytes = n * sizeof(S), kWord = kBytes < 16 ? kBytes : 16;
+  using W = typename Word<kWord>::Type;
+  W words[kBytes / kWord];
+};
+
+template <typename S, int n>
+JML_DEVICE Pack<S, n> load_pack(const S* from) {
+  Words<S, n> all;
+  constexpr int kWords = sizeof(all.words) / sizeof(all.words[0]);
+#pragma unroll
+  for (int i = 0; i < kWords; ++i)
+    all.words[i] = reinterpret_cast<const typename Words<S, n>::W*>(from)[i];
+  return bit_cast<Pack<S, n>>(all);
+}
+
+template <typename S, int n>
+JML_DEVICE void store_pack(S* to, const Pack<S, n>& pack) {
+  const auto all = bit_cast<Words<S, n>>(pack);
+  constexpr int kWords = sizeof(all.words) / sizeof(all.words[0]);
+#pragma unroll
+  for (int i = 0; i < kWords; ++i)
+    reinterpret_cast<typename Words<S, n>::W*>(to)[i] = all.words[i];
+}
+
+// Calls visit(S{}) for the type of a floating dtype: of logits, which F follows, or any.
+template <typename F, bool kLogits, typename Visit>
+JML_DEVICE void with_type(DType dtype, Visit visit) {
+  constexpr bool kDouble = sizeof(F) == sizeof(double);
+  if constexpr (kLogits && kDouble) {
+    visit(double{});
+  } else {
+    if (dtype == DType::f16)
+      visit(half_bits{});
+    else if (dtype == DType::bf16)
+      visit(bfloat_bits{});
+    else if (kLogits || dtype == DType::f32)
+      visit(float{});
+    else
+      visit(double{});
+  }
+}
+
+// Of any integer dtype.
+JML_DEVICE int64_t load_integer(const TensorView& view, int64_t offset) {
+  switch (view.dtype) {
+    case DType::u8: return static_cast<const uint8_t*>(view.data)[offset];
+    case DType::i8: return static_cast<const int8_t*>(view.data)[offset];
+    case DType::i16: return static_cast<const int16_t*>(view.data)[offset];
+    case DType::u16: return static_cast<const uint16_t*>(view.data)[offset];
+    case DType::i32: return static_cast<const int32_t*>(view.data)[offset];
+    case DType::u32: return static_cast<const uint32_t*>(view.data)[offset];
+    default: return static_cast<const int64_t*>(view.data)[offset];
+  }
+}
+
+// ---- staging --------------------------------------------------------------------------------
+// A slot of shared memory, for 32 pixels with all their classes. The run starts as far behind a
+// multiple of 16 bytes as it does in global memory. Pixels whose size is a multiple of 16 bytes are
+// padded by 16 bytes where lanes that read one class of 32 pixels would else meet in few of the 32
+// banks.
+struct StagedRun {
+  unsigned char *slot, *global;
+  int64_t bytes;
+  int pixel_bytes, padding;
+
+  JML_DEVICE int head() const {
+    return int(reinterpret_cast<uintptr_t>(global) % 16);
+  }
+  JML_DEVICE unsigned char* pixel(int lane) const {
+    return slot + head() + lane * (pixel_bytes + padding);
+  }
+
+  // Calls whole(shared, global) for the run's aligned 16 bytes and rest(shared, global) for the 2
+  // byte pieces at its ends: the work of the team's threads.
+  template <typename Whole, typename Rest>
+  JML_DEVICE void each(const Team& team, Whole whole, Rest rest) const {
+    unsigned char* const start = global - head();
+    if (padding) {
+      const int across = pixel_bytes / 16;
+      const int row_step = team.threads() / across, step = team.threads() % across;
+      int row = team.rank() / across, column = team.rank() % across;
+      for (int i = team.rank(); i < int(bytes) / 16; i += team.threads()) {
+        whole(slot + row * (pixel_bytes + padding) + column * 16, start + i * 16);
+        row += row_step;
+        column += step;
+        if (column >= across) {
+          column -= across;
+          ++row;
+        }
+      }
+      return;
+    }
+    const int end = head() + int(bytes), first = (head() + 15) / 16, last = end / 16;
+    for (int i = first + team.rank(); i < last; i += team.threads())
+      whole(slot + i * 16, start + i * 16);
+    const int ahead = first * 16 < end ? first * 16 : end, tail = last * 16 > ahead ? last * 16 : ahead;
+    const int pieces = (ahead - head() + end - tail) / 2;
+    for (int i = team.rank(); i < pieces; i += team.threads()) {
+      const int byte = head() + 2 * i < ahead ? head() + 2 * i : tail + 2 * i - (ahead - head());
+      rest(slot + byte, start + byte);
+    }
+  }
+
+  JML_DEVICE void copy_in(const Team& team) const {
+    each(
+        team, [](unsigned char* to, unsigned char* from) { copy_async16(to, from); },
+        [](unsigned char* to, unsigned char* from) {
+          *reinterpret_cast<uint16_t*>(to) = *reinterpret_cast<const uint16_t*>(from);
+        });
+  }
+  JML_DEVICE void copy_out(const Team& team) const {
+    each(
+        team,
+        [](unsigned char* from, unsigned char* to) {
+          *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
+        },
+        [](unsigned char* from, unsigned char* to) {
+          *reinterpret_cast<uint16_t*>(to) = *reinterpret_cast<const uint16_t*>(from);
+        });
+  }
+};
+
+// Kernels of few classes stage a whole tile at once.
+template <int K>
+constexpr bool kStagedInTurns = K > 8;
+
+// The v-th 32 pixels of a tile.
+JML_DEVICE StagedRun staged_run(const Arguments& args, const TensorView& view,
+                                                const Reading& reading, const TileAt& at, int v,
+                                                unsigned char* memory) {
+  const int64_t first = at.first + v * kLanes, left = at.pixels - first;
+  const int bytes = int(view.element_bytes()), pixel_bytes = bytes * int(args.classes);
+  const int slot = args.stage.slots == 2 ? v % 2 : v;
+  return {memory + slot * args.stage.slot_bytes,
+          static_cast<unsigned char*>(view.data) + at.image * view.image_stride * bytes +
+              first * pixel_bytes,
+          (left < 0 ? 0 : left < kLanes ? left : kLanes) * pixel_bytes, pixel_bytes,
+          reading.padding};
+}
+
+// ---- in and out -----------------------------------------------------------------------------
+// Of a tile that lies within the image.
+template <typename S, int K, int V, typename F>
+JML_DEVICE void fill_rows(F (&tile)[K][V], const TensorView& view, const TileAt& at,
+                          const Team& team) {
+  const S* from = static_cast<const S*>(view.data) + at.image * view.image_stride +
+                  at.first_class * view.class_stride + at.first + team.lane * V;
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    Pack<S, V> pack{};
+    if (k < at.classes) pack = load_pack<S, V>(from);
+#pragma unroll
+    for (int v = 0; v < V; ++v) tile[k][v] = number<F>(pack.values[v]);
+    from += view.class_stride;
+  }
+}
+
+template <typename S, int K, int V, typename F>
+JML_DEVICE void store_rows(const F (&tile)[K][V], const TensorView& view, const TileAt& at,
+                           const Team& team) {
+  S* to = static_cast<S*>(view.data) + at.image * view.image_stride +
+          at.first_class * view.class_stride + at.first + team.lane * V;
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    Pack<S, V> pack;
+#pragma unroll
+    for (int v = 0; v < V; ++v) pack.values[v] = rounded<S>(tile[k][v]);
+    if (k < at.classes) store_pack<S, V>(to, pack);
+    to += view.class_stride;
+  }
+}
+
+template <int V>
+JML_DEVICE bool is_whole(const TileAt& at) {
+  return at.first + V * kLanes <= at.pixels;
+}
+
+// Where the v-th pixel of a thread has its first class, for a tensor that is not staged.
+template <int V>
+JML_DEVICE int64_t strided_offset(const Arguments& args, const TensorView& view,
+                                                  const Reading& reading, const TileAt& at, int v,
+                                                  int lane) {
+  const int64_t pixel = pixel_of<V>(args, at, v, lane);
+  return at.image * view.image_stride + at.first_class * view.class_stride +
+         (pixel < at.pixels ? offset_of(args, view, reading, pixel) : 0);
+}
+
+// Number by number, from where the tensor lies or from where it is staged.
+template <bool kLogits, int K, int V, typename F>
+JML_DEVICE void fill_across(F (&tile)[K][V], const Arguments& args, const TensorView& view,
+                            const Reading& reading, const TileAt& at, const Team& team,
+                            unsigned char* memory) {
+  const bool is_staged = reading.reach == Reach::staged;
+  const bool in_turns = kStagedInTurns<K> && args.stage.slots < V;
+  const auto copy_in = [&](int v) {
+    if (v < V) staged_run(args, view, reading, at, v, memory).copy_in(team);
+    commit_copies();
+  };
+  if (is_staged) {
+    team.sync();  // whoever still reads what was staged before
+#pragma unroll 1
+    for (int v = 0; v < args.stage.slots; ++v) copy_in(v);
+    if (!in_turns) {
+      wait_copies<0>();
+      team.sync();
+    }
+  }
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    if (is_staged && in_turns) {  // the copies to the other slot may be under way
+      wait_copies<1>();
+      team.sync();
+    }
+    const bool inside = pixel_of<V>(args, at, v, team.lane) < at.pixels;
+    with_type<F, kLogits>(view.dtype, [&](auto type) {
+      using S = decltype(type);
+      const S* from =
+          is_staged ? reinterpret_cast<const S*>(
+                          staged_run(args, view, reading, at, v, memory).pixel(team.lane)) +
+                          at.first_class
+                    : static_cast<const S*>(view.data) +
+                          strided_offset<V>(args, view, reading, at, v, team.lane);
+#pragma unroll
+      for (int k = 0; k < K; ++k) {
+        S value{};
+        if (inside && k < at.classes) value = *from;
+        tile[k][v] = number<F>(value);
+        from += view.class_stride;
+      }
+    });
+    if (is_staged && in_turns) {
+      team.sync();
+      copy_in(v + args.stage.slots);
+    }
+  }
+}
+
+template <int K, int V, typename F>
+JML_DEVICE void store_across(const F (&tile)[K][V], const Arguments& args, const TensorView& view,
+                             const Reading& reading, const TileAt& at, const Team& team,
+                             unsigned char* memory) {
+  const bool is_staged = reading.reach == Reach::staged;
+  if (is_staged) team.sync();  // whoever still reads what was staged before
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    const bool inside = pixel_of<V>(args, at, v, team.lane) < at.pixels;
+    with_type<F, true>(view.dtype, [&](auto type) {
+      using S = decltype(type);
+      S* to = is_staged
+                  ? reinterpret_cast<S*>(
+                        staged_run(args, view, reading, at, v, memory).pixel(team.lane)) +
+                        at.first_class
+                  : static_cast<S*>(view.data) +
+                        strided_offset<V>(args, view, reading, at, v, team.lane);
+#pragma unroll
+      for (int k = 0; k < K; ++k) {
+        if (inside && k < at.classes) *to = rounded<S>(tile[k][v]);
+        to += view.class_stride;
+      }
+    });
+    if (is_staged && kStagedInTurns<K>) {  // another slot is filled meanwhile
+      team.sync();
+      staged_run(args, view, reading, at, v, memory).copy_out(team);
+    }
+  }
+  if (is_staged && !kStagedInTurns<K>) {
+    team.sync();
+#pragma unroll 1
+    for (int v = 0; v < V; ++v) staged_run(args, view, reading, at, v, memory).copy_out(team);
+  }
+}
+
+// The one way in: classes x pixels of a floating tensor, 0 where the tile reaches beyond it.
+template <bool kLogits, int K, int V, typename F>
+JML_DEVICE void fill_tile(F (&tile)[K][V], const Arguments& args, const TensorView& view,
+                          const Reading& reading, const TileAt& at, const Team& team,
+                          unsigned char* memory) {
+  if (reading.reach == Reach::rows && is_whole<V>(at))
+    with_type<F, kLogits>(view.dtype, [&](auto type) {
+      fill_rows<decltype(type)>(tile, view, at, team);
+    });
+  else
+    fill_across<kLogits>(tile, args, view, reading, at, team, memory);
+}
+
+// The one way out.
+template <int K, int V, typename F>
+JML_DEVICE void store_tile(const F (&tile)[K][V], const Arguments& args, const TensorView& view,
+                           const Reading& reading, const TileAt& at, const Team& team,
+                           unsigned char* memory) {
+  if (reading.reach == Reach::rows && is_whole<V>(at))
+    with_type<F, true>(view.dtype, [&](auto type) {
+      store_rows<decltype(type)>(tile, view, at, team);
+    });
+  else
+    store_across(tile, args, view, reading, at, team, memory);
+}
+
+}  // namespace jml::cuda
