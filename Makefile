@@ -4,7 +4,8 @@
 PYTHON ?= python3
 # One exact version: a range would take the registry's newest build, whatever its size.
 TORCH ?= torch==2.13.0
-# "cpu" fails where the C++ kernels cannot be built; "auto" goes on without them.
+# "cpu" fails where the C++ kernels cannot be built, "cuda" also where those of CUDA cannot; "auto" goes
+# on without them. Tests compile the CUDA kernels by themselves where there is nvcc.
 JML_BUILD ?= cpu
 export JML_BUILD
 # Options of the benchmark on a GPU, see python -m benchmarks.gpu --help: "--profile", "--no-tests".
@@ -61,7 +62,7 @@ format: $(STAMPS)/package
 # Back to a fresh checkout; results of demo and bench stay.
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .ruff_cache
-	rm -f jml_kernels/*.so
+	rm -f jml_kernels/*.so jml_kernels/_cuda.ptxas.txt
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Another PyTorch makes everything built before it stale.
@@ -69,11 +70,11 @@ $(TORCH_STAMP):
 	@echo "Installing $(TORCH) into $(VENV)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	mkdir -p $(STAMPS)
-	rm -rf $(STAMPS)/* build/editable
+	rm -rf $(STAMPS)/* build/editable build/cuda
 	$(PIP) install "$(TORCH)" "setuptools>=77" "pybind11>=2.13" ninja
 	touch $@
 
-$(STAMPS)/package: $(TORCH_STAMP) pyproject.toml setup.py $(shell find csrc -type f)
+$(STAMPS)/package: $(TORCH_STAMP) pyproject.toml setup.py build_cuda.py $(shell find csrc -type f)
 	@echo "Building the C++ kernels: about a minute the first time"
 	$(PIP) install --no-build-isolation --editable ".[test,lint]"
 	touch $@

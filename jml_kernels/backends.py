@@ -6,11 +6,19 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+from pathlib import Path
 
 import torch
 
 #: In the order in which "auto" tries them.
 NAMES = ("cuda", "triton", "cpu", "reference")
+
+#: The CUDA kernels: no Python module, since one file serves every Python and PyTorch.
+CUDA_LIBRARY = Path(__file__).with_name("_cuda.so")
+
+#: A library to load in their place, which computes the same without a GPU, on tensors of the CPU:
+#: slowly, to test them.
+CUDA_EMULATION = os.environ.get("JML_CUDA_EMULATION")
 
 
 def _load_cpu() -> str | None:
@@ -21,6 +29,21 @@ def _load_cpu() -> str | None:
         importlib.import_module("jml_kernels._cpu")
     except ImportError as error:
         return f"the C++ extension does not load: {error}"
+    return None
+
+
+def _load_cuda() -> str | None:
+    """Load the CUDA kernels; returns why they cannot run, None if they can where there is a GPU. It
+    is not asked for, and a PyTorch without CUDA, which lacks what they call, never loads them."""
+    if not CUDA_EMULATION and torch.version.cuda is None:
+        return "this PyTorch has no CUDA"
+    if not CUDA_EMULATION and not CUDA_LIBRARY.exists():
+        return "the CUDA kernels were not built (install with nvcc and JML_BUILD=auto)"
+    try:
+        torch.ops.load_library(CUDA_EMULATION or CUDA_LIBRARY)
+    except OSError as error:
+        what = "the kernels of JML_CUDA_EMULATION" if CUDA_EMULATION else "the CUDA kernels"
+        return f"{what} do not load: {error.__cause__ or error}"
     return None
 
 
@@ -42,10 +65,19 @@ def _find_triton() -> str | None:
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 _WHY_NOT = {
-    "cuda": "this version has no CUDA kernels yet",
+    "cuda": _load_cuda(),
     "triton": _find_triton(),
     "cpu": _load_cpu(),
     "reference": None,
+}
+
+#: Run on tensors of the CPU in place of a GPU's: taken by name only.
+_TESTS = ({"cuda"} if CUDA_EMULATION else set()) | ({"triton"} if INTERPRETED else set())
+#: Where the tensors of a backend lie; the reference takes any.
+DEVICES = {
+    "cuda": "cpu" if "cuda" in _TESTS else "cuda",
+    "triton": "cpu" if "triton" in _TESTS else "cuda",
+    "cpu": "cpu",
 }
 
 
@@ -56,21 +88,25 @@ def backends() -> dict[str, str | None]:
         name -> None where it can run on this machine, else why it cannot, in words.
     """
     found = dict(_WHY_NOT)
-    if found["triton"] is None and not INTERPRETED and torch.cuda.device_count() == 0:
-        found["triton"] = "PyTorch finds no GPU for it here"
+    on_gpu = [name for name, device in DEVICES.items() if device == "cuda" and found[name] is None]
+    if on_gpu and torch.cuda.device_count() == 0:
+        found |= dict.fromkeys(on_gpu, "PyTorch finds no GPU for it here")
     return found
 
 
 def _runs_on(backend: str, device: torch.device) -> bool:
-    where = {"cpu": "cpu", "triton": "cpu" if INTERPRETED else "cuda"}.get(backend)
-    return _WHY_NOT[backend] is None and where in (None, device.type)
+    return _WHY_NOT[backend] is None and DEVICES.get(backend) in (None, device.type)
 
 
 def why_not(backend: str, device: torch.device) -> str | None:
     """Why a backend cannot run on tensors of a device; None if it can."""
     if _runs_on(backend, device):
         return None
-    where = "a GPU, or with TRITON_INTERPRET=1 the CPU," if backend == "triton" else "the CPU"
+    where = {
+        "cuda": "the CPU" if CUDA_EMULATION else "a GPU",
+        "triton": "a GPU, or with TRITON_INTERPRET=1 the CPU,",
+        "cpu": "the CPU",
+    }[backend]
     return backends()[backend] or f"its kernels run on {where} and the tensors are on {device}"
 
 
@@ -89,9 +125,7 @@ def choose(backend: str, device: torch.device) -> str:
         RuntimeError: for a backend that cannot run here, saying why.
     """
     if backend == "auto":
-        # Triton's interpreter is a test, and is taken by name only.
-        names = [name for name in NAMES if name != "triton" or not INTERPRETED]
-        return next(name for name in names if _runs_on(name, device))
+        return next(name for name in NAMES if name not in _TESTS and _runs_on(name, device))
     if backend not in NAMES:
         expected = ", ".join(map(repr, ("auto", *NAMES)))
         raise ValueError(f"backend={backend!r}: expected one of {expected}")

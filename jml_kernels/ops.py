@@ -27,9 +27,9 @@ from torch import Tensor
 from .statistics import EXTREMA, SUMS, TOTALS
 
 NAMESPACE = "jml_kernels"
-BACKENDS = ("cpu", "triton")
+BACKENDS = ("cuda", "triton", "cpu")
 #: Those that finish a loss themselves.
-FINISHED = ("cpu", "triton")
+FINISHED = ("cuda", "triton", "cpu")
 
 _RULE = (
     "Tensor? labels, Tensor? dense, Tensor? mask, Tensor? ce_class_weights, int label_columns, "

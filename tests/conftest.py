@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import jml_kernels as jml
-from jml_kernels.backends import INTERPRETED
+from jml_kernels.backends import DEVICES
 from jml_kernels.ops import FINISHED
 
 # importlib mode puts no folder of tests on the path; the helpers are cases.py and oracle.py.
@@ -29,7 +29,6 @@ settings.load_profile("fixed")
 
 BACKENDS = [name for name, reason in jml.backends().items() if reason is None]
 COMPILED = [name for name in BACKENDS if name != "reference"]
-_GPU = ("cuda", "triton")
 # A parametrisation over nothing is skipped with this as its reason.
 _NONE_COMPILED = pytest.param(
     None, marks=pytest.mark.skip(reason="no compiled backend runs here"), id="none"
@@ -59,7 +58,7 @@ def device(request) -> str:
     """Where the tensors of the test's backend lie."""
     parameters = request.node.callspec.params
     names = {parameters.get(name) for name in ("backend", "compiled", "finished")}
-    return "cuda" if names & set(_GPU) and not INTERPRETED else "cpu"
+    return "cuda" if "cuda" in map(DEVICES.get, names) else "cpu"
 
 
 @pytest.fixture

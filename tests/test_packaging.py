@@ -5,6 +5,7 @@ The compiled wheel is built once, from the sdist: a header that it lacks would s
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import os
 import shutil
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
+from cuda_build import ROOT, VARIABLES, needs_nvcc
 
 import jml_kernels as jml
+from jml_kernels import cuda_resources
 
-ROOT = Path(__file__).parents[1]
 SOURCES = (
     "benchmarks",
     "csrc",
@@ -31,10 +34,12 @@ SOURCES = (
     "MANIFEST.in",
     "Makefile",
     "README.md",
+    "build_cuda.py",
     "pyproject.toml",
     "setup.py",
 )
-JUNK = shutil.ignore_patterns("__pycache__", "*.so", "*.pyc", ".*")
+STALE = ("_cpu.stale.so", "_cuda.so", "_cuda.ptxas.txt")
+JUNK = shutil.ignore_patterns("__pycache__", "*.so", "*.pyc", ".*", "_cuda.ptxas.txt")
 
 needs_compiler = pytest.mark.skipif(
     jml.backends()["cpu"] is not None, reason=f"backend cpu: {jml.backends()['cpu']}"
@@ -68,7 +73,7 @@ def built(kind: str, source: Path, out: Path, jml_build: str, **variables: str) 
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory) -> Path:
-    """The sources as they are in a checkout in use: with a kernel library of another time."""
+    """The sources as they are in a checkout in use: with kernel libraries of another time."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in SOURCES:
         path = ROOT / name
@@ -76,7 +81,8 @@ def checkout(tmp_path_factory) -> Path:
             shutil.copytree(path, folder / name, ignore=JUNK)
         else:
             shutil.copy(path, folder / name)
-    (folder / "jml_kernels" / "_cpu.stale.so").touch()
+    for name in STALE:
+        (folder / "jml_kernels" / name).touch()
     return folder
 
 
@@ -121,11 +127,12 @@ def test_the_sdist_holds_all_sources(sdist, checkout):
     with tarfile.open(sdist) as archive:
         names = [Path(*Path(name).parts[1:]) for name in archive.getnames()]
     files = {path.relative_to(checkout) for path in checkout.rglob("*") if path.is_file()}
-    made = {path for path in files if path.suffix == ".so" or path.parts[0].endswith(".egg-info")}
-    assert made, "the library of another time is missing"
+    made = {path for path in files if path.name in STALE or path.parts[0].endswith(".egg-info")}
+    assert len(made) > len(STALE), "the libraries of another time are missing"
     assert files - made <= set(names)
     assert Path("csrc/pixel_math.h") in names
-    assert not [name for name in names if name.suffix in (".so", ".pyc")]
+    assert {file.relative_to(ROOT) for file in ROOT.glob("csrc/cuda/*.cu*")} <= set(names)
+    assert not [name for name in names if name.suffix in (".so", ".pyc") or name.name in STALE]
 
 
 def test_the_wheel_holds_every_module_and_nothing_else(wheel, checkout):
@@ -260,32 +267,71 @@ def test_the_folder_of_triton_kernels_is_no_package_of_that_name():
     assert "jml_kernels.triton_kernels" in done.stderr
 
 
+# ---- with CUDA kernels ---------------------------------------------------------------------------
+
+
+# One test: a second would build it again on another worker.
+@needs_nvcc
+@needs_compiler
+def test_the_wheel_with_cuda_kernels(unpacked, tmp_path):
+    """For the processor of this machine, and loaded by no PyTorch without CUDA."""
+    wheel = built("wheel", unpacked, tmp_path / "out", "cuda", **VARIABLES)
+    assert "-none-any" not in wheel.name
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("jml_kernels/_cuda.so").startswith(b"\x7fELF")
+        report = archive.read("jml_kernels/_cuda.ptxas.txt").decode()
+        archive.extractall(tmp_path / "target")
+    assert cuda_resources.parse(report)
+    assert "jml_kernels/_cpu" + importlib.machinery.EXTENSION_SUFFIXES[0] in members(wheel)
+
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "target")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["backends"]
+    assert found["cpu"] is None
+    if torch.version.cuda is None:
+        assert found["cuda"] == "this PyTorch has no CUDA"
+    else:
+        assert found["cuda"] in (None, "PyTorch finds no GPU for it here")
+
+
 # ---- JML_BUILD -----------------------------------------------------------------------------------
+
+
+# A toolkit that is named and not there.
+NO_NVCC = {"CUDA_HOME": "/nowhere"}
 
 
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        ("cuda", "JML_BUILD='cuda': this version has no CUDA kernels yet"),
-        ("gpu", "JML_BUILD='gpu': expected 'auto', 'cpu' or 'none'"),
-        ("", "JML_BUILD='': expected 'auto', 'cpu' or 'none'"),
+        ("cuda", "JML_BUILD='cuda': the CUDA kernels cannot be built: no nvcc in /nowhere/bin"),
+        ("gpu", "JML_BUILD='gpu': expected one of 'auto', 'cpu', 'cuda', 'none'"),
+        ("", "JML_BUILD='': expected one of 'auto', 'cpu', 'cuda', 'none'"),
     ],
 )
 def test_a_choice_that_cannot_be_built(choice, said, unpacked):
-    done = build("wheel", unpacked, unpacked / "out", choice)
+    done = build("wheel", unpacked, unpacked / "out", choice, **NO_NVCC)
     assert done.returncode != 0
     assert said in done.stderr
     assert not list((unpacked / "out").iterdir())
 
 
-# A compiler that fails at once.
-BROKEN = {"CC": "false", "CXX": "false"}
+# Compilers that fail at once.
+BROKEN = {"CC": "false", "CXX": "false", "NVCC_CCBIN": "false"}
 
 
 def test_auto_goes_on_where_the_compiler_fails(unpacked):
     done = build("wheel", unpacked, unpacked / "out", "auto", **BROKEN)
     assert done.returncode == 0, done.stderr
     assert "the CPU kernels are left out" in done.stderr
+    assert "the CUDA kernels are left out" in done.stderr
     (file,) = (unpacked / "out").iterdir()
     assert not [name for name in members(file) if name.endswith(".so")]
     assert "jml_kernels/__init__.py" in members(file)
@@ -295,3 +341,18 @@ def test_cpu_fails_where_the_compiler_fails(unpacked):
     done = build("wheel", unpacked, unpacked / "out", "cpu", **BROKEN)
     assert done.returncode != 0
     assert "'false'" in done.stderr
+
+
+def test_auto_goes_on_where_there_is_no_nvcc(unpacked):
+    done = build("wheel", unpacked, unpacked / "out", "auto", **BROKEN, **NO_NVCC)
+    assert done.returncode == 0, done.stderr
+    assert "the CUDA kernels are left out: no nvcc in /nowhere/bin" in done.stderr
+
+
+@needs_nvcc
+def test_an_unknown_gpu_fails_even_where_auto_goes_on(unpacked):
+    """What was asked for is not left out in silence."""
+    asked = {"TORCH_CUDA_ARCH_LIST": "Hopper"}
+    done = build("wheel", unpacked, unpacked / "out", "auto", **BROKEN, **asked)
+    assert done.returncode != 0
+    assert "TORCH_CUDA_ARCH_LIST: 'Hopper': expected numbers" in done.stderr

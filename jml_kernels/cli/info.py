@@ -15,18 +15,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .. import __version__, backends
+from .. import __version__, backends, cuda_resources
 
 
 def info(
     kernels: Annotated[
         bool,
         typer.Option(
-            "--kernels", help="What the compiler makes of the Triton kernels: a minute or two."
+            "--kernels",
+            help="What compilers make of the GPU kernels: Triton's take a minute or two.",
         ),
     ] = False,
     target: Annotated[
-        str, typer.Option(help="The GPU to compile them for: sm_80, sm_90, sm_100 or gfx942.")
+        str, typer.Option(help="The GPU of these: sm_80, sm_90, sm_100 or gfx942.")
     ] = "sm_90",
 ) -> None:
     """Print versions, the processor, and which backends run here.
@@ -47,25 +48,59 @@ def info(
         )
     console.print(table)
     if kernels:
-        console.print(kernel_table(target))
+        for table in kernel_tables(target):
+            console.print(escape(table) if isinstance(table, str) else table)
 
 
-def kernel_table(target: str) -> Table:
+def kernel_tables(target: str) -> list[Table | str]:
+    """Of Triton and of CUDA, or in place of one of them why it is not there."""
+    found = [triton_table(target), cuda_table(target)]
+    if all(isinstance(table, str) for table in found):
+        raise typer.BadParameter("; ".join(map(str, found)))
+    return found
+
+
+def triton_table(target: str) -> Table | str:
     """Registers, spills and shared memory of the Triton kernels, compiled without a GPU."""
     module = importlib.import_module("jml_kernels.backends")
     reason = module.why_not_compiled()
     if reason is not None:
-        raise typer.BadParameter(f"nothing to compile the kernels with: {reason}")
+        return f"Triton kernels: nothing to compile them with: {reason}"
     found = importlib.import_module("jml_kernels.triton_kernels.resources")
     if target not in found.TARGETS:
         expected = ", ".join(found.TARGETS)
-        raise typer.BadParameter(f"target={target!r}: expected one of {expected}")
+        return f"Triton kernels: target={target!r}: expected one of {expected}"
     table = Table(title=f"Triton kernels on {target}", title_justify="left")
     for head in ("Call", "Kernel", "Warps", "Registers", "Spills", "Shared memory"):
         table.add_column(head, justify="left" if head in ("Call", "Kernel") else "right")
     for call, kernel, used in found.table(target):
         numbers = (used.warps, used.registers, used.spills, used.shared)
         table.add_row(call, kernel, *map(str, numbers))
+    return table
+
+
+def cuda_table(target: str) -> Table | str:
+    """The same of the CUDA kernels, as they were built, whatever PyTorch is here."""
+    report = cuda_resources.REPORT
+    if not report.exists():
+        return "CUDA kernels: they were not built (install with nvcc and JML_BUILD=cuda)"
+    every = cuda_resources.parse(report.read_text())
+    kernels = [kernel for kernel in every if kernel.target == target]
+    if not kernels:
+        expected = ", ".join(dict.fromkeys(kernel.target for kernel in every))
+        return f"CUDA kernels: target={target!r}: they were built for {expected}"
+    table = Table(
+        title=f"CUDA kernels on {target} (warps: of a multiprocessor, as registers allow)",
+        title_justify="left",
+    )
+    for head in ("Kernel", "Registers", "Stack", "Spills", "Shared memory", "Warps"):
+        table.add_column(head, justify="left" if head == "Kernel" else "right")
+    for kernel in kernels:
+        registers = kernel.registers
+        warps = None if registers is None else cuda_resources.warps(target, registers)
+        numbers = (registers, kernel.stack, kernel.spills, kernel.shared, warps)
+        cells = ("-" if number is None else str(number) for number in numbers)
+        table.add_row(escape(kernel.kernel), *cells)
     return table
 
 

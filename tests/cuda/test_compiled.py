@@ -1,0 +1,55 @@
+"""Every CUDA kernel, compiled for GPUs that need not be here: nothing of it lies in memory that was
+meant for registers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from cuda_build import OBJECTS, ROOT, VARIABLES, build_cuda, needs_nvcc
+
+from jml_kernels import cuda_resources
+
+TARGETS = ("sm_80", "sm_90", "sm_100")
+
+pytestmark = needs_nvcc
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> str:
+    library = tmp_path_factory.mktemp("cuda") / "_cuda.so"
+    call = "import build_cuda as b, pathlib as p, sys; b.build(*map(p.Path, sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", call, library, OBJECTS],
+        cwd=ROOT,
+        env=os.environ | VARIABLES,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return library.with_name(build_cuda.REPORT).read_text()
+
+
+@pytest.fixture(scope="module")
+def kernels(report) -> list[cuda_resources.Resources]:
+    return cuda_resources.parse(report)
+
+
+def test_every_kernel_is_there_for_every_gpu(kernels):
+    names = {target: sorted(k.kernel for k in kernels if k.target == target) for target in TARGETS}
+    assert names["sm_90"]
+    assert names["sm_80"] == names["sm_90"] == names["sm_100"]
+    assert {kernel.target for kernel in kernels} == set(TARGETS)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_spills_and_no_stack(kernels, target):
+    here = [kernel for kernel in kernels if kernel.target == target]
+    assert not [kernel for kernel in here if kernel.spills or kernel.stack]
+
+
+def test_no_warnings(report):
+    assert not cuda_resources.warnings(report)
