@@ -66,11 +66,6 @@ struct Backward : Look<C> {
   }
   JML_DEVICE F label_rule(RuleRow row, int c) const { return rule(0, row, c); }
   JML_DEVICE F dense_rule(RuleRow row, int c) const { return rule(args.has_labels(), row, c); }
-  JML_DEVICE GradientRule<F> gradient_rule_of(int target, int c) const {
-    return {rule(target, kRuleA, c), rule(target, kRuleB, c), rule(target, kRuleC, c),
-            rule(target, kRuleD, c)};
-  }
-
   // Of hard labels A is g of the classes that are not the label, and B that of the label.
   JML_DEVICE void write_rules(int target) {
     const double factor = args.scale.at(0);
@@ -120,13 +115,17 @@ struct Backward : Look<C> {
         z[k][v] = is_label(k, v) ? label_gradient[v] : dz;
       });
     });
-    store_tile(z, args, args.grad, args.read_grad, at, team, Base::staging);
+    store_tile<false>(z, args, args.grad, args.read_grad, at, team, Base::staging);
   }
 
   // ---- any target ----
-  JML_DEVICE static F slope(const GradientRule<F>& rule, F x, F target, F gap) {
-    const F sign = gap > 0 ? -rule.b : gap < 0 ? rule.b : F(0);
-    return rule.a + sign + rule.c * target + rule.d * x;
+  // Fast kernels have no rows for what their columns do not need.
+  JML_DEVICE F slope(int target, int c, F x, F y_of_x, F gap) const {
+    const F b = rule(target, kRuleB, c);
+    F g = rule(target, kRuleA, c) + (gap > 0 ? -b : gap < 0 ? b : F(0));
+    if constexpr (C::kDense) g += rule(target, kRuleC, c) * y_of_x;
+    if constexpr (C::kGeneral) g += rule(target, kRuleD, c) * x;
+    return g;
   }
 
   JML_DEVICE F label_target(int k, int v) const {
@@ -138,10 +137,10 @@ struct Backward : Look<C> {
     const int c = at.first_class + k;
     if (C::kLabels && args.has_labels()) {
       const F y = label_target(k, v);
-      g += slope(gradient_rule_of(0, c), x, y, is_label(k, v) ? missing - share(v) : y - x);
+      g += slope(0, c, x, y, is_label(k, v) ? missing - share(v) : y - x);
     }
     if (C::kDense && args.has_dense())
-      g += slope(gradient_rule_of(args.has_labels(), c), x, target, target - x);
+      g += slope(args.has_labels(), c, x, target, target - x);
     return g;
   }
 
@@ -154,13 +153,12 @@ struct Backward : Look<C> {
     }
     if constexpr (C::kSoftmax) add_over_classes();
     Base::each_chunk([&] {
-      F dz[K][V];
       each([&](int k, int v) {
         F missing, x = x_of(k, v, missing);
         const F gradient = element_gradient(k, v, x, missing, target_of(k, v));
-        dz[k][v] = valid(v) && !Base::is_ignored_bit(k, v) ? gradient : F(0);
+        z[k][v] = valid(v) && !Base::is_ignored_bit(k, v) ? gradient : F(0);
       });
-      store_tile(dz, args, args.grad, args.read_grad, at, team, Base::staging);
+      store_tile<C::kGeneral>(z, args, args.grad, args.read_grad, at, team, Base::staging);
     });
   }
 

@@ -245,33 +245,34 @@ struct Forward : Look<C> {
     const bool of_bits = C::kDense && args.integer_dense();
     F any_bit[1][V] = {};
     Base::each_chunk([&] {
-      F x[K][V], label_gap[K][V], target[K][V];
       if constexpr (!C::kSoftmax) add_entropies_of_elements();
+      F x[K][V], missing[K][V];
       int elements = 0;
       each([&](int k, int v) {
-        F missing;
-        x[k][v] = Base::probability(k, v, missing);
-        label_gap[k][v] =
-            is_label(k, v) ? missing - share(v) : label_target(k, v) - x[k][v];
-        target[k][v] = Base::dense_target(k, v);
+        x[k][v] = Base::probability(k, v, missing[k][v]);
         if (of_bits && valid(v) && !Base::is_ignored_bit(k, v)) {
           any_bit[0][v] = 1;
           ++elements;
         }
       });
       totals[kElements] += elements;
-      if (args.has_labels())
+#pragma unroll 1
+      for (int target = args.has_labels() ? 0 : 1; target < 1 + args.has_dense(); ++target) {
+        const bool of_labels = target == 0;
+        F targets[K][V], gap[K][V];
+        each([&](int k, int v) {
+          const F y = of_labels ? label_target(k, v) : Base::dense_target(k, v);
+          targets[k][v] = y;
+          gap[k][v] = of_labels && is_label(k, v) ? missing[k][v] - share(v) : y - x[k][v];
+        });
         add_columns(
-            args.slots.of_labels, [&](int k, int v) { return x[k][v]; },
-            [&](int k, int v) { return label_target(k, v); },
-            [&](int k, int v) { return label_gap[k][v]; },
-            [&](int k, int v) { return label_present(k, v); });
-      if (args.has_dense())
-        add_columns(
-            args.slots.of_dense, [&](int k, int v) { return x[k][v]; },
-            [&](int k, int v) { return target[k][v]; },
-            [&](int k, int v) { return target[k][v] - x[k][v]; },
-            [&](int k, int v) { return dense_present(k, v, target[k][v]); });
+            of_labels ? args.slots.of_labels : args.slots.of_dense,
+            [&](int k, int v) { return x[k][v]; }, [&](int k, int v) { return targets[k][v]; },
+            [&](int k, int v) { return gap[k][v]; },
+            [&](int k, int v) {
+              return of_labels ? label_present(k, v) : dense_present(k, v, targets[k][v]);
+            });
+      }
     });
     if (!of_bits) return;
     Base::exchange.template over_warps<Largest, 1>(team, any_bit);  // a pixel of which one counts

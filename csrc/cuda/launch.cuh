@@ -35,14 +35,16 @@ inline Reading reading_of(const TensorView& view, const int64_t (&spatial)[3]) {
   Reading reading;
   if (!view.given) return reading;
   reading.is_run = true;
-  int64_t next = 0;  // the stride that a dimension needs to go on with the last one
+  reading.step = 1;
+  bool is_first = true;
+  int64_t next = 0;  // the stride with which a dimension goes on where the one behind it ends
   for (int d = 2; d >= 0; --d) {
     if (spatial[d] == 1) continue;
-    if (next == 0) reading.step = view.spatial_stride[d];
-    reading.is_run &= next == 0 || view.spatial_stride[d] == next;
+    if (is_first) reading.step = view.spatial_stride[d];
+    reading.is_run &= is_first || view.spatial_stride[d] == next;
     next = view.spatial_stride[d] * spatial[d];
+    is_first = false;
   }
-  if (next == 0) reading.step = 1;  // one pixel
   return reading;
 }
 
@@ -88,7 +90,7 @@ inline void set_reach(Arguments& args, const Kernel& kernel, bool is_general, bo
   Tile tiles[] = {{args.logits, args.read_logits, true},
                   {args.dense, args.read_dense, args.dense.given && !args.integer_dense()},
                   {args.grad, args.read_grad, is_backward}};
-  args.side_by_side = true;
+  args.side_by_side = !is_general;
   for (const Tile& tile : tiles)
     if (tile.there)
       args.side_by_side &= has_rows(args, tile.view, tile.reading, kernel.pixels);

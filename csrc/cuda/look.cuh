@@ -145,7 +145,7 @@ struct Look {
     const int left = int(args.classes) - at.first_class;
     at.classes = left < 0 ? 0 : left < args.classes_of_warp ? left : args.classes_of_warp;
     each_pixel([&](int v) { label[v] = label_class(v) - at.first_class; });
-    fill_tile<true>(z, args, args.logits, args.read_logits, at, team, staging);
+    fill_tile<true, C::kGeneral>(z, args, args.logits, args.read_logits, at, team, staging);
     if constexpr (C::kDense) {
       if (args.has_dense())
         read_dense();
@@ -167,7 +167,7 @@ struct Look {
       read_bits();
       return;
     }
-    fill_tile<false>(y, args, args.dense, args.read_dense, at, team, staging);
+    fill_tile<false, C::kGeneral>(y, args, args.dense, args.read_dense, at, team, staging);
     if (args.teacher) {
       const F scale = F(args.teacher_scale);
       each([&](int k, int v) { y[k][v] *= scale; });

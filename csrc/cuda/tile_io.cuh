@@ -297,11 +297,11 @@ JML_DEVICE int64_t strided_offset(const Arguments& args, const TensorView& view,
 }
 
 // Number by number, from where the tensor lies or from where it is staged.
-template <bool kLogits, int K, int V, typename F>
+template <bool kLogits, bool kGeneral, int K, int V, typename F>
 JML_DEVICE void fill_across(F (&tile)[K][V], const Arguments& args, const TensorView& view,
                             const Reading& reading, const TileAt& at, const Team& team,
                             unsigned char* memory) {
-  const bool is_staged = reading.reach == Reach::staged;
+  const bool is_staged = !kGeneral && reading.reach == Reach::staged;
   const bool in_turns = kStagedInTurns<K> && args.stage.slots < V;
   const auto copy_in = [&](int v) {
     if (v < V) staged_run(args, view, reading, at, v, memory).copy_in(team);
@@ -346,11 +346,11 @@ JML_DEVICE void fill_across(F (&tile)[K][V], const Arguments& args, const Tensor
   }
 }
 
-template <int K, int V, typename F>
+template <bool kGeneral, int K, int V, typename F>
 JML_DEVICE void store_across(const F (&tile)[K][V], const Arguments& args, const TensorView& view,
                              const Reading& reading, const TileAt& at, const Team& team,
                              unsigned char* memory) {
-  const bool is_staged = reading.reach == Reach::staged;
+  const bool is_staged = !kGeneral && reading.reach == Reach::staged;
   if (is_staged) team.sync();  // whoever still reads what was staged before
 #pragma unroll
   for (int v = 0; v < V; ++v) {
@@ -381,30 +381,31 @@ JML_DEVICE void store_across(const F (&tile)[K][V], const Arguments& args, const
   }
 }
 
-// The one way in: classes x pixels of a floating tensor, 0 where the tile reaches beyond it.
-template <bool kLogits, int K, int V, typename F>
+// The one way in: classes x pixels of a floating tensor, 0 where the tile reaches beyond it. General
+// kernels go number by number, whatever the layout.
+template <bool kLogits, bool kGeneral, int K, int V, typename F>
 JML_DEVICE void fill_tile(F (&tile)[K][V], const Arguments& args, const TensorView& view,
                           const Reading& reading, const TileAt& at, const Team& team,
                           unsigned char* memory) {
-  if (reading.reach == Reach::rows && is_whole<V>(at))
+  if (!kGeneral && reading.reach == Reach::rows && is_whole<V>(at))
     with_type<F, kLogits>(view.dtype, [&](auto type) {
       fill_rows<decltype(type)>(tile, view, at, team);
     });
   else
-    fill_across<kLogits>(tile, args, view, reading, at, team, memory);
+    fill_across<kLogits, kGeneral>(tile, args, view, reading, at, team, memory);
 }
 
 // The one way out.
-template <int K, int V, typename F>
+template <bool kGeneral, int K, int V, typename F>
 JML_DEVICE void store_tile(const F (&tile)[K][V], const Arguments& args, const TensorView& view,
                            const Reading& reading, const TileAt& at, const Team& team,
                            unsigned char* memory) {
-  if (reading.reach == Reach::rows && is_whole<V>(at))
+  if (!kGeneral && reading.reach == Reach::rows && is_whole<V>(at))
     with_type<F, true>(view.dtype, [&](auto type) {
       store_rows<decltype(type)>(tile, view, at, team);
     });
   else
-    store_across(tile, args, view, reading, at, team, memory);
+    store_across<kGeneral>(tile, args, view, reading, at, team, memory);
 }
 
 }  // namespace jml::cuda
