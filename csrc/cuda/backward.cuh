@@ -255,7 +255,7 @@ struct Backward : Look<C> {
 };
 
 template <class C>
-__global__ void __launch_bounds__(C::kMaxThreads)
+__global__ void __launch_bounds__(C::kMaxThreads, 1)
     backward_kernel(const __grid_constant__ Arguments args) {
   Backward<C>(args).run();
 }

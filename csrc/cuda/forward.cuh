@@ -20,15 +20,23 @@ struct Forward : Look<C> {
   static constexpr int K = C::K, V = C::V;
 
   Sums<C> sums;
-  double totals[kBlockTotals] = {};
+  double* totals;  // [kBlockTotals][lanes] of the warp, in shared memory: registers are short
   F best[V];  // the first class with the largest target, where someone asks
 
   JML_DEVICE explicit Forward(const Arguments& args)
       : Base(args),
-        sums(args, team, Base::rest_of_memory(), args.partials + blockIdx.x * args.row) {}
+        sums(args, team, Base::rest_of_memory() + totals_bytes(team.warps),
+             args.partials + blockIdx.x * args.row),
+        totals(reinterpret_cast<double*>(Base::rest_of_memory()) +
+               team.warp * kBlockTotals * kLanes + team.lane) {
+    for (int i = 0; i < kBlockTotals; ++i) total(i) = 0;
+  }
 
+  static constexpr int64_t totals_bytes(int warps) {
+    return warps * kBlockTotals * kLanes * int64_t(sizeof(double));
+  }
   static int64_t shared_bytes(const Arguments& args, int warps) {
-    return Base::shared_bytes(warps, args.stage) +
+    return Base::shared_bytes(warps, args.stage) + totals_bytes(warps) +
            Sums<C>::shared_bytes(warps, args.slots.count, args.classes);
   }
 
@@ -51,6 +59,7 @@ struct Forward : Look<C> {
   }
 
  private:
+  JML_DEVICE double& total(int which) const { return totals[which * kLanes]; }
   JML_DEVICE int label_slot(int column) const { return args.slots.of_labels[column]; }
 
   // ---- one number for each pixel ----
@@ -79,11 +88,15 @@ struct Forward : Look<C> {
         if (Base::wants_teacher_entropy()) teacher_entropy += Base::entropy[v];
       }
     });
-    totals[kLabelEntropy] += double(label_entropy);
-    totals[kLabelWeight] += double(label_weights);
-    totals[kDenseEntropy] += double(dense_entropy);
-    totals[kTeacherEntropy] += double(teacher_entropy);
-    if (!(C::kGeneral && args.integer_dense())) totals[kPixelsCounted] += counted;
+    if constexpr (C::kLabels) {
+      total(kLabelEntropy) += double(label_entropy);
+      total(kLabelWeight) += double(label_weights);
+    }
+    if constexpr (C::kDense) {
+      total(kDenseEntropy) += double(dense_entropy);
+      total(kTeacherEntropy) += double(teacher_entropy);
+    }
+    if (!(C::kGeneral && args.integer_dense())) total(kPixelsCounted) += counted;
   }
 
   JML_DEVICE F weights_of_classes() const {
@@ -246,16 +259,18 @@ struct Forward : Look<C> {
     F any_bit[1][V] = {};
     Base::each_chunk([&] {
       if constexpr (!C::kSoftmax) add_entropies_of_elements();
-      F x[K][V], missing[K][V];
+      F x[K][V], missing_at_label[V] = {};
       int elements = 0;
       each([&](int k, int v) {
-        x[k][v] = Base::probability(k, v, missing[k][v]);
+        F missing;
+        x[k][v] = Base::probability(k, v, missing);
+        missing_at_label[v] = is_label(k, v) ? missing : missing_at_label[v];
         if (of_bits && valid(v) && !Base::is_ignored_bit(k, v)) {
           any_bit[0][v] = 1;
           ++elements;
         }
       });
-      totals[kElements] += elements;
+      total(kElements) += elements;
 #pragma unroll 1
       for (int target = args.has_labels() ? 0 : 1; target < 1 + args.has_dense(); ++target) {
         const bool of_labels = target == 0;
@@ -263,7 +278,8 @@ struct Forward : Look<C> {
         each([&](int k, int v) {
           const F y = of_labels ? label_target(k, v) : Base::dense_target(k, v);
           targets[k][v] = y;
-          gap[k][v] = of_labels && is_label(k, v) ? missing[k][v] - share(v) : y - x[k][v];
+          gap[k][v] =
+              of_labels && is_label(k, v) ? missing_at_label[v] - share(v) : y - x[k][v];
         });
         add_columns(
             of_labels ? args.slots.of_labels : args.slots.of_dense,
@@ -276,7 +292,7 @@ struct Forward : Look<C> {
     });
     if (!of_bits) return;
     Base::exchange.template over_warps<Largest, 1>(team, any_bit);  // a pixel of which one counts
-    if (team.warp == 0) each_pixel([&](int v) { totals[kPixelsCounted] += any_bit[0][v]; });
+    if (team.warp == 0) each_pixel([&](int v) { total(kPixelsCounted) += any_bit[0][v]; });
   }
 
   // Cross-entropies that are no softmax's.
@@ -294,9 +310,9 @@ struct Forward : Look<C> {
         of_dense += Base::dense_weight(c) * entropy_term(z[k][v] * scale, target);
       if (Base::wants_teacher_entropy()) of_teacher += entropy_term(y[k][v], target);
     });
-    totals[kLabelEntropy] += double(of_labels);
-    totals[kDenseEntropy] += double(of_dense);
-    totals[kTeacherEntropy] += double(of_teacher);
+    total(kLabelEntropy) += double(of_labels);
+    total(kDenseEntropy) += double(of_dense);
+    total(kTeacherEntropy) += double(of_teacher);
   }
 
   // -y log x, and -(1 - y) log(1 - x) too where classes are independent.
@@ -319,16 +335,15 @@ struct Forward : Look<C> {
       team.sync();
       for (int64_t i = team.rank(); i < count; i += team.threads()) row[i] = sums.sums[i];
     }
-#pragma unroll
     for (int i = 0; i < kBlockTotals; ++i) {
-      const double total = sum_over_lanes(totals[i]);
-      if (team.lane == 0) row[count + team.warp * kBlockTotals + i] = total;
+      const double sum = sum_over_lanes(total(i));
+      if (team.lane == 0) row[count + team.warp * kBlockTotals + i] = sum;
     }
   }
 };
 
 template <class C>
-__global__ void __launch_bounds__(C::kMaxThreads)
+__global__ void __launch_bounds__(C::kMaxThreads, 1)
     forward_kernel(const __grid_constant__ Arguments args) {
   Forward<C>(args).run();
 }
