@@ -46,7 +46,8 @@ struct Backward : Look<C> {
 
   JML_DEVICE void run() {
     int turn = 0;
-    for (int64_t tile = blockIdx.x % args.parts; tile < args.tiles; tile += args.parts, ++turn) {
+    for (int tile = int(blockIdx.x) % args.parts; tile < args.tiles;
+         tile += args.parts, ++turn) {
       Base::enter(tile, turn);
       if constexpr (C::kSoftmax) {
         Base::find_tops();

@@ -42,7 +42,8 @@ struct Forward : Look<C> {
 
   JML_DEVICE void run() {
     int turn = 0;
-    for (int64_t tile = blockIdx.x % args.parts; tile < args.tiles; tile += args.parts, ++turn) {
+    for (int tile = int(blockIdx.x) % args.parts; tile < args.tiles;
+         tile += args.parts, ++turn) {
       Base::enter(tile, turn);
       if constexpr (C::kSoftmax) {
         Base::find_tops();
@@ -64,7 +65,7 @@ struct Forward : Look<C> {
 
   // ---- one number for each pixel ----
   JML_DEVICE void add_totals_of_pixels() {
-    F label_entropy = 0, label_weights = 0, dense_entropy = 0, teacher_entropy = 0;
+    F label_entropy = 0, label_weights = 0;
     int counted = 0;
     const F all_weights =
         Base::wants_label_entropy() && args.off != 0 ? weights_of_classes() : F(0);
@@ -83,18 +84,14 @@ struct Forward : Look<C> {
             label_entropy += off(v) * (Base::also[v] + log_total * (all_weights - weight));
         }
       }
-      if constexpr (C::kSoftmax && C::kDense) {
-        if (Base::wants_dense_entropy()) dense_entropy += Base::cross[v];
-        if (Base::wants_teacher_entropy()) teacher_entropy += Base::entropy[v];
-      }
     });
     if constexpr (C::kLabels) {
       total(kLabelEntropy) += double(label_entropy);
       total(kLabelWeight) += double(label_weights);
     }
-    if constexpr (C::kDense) {
-      total(kDenseEntropy) += double(dense_entropy);
-      total(kTeacherEntropy) += double(teacher_entropy);
+    if constexpr (C::kDense && C::kSoftmax) {
+      total(kDenseEntropy) += double(Base::dense_entropy);
+      total(kTeacherEntropy) += double(Base::teacher_entropy);
     }
     if (!(C::kGeneral && args.integer_dense())) total(kPixelsCounted) += counted;
   }

@@ -42,7 +42,7 @@ JML_DEVICE bool at_boundary(const Arguments& args, int64_t image, int64_t pixel)
 
 template <bool kHard>
 JML_DEVICE int code_of(const Arguments& args, const TileAt& at, int64_t pixel) {
-  if (pixel >= at.pixels) return 0;
+  if (pixel >= args.pixels) return 0;
   if (args.mask.given) {
     const int64_t offset =
         at.image * args.mask.image_stride + offset_of(args, args.mask, args.read_mask, pixel);

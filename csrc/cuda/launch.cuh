@@ -227,7 +227,7 @@ struct Plan {
 // over as many tiles as the next one, or one less.
 inline void cut(Arguments& args, const Plan& plan, const Device& device, int64_t row_bytes) {
   const int64_t tile = plan.kernel.pixels * kLanes;
-  args.tiles = (args.pixels + tile - 1) / tile;
+  args.tiles = int((args.pixels + tile - 1) / tile);
   int64_t blocks = int64_t(device.multiprocessors) *
                    blocks_at_a_time(device, plan.kernel, plan.threads(), plan.shared);
   if (row_bytes > 0)

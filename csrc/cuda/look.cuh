@@ -64,9 +64,9 @@ struct Look {
   // Over the classes that are not the label: forward, where smoothed, of w (top - z); backward of
   // hard labels, of g e^(z - top).
   F also[V];
-  // Cross-entropies: log of the sum over all classes; against the dense target, the sum of w y, and
-  // its cross-entropy; what its softmax adds up to beside 1; the target's own entropy.
-  F log_total[V], all_y[V], cross[V], tempered_rest[V], entropy[V];
+  // Cross-entropies: log of the sum over all classes; the same of logits over the temperature, as
+  // what it adds up to beside 1; summed over pixels, that of the dense target and its own entropy.
+  F log_total[V], tempered_rest[V], dense_entropy, teacher_entropy;
 
   // Shared memory of a block, in bytes, up to what forward or backward need themselves.
   static constexpr int64_t codes_bytes() { return 2 * V * kLanes * int64_t(sizeof(int)); }
@@ -83,8 +83,7 @@ struct Look {
         staging(shared_memory()),
         off_value(F(args.off)),
         share_value(F(args.share)) {
-    at.image = blockIdx.x / args.parts;
-    at.pixels = args.pixels;
+    at.image = int(blockIdx.x) / args.parts;
   }
   // The first byte that is free.
   JML_DEVICE unsigned char* rest_of_memory() const {
@@ -131,8 +130,8 @@ struct Look {
   }
 
   // ---- reading ----
-  JML_DEVICE void enter(int64_t tile, int turn) {
-    at.first = tile * V * kLanes;
+  JML_DEVICE void enter(int tile, int turn) {
+    at.first = int64_t{tile} * V * kLanes;
     int* const own_codes = codes + turn % 2 * V * kLanes;
     write_codes<C::kHard, V>(args, at, team, own_codes);
     team.sync();
@@ -182,7 +181,7 @@ struct Look {
       offsets[v] = strided_offset<V>(args, args.dense, args.read_dense, at, v, team.lane);
     });
     each([&](int k, int v) {
-      const bool there = pixel_of<V>(args, at, v, team.lane) < at.pixels;
+      const bool there = pixel_of<V>(args, at, v, team.lane) < args.pixels;
       const int64_t bit =
           there ? load_integer(args.dense, offsets[v] + k * args.dense.class_stride)
                 : args.ignore_index;
@@ -297,6 +296,7 @@ struct Look {
     exchange.template over_warps<Add, C::kDense ? 4 : C::kHard && kForward ? 2 : 3>(team, sums);
     if (of_dense) exchange.template over_warps<Add, 4>(team, crosses);
     if (of_teacher) exchange.template over_warps<Add, 3>(team, teachers);
+    dense_entropy = teacher_entropy = 0;
     each_pixel([&](int v) {
       rest[v] = sums[0][v];
       descent[v] = sums[1][v];
@@ -315,12 +315,14 @@ struct Look {
         const F factor = has_teacher ? teacher_inverse[v] : F(1);
         if (of_dense) {
           tempered_rest[v] = crosses[2][v] + (crosses[3][v] - 1);
-          all_y[v] = crosses[1][v] * factor;
-          cross[v] = crosses[0][v] * factor + share_of(all_y[v], log1p_of(tempered_rest[v]));
+          const F log_sum = log1p_of(tempered_rest[v]);
+          const F term = crosses[0][v] * factor + share_of(crosses[1][v] * factor, log_sum);
+          dense_entropy += valid(v) ? term : F(0);
         }
-        if (of_teacher)
-          entropy[v] = teachers[0][v] * teacher_inverse[v] +
-                       log1p_of(teachers[1][v] + (teachers[2][v] - 1));
+        if (of_teacher) {
+          const F log_sum = log1p_of(teachers[1][v] + (teachers[2][v] - 1));
+          teacher_entropy += valid(v) ? teachers[0][v] * teacher_inverse[v] + log_sum : F(0);
+        }
       }
     });
   }

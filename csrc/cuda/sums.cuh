@@ -24,8 +24,7 @@ struct Sums {
 
   double* sums;  // [slots][classes]: in shared memory, or the block's row of partial sums
   F* bins;       // [kOwnBins][K][lanes] of the warp
-  int64_t classes;
-  int lane, owned;
+  int classes, lane, owned;
 
   // General kernels add to the row in global memory: their classes may be too many for shared.
   static int64_t shared_bytes(int warps, int slots, int64_t classes) {
@@ -35,7 +34,7 @@ struct Sums {
 
   JML_DEVICE Sums(const Arguments& args, const Team& team, unsigned char* memory, double* row)
       : sums(C::kGeneral ? row : reinterpret_cast<double*>(memory)),
-        classes(args.classes),
+        classes(int(args.classes)),
         lane(team.lane),
         owned(scattered_to<K>(team.lane)) {
     const int64_t count = args.slots.count * classes;

@@ -12,10 +12,11 @@
 
 namespace jml::cuda {
 
-// What a block works on, in one turn: pixels [first, first + V x 32) of an image, of which
-// [0, pixels) are there, and the classes [first_class, first_class + classes) of a warp.
+// What a block works on, in one turn: pixels [first, first + V x 32) of an image, as far as there
+// are any, and the classes [first_class, first_class + classes) of a warp.
 struct TileAt {
-  int64_t image = 0, first = 0, pixels = 0;
+  int image = 0;
+  int64_t first = 0;
   int first_class = 0, classes = 0;
 };
 
@@ -239,7 +240,7 @@ constexpr bool kStagedInTurns = K > 8;
 JML_DEVICE StagedRun staged_run(const Arguments& args, const TensorView& view,
                                                 const Reading& reading, const TileAt& at, int v,
                                                 unsigned char* memory) {
-  const int64_t first = at.first + v * kLanes, left = at.pixels - first;
+  const int64_t first = at.first + v * kLanes, left = args.pixels - first;
   const int bytes = int(view.element_bytes()), pixel_bytes = bytes * int(args.classes);
   const int slot = args.stage.slots == 2 ? v % 2 : v;
   return {memory + slot * args.stage.slot_bytes,
@@ -282,8 +283,8 @@ JML_DEVICE void store_rows(const F (&tile)[K][V], const TensorView& view, const 
 }
 
 template <int V>
-JML_DEVICE bool is_whole(const TileAt& at) {
-  return at.first + V * kLanes <= at.pixels;
+JML_DEVICE bool is_whole(const Arguments& args, const TileAt& at) {
+  return at.first + V * kLanes <= args.pixels;
 }
 
 // Where the v-th pixel of a thread has its first class, for a tensor that is not staged.
@@ -293,7 +294,7 @@ JML_DEVICE int64_t strided_offset(const Arguments& args, const TensorView& view,
                                                   int lane) {
   const int64_t pixel = pixel_of<V>(args, at, v, lane);
   return at.image * view.image_stride + at.first_class * view.class_stride +
-         (pixel < at.pixels ? offset_of(args, view, reading, pixel) : 0);
+         (pixel < args.pixels ? offset_of(args, view, reading, pixel) : 0);
 }
 
 // Number by number, from where the tensor lies or from where it is staged.
@@ -322,7 +323,7 @@ JML_DEVICE void fill_across(F (&tile)[K][V], const Arguments& args, const Tensor
       wait_copies<1>();
       team.sync();
     }
-    const bool inside = pixel_of<V>(args, at, v, team.lane) < at.pixels;
+    const bool inside = pixel_of<V>(args, at, v, team.lane) < args.pixels;
     with_type<F, kLogits>(view.dtype, [&](auto type) {
       using S = decltype(type);
       const S* from =
@@ -354,7 +355,7 @@ JML_DEVICE void store_across(const F (&tile)[K][V], const Arguments& args, const
   if (is_staged) team.sync();  // whoever still reads what was staged before
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    const bool inside = pixel_of<V>(args, at, v, team.lane) < at.pixels;
+    const bool inside = pixel_of<V>(args, at, v, team.lane) < args.pixels;
     with_type<F, true>(view.dtype, [&](auto type) {
       using S = decltype(type);
       S* to = is_staged
@@ -387,7 +388,7 @@ template <bool kLogits, bool kGeneral, int K, int V, typename F>
 JML_DEVICE void fill_tile(F (&tile)[K][V], const Arguments& args, const TensorView& view,
                           const Reading& reading, const TileAt& at, const Team& team,
                           unsigned char* memory) {
-  if (!kGeneral && reading.reach == Reach::rows && is_whole<V>(at))
+  if (!kGeneral && reading.reach == Reach::rows && is_whole<V>(args, at))
     with_type<F, kLogits>(view.dtype, [&](auto type) {
       fill_rows<decltype(type)>(tile, view, at, team);
     });
@@ -400,7 +401,7 @@ template <bool kGeneral, int K, int V, typename F>
 JML_DEVICE void store_tile(const F (&tile)[K][V], const Arguments& args, const TensorView& view,
                            const Reading& reading, const TileAt& at, const Team& team,
                            unsigned char* memory) {
-  if (!kGeneral && reading.reach == Reach::rows && is_whole<V>(at))
+  if (!kGeneral && reading.reach == Reach::rows && is_whole<V>(args, at))
     with_type<F, true>(view.dtype, [&](auto type) {
       store_rows<decltype(type)>(tile, view, at, team);
     });
