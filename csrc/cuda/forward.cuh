@@ -109,14 +109,13 @@ struct Forward : Look<C> {
       add_chunks();
       return;
     }
-    each([&](int k, int v) { z[k][v] *= Base::inverse[v]; });
     if (C::kLabels && args.has_labels()) {
       add_label_rows();
       each_pixel([&](int v) { add_label(v); });
     }
     if constexpr (C::kDense) {
       each([&](int k, int v) {
-        z[k][v] = is_label(k, v) ? own[v] : z[k][v];
+        z[k][v] = is_label(k, v) ? own[v] : x_of(k, v);
         y[k][v] = Base::dense_target(k, v);
       });
       add_overlap(
@@ -126,7 +125,10 @@ struct Forward : Look<C> {
     }
   }
 
-  // Against y = off, classes that are not the label; where the label is, x is 0.
+  // Where the label is it is 0.
+  JML_DEVICE F x_of(int k, int v) const { return z[k][v] * Base::inverse[v]; }
+
+  // Against y = off, classes that are not the label.
   JML_DEVICE void add_label_rows() {
     bool any = false;
     if constexpr (!C::kHard) {
@@ -134,13 +136,13 @@ struct Forward : Look<C> {
       any = __any_sync(kAllLanes, any);
     }
     if (!any) {  // all of x is a false positive
-      add(label_slot(kFalsePositive), [&](int k, int v) { return z[k][v]; });
+      add(label_slot(kFalsePositive), [&](int k, int v) { return x_of(k, v); });
       return;
     }
     if constexpr (!C::kHard) {
-      const auto gap = [&](int k, int v) { return off(v) - z[k][v]; };
+      const auto gap = [&](int k, int v) { return off(v) - x_of(k, v); };
       add(label_slot(kTruePositive),
-          [&](int k, int v) { return gap(k, v) > 0 ? z[k][v] : off(v); });
+          [&](int k, int v) { return gap(k, v) > 0 ? x_of(k, v) : off(v); });
       add(label_slot(kFalsePositive),
           [&](int k, int v) { return gap(k, v) > 0 ? F(0) : -gap(k, v); });
       add(label_slot(kFalseNegative),
@@ -172,8 +174,9 @@ struct Forward : Look<C> {
   template <typename Term>
   JML_DEVICE void add(int slot, Term term) {
     sums.template row<Add>(slot, at, [&](int k) {
-      F sum = 0;
-      each_pixel([&](int v) { sum += term(k, v); });
+      F sum = term(k, 0);
+#pragma unroll
+      for (int v = 1; v < V; ++v) sum += term(k, v);
       return sum;
     });
   }

@@ -49,9 +49,10 @@ struct Sums {
   template <typename Op, typename Term>
   JML_DEVICE void row(int slot, const TileAt& at, Term term) {
     if (slot < 0) return;
-    F values[K];
+    F values[K] = {};
 #pragma unroll
-    for (int k = 0; k < K; ++k) values[k] = k < at.classes ? term(k) : F(0);
+    for (int k = 0; k < K; ++k)
+      if (k < at.classes) values[k] = term(k);
     scatter_over_lanes<Op, K>(values, lane);
     if (owned >= 0 && owned < at.classes) {
       double& sum = sums[slot * classes + at.first_class + owned];

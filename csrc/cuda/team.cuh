@@ -8,8 +8,11 @@ namespace jml::cuda {
 struct Team {
   int lane, warp, warps;
 
+  // The shuffle tells the compiler that a warp has one number: tests of it need no reconvergence.
   JML_DEVICE Team()
-      : lane(threadIdx.x % kLanes), warp(threadIdx.x / kLanes), warps(blockDim.x / kLanes) {}
+      : lane(threadIdx.x % kLanes),
+        warp(__shfl_sync(kAllLanes, int(threadIdx.x) / kLanes, 0)),
+        warps(blockDim.x / kLanes) {}
 
   JML_DEVICE int rank() const { return int(threadIdx.x); }
   JML_DEVICE int threads() const { return int(blockDim.x); }

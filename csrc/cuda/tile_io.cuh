@@ -5,6 +5,8 @@
 // lane l has the pixels l V, l V + 1, ... (rows) or l, l + 32, ... (others).
 #pragma once
 
+#include <cuda_fp16.h>
+
 #include <type_traits>
 
 #include "arguments.cuh"
@@ -83,55 +85,92 @@ JML_DEVICE S rounded(F value) {
     return S(value);
 }
 
+// n numbers side by side, in registers as memory has them.
 template <typename S, int n>
-struct Pack {
-  S values[n];
+struct alignas(n * sizeof(S) < 16 ? n * sizeof(S) : 16) Pack {
+  static constexpr int kWords = n * sizeof(S) / 4;
+  uint32_t words[kWords];
 };
 
-template <int kBytes>
-struct Word;
-template <>
-struct Word<2> {
-  using Type = uint16_t;
-};
-template <>
-struct Word<4> {
-  using Type = uint32_t;
-};
-template <>
-struct Word<8> {
-  using Type = uint2;
-};
-template <>
-struct Word<16> {
-  using Type = uint4;
-};
-
-// n numbers side by side, aligned, as memory moves them: 16 bytes at a time, or less at once.
-template <typename S, int n>
-struct Words {
-  static constexpr int kBytes = n * sizeof(S), kWord = kBytes < 16 ? kBytes : 16;
-  using W = typename Word<kWord>::Type;
-  W words[kBytes / kWord];
-};
-
+// One load, of 16 bytes or less; more where there are more.
 template <typename S, int n>
 JML_DEVICE Pack<S, n> load_pack(const S* from) {
-  Words<S, n> all;
-  constexpr int kWords = sizeof(all.words) / sizeof(all.words[0]);
+  Pack<S, n> pack;
+  constexpr int kWords = Pack<S, n>::kWords;
+  if constexpr (kWords % 4 == 0) {
 #pragma unroll
-  for (int i = 0; i < kWords; ++i)
-    all.words[i] = reinterpret_cast<const typename Words<S, n>::W*>(from)[i];
-  return bit_cast<Pack<S, n>>(all);
+    for (int i = 0; i < kWords / 4; ++i) {
+      const uint4 four = reinterpret_cast<const uint4*>(from)[i];
+      pack.words[4 * i] = four.x;
+      pack.words[4 * i + 1] = four.y;
+      pack.words[4 * i + 2] = four.z;
+      pack.words[4 * i + 3] = four.w;
+    }
+  } else if constexpr (kWords == 2) {
+    const uint2 two = *reinterpret_cast<const uint2*>(from);
+    pack.words[0] = two.x;
+    pack.words[1] = two.y;
+  } else {
+    pack.words[0] = *reinterpret_cast<const uint32_t*>(from);
+  }
+  return pack;
 }
 
 template <typename S, int n>
 JML_DEVICE void store_pack(S* to, const Pack<S, n>& pack) {
-  const auto all = bit_cast<Words<S, n>>(pack);
-  constexpr int kWords = sizeof(all.words) / sizeof(all.words[0]);
+  constexpr int kWords = Pack<S, n>::kWords;
+  const auto& w = pack.words;
+  if constexpr (kWords % 4 == 0) {
 #pragma unroll
-  for (int i = 0; i < kWords; ++i)
-    reinterpret_cast<typename Words<S, n>::W*>(to)[i] = all.words[i];
+    for (int i = 0; i < kWords / 4; ++i)
+      reinterpret_cast<uint4*>(to)[i] =
+          make_uint4(w[4 * i], w[4 * i + 1], w[4 * i + 2], w[4 * i + 3]);
+  } else if constexpr (kWords == 2) {
+    *reinterpret_cast<uint2*>(to) = make_uint2(w[0], w[1]);
+  } else {
+    *reinterpret_cast<uint32_t*>(to) = w[0];
+  }
+}
+
+// Half types come two to a register, and are taken apart and put together by the conversion.
+template <typename F, typename S, int n>
+JML_DEVICE void unpack(const Pack<S, n>& pack, F (&values)[n]) {
+#pragma unroll
+  for (int i = 0; i < Pack<S, n>::kWords; ++i) {
+    const uint32_t word = pack.words[i];
+    if constexpr (std::is_same_v<S, half_bits>) {
+      const float2 pair = __half22float2(bit_cast<__half2>(word));
+      values[2 * i] = F(pair.x);
+      values[2 * i + 1] = F(pair.y);
+    } else if constexpr (std::is_same_v<S, bfloat_bits>) {  // the upper halves of floats
+      values[2 * i] = F(bit_cast<float>(word << 16));
+      values[2 * i + 1] = F(bit_cast<float>(word & 0xffff0000u));
+    } else if constexpr (std::is_same_v<S, float>) {
+      values[i] = F(bit_cast<float>(word));
+    } else if (i % 2 == 0) {
+      values[i / 2] = F(bit_cast<double>(uint64_t{pack.words[i + 1]} << 32 | word));
+    }
+  }
+}
+
+template <typename S, typename F, int n>
+JML_DEVICE Pack<S, n> packed(const F (&values)[n]) {
+  Pack<S, n> pack;
+#pragma unroll
+  for (int i = 0; i < n; ++i) {
+    if constexpr (sizeof(S) == 2) {
+      if (i % 2 == 0)
+        pack.words[i / 2] = uint32_t{rounded<S>(values[i]).bits} |
+                            uint32_t{rounded<S>(values[i + 1]).bits} << 16;
+    } else if constexpr (sizeof(S) == 4) {
+      pack.words[i] = bit_cast<uint32_t>(S(values[i]));
+    } else {
+      const auto bits = bit_cast<uint64_t>(S(values[i]));
+      pack.words[2 * i] = uint32_t(bits);
+      pack.words[2 * i + 1] = uint32_t(bits >> 32);
+    }
+  }
+  return pack;
 }
 
 // Calls visit(S{}) for the type of a floating dtype: of logits, which F follows, or any.
@@ -261,8 +300,7 @@ JML_DEVICE void fill_rows(F (&tile)[K][V], const TensorView& view, const TileAt&
   for (int k = 0; k < K; ++k) {
     Pack<S, V> pack{};
     if (k < at.classes) pack = load_pack<S, V>(from);
-#pragma unroll
-    for (int v = 0; v < V; ++v) tile[k][v] = number<F>(pack.values[v]);
+    unpack(pack, tile[k]);
     from += view.class_stride;
   }
 }
@@ -274,10 +312,7 @@ JML_DEVICE void store_rows(const F (&tile)[K][V], const TensorView& view, const 
           at.first_class * view.class_stride + at.first + team.lane * V;
 #pragma unroll
   for (int k = 0; k < K; ++k) {
-    Pack<S, V> pack;
-#pragma unroll
-    for (int v = 0; v < V; ++v) pack.values[v] = rounded<S>(tile[k][v]);
-    if (k < at.classes) store_pack<S, V>(to, pack);
+    if (k < at.classes) store_pack<S, V>(to, packed<S>(tile[k]));
     to += view.class_stride;
   }
 }
