@@ -70,7 +70,7 @@ JML_MATH ClassLoss class_loss(const Formula& formula, const Counts& counts) {
   if (denominator == 0) return {0, {}};
   double loss, of_hits, of_errors;  // derivatives by TP, and by errors
   if (formula.log_loss) {
-    loss = -std::log(hits / denominator);
+    loss = -log(hits / denominator);
     of_hits = 1 / denominator - 1 / hits;
     of_errors = 1 / denominator;
   } else {
@@ -83,8 +83,9 @@ JML_MATH ClassLoss class_loss(const Formula& formula, const Counts& counts) {
   if (formula.gamma != 1) {
     // The derivative of 0^gamma may be infinite: a perfect class gets 0 and gradient 0.
     if (loss == 0) return {0, {}};
-    slope = formula.gamma * std::pow(loss, formula.gamma - 1);
-    loss = std::pow(loss, formula.gamma);
+    const double power = exp(formula.gamma * log(loss));
+    slope = formula.gamma * power / loss;
+    loss = power;
   }
   return {loss, {slope * of_hits, slope * of_errors * formula.alpha,
                  slope * of_errors * formula.beta}};

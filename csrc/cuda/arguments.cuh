@@ -48,7 +48,6 @@ struct Arguments : Problem {
   double teacher_scale = 1, student_scale = 1;  // 1 / temperature
 
   int parts = 0;            // blocks that share an image
-  int tiles = 0;            // of an image
   int classes_of_warp = 0;  // at a time
   int chunks = 1;           // how often, to get through all classes
 

@@ -45,10 +45,7 @@ struct Backward : Look<C> {
   }
 
   JML_DEVICE void run() {
-    int turn = 0;
-    for (int tile = int(blockIdx.x) % args.parts; tile < args.tiles;
-         tile += args.parts, ++turn) {
-      Base::enter(tile, turn);
+    Base::each_tile([&](int) {
       if constexpr (C::kSoftmax) {
         Base::find_tops();
         Base::template add_exponentials<false>(
@@ -58,7 +55,7 @@ struct Backward : Look<C> {
         write_hard_gradient();
       else
         write_gradient();
-    }
+    });
   }
 
  private:
@@ -149,14 +146,13 @@ struct Backward : Look<C> {
     if constexpr (!C::kGeneral) {  // from here on the tile holds x
       each([&](int k, int v) {
         z[k][v] = is_label(k, v) ? own[v] : z[k][v] * Base::inverse[v];
-        if constexpr (C::kDense) y[k][v] = Base::dense_target(k, v);
       });
     }
     if constexpr (C::kSoftmax) add_over_classes();
     Base::each_chunk([&] {
       each([&](int k, int v) {
         F missing, x = x_of(k, v, missing);
-        const F gradient = element_gradient(k, v, x, missing, target_of(k, v));
+        const F gradient = element_gradient(k, v, x, missing, Base::dense_target(k, v));
         z[k][v] = valid(v) && !Base::is_ignored_bit(k, v) ? gradient : F(0);
       });
       store_tile<C::kGeneral>(z, args, args.grad, args.read_grad, at, team, Base::staging);
@@ -171,19 +167,12 @@ struct Backward : Look<C> {
       return z[k][v];
     }
   }
-  JML_DEVICE F target_of(int k, int v) const {
-    if constexpr (!C::kDense)
-      return 0;
-    else
-      return C::kGeneral ? Base::dense_target(k, v) : y[k][v];
-  }
-
   JML_DEVICE void add_over_classes() {
     F sums[2][V] = {};
     Base::each_chunk([&] {
       each([&](int k, int v) {
         F missing, x = x_of(k, v, missing);
-        const F target = target_of(k, v);
+        const F target = Base::dense_target(k, v);
         sums[0][v] += x * slope_of(k, v, x, missing, target);
         if (C::kDense && args.has_dense())
           sums[1][v] += dense_rule(kEntropyWeight, at.first_class + k) * target;
@@ -231,16 +220,11 @@ struct Backward : Look<C> {
       }
       if (of_dense) {
         const F scaled = z[k][v] * F(args.student_scale);
-        dz += entropy_gradient(scaled, sigmoid_of(scaled), target,
+        dz += entropy_gradient(scaled, Base::sigmoid_of(scaled), target,
                                dense_rule(kEntropyWeight, c));
       }
       return dz;
     }
-  }
-
-  JML_DEVICE static F sigmoid_of(F value) {
-    const F e = exp_fast(value > 0 ? -value : value);
-    return (value < 0 ? e : F(1)) * reciprocal(F(1) + e);
   }
 
   // Of independent classes, and of probabilities: d/dz of -y log x - (1 - y) log(1 - x).

@@ -35,6 +35,6 @@ using LabelsAndDense =
 
 template <typename F, Activation kActivation>
 using General =
-    Config<F, kActivation, true, false, true, true, 4, sizeof(F) == sizeof(double) ? 1 : 2, 12>;
+    Config<F, kActivation, true, false, true, true, 4, sizeof(F) == sizeof(double) ? 1 : 2, 8>;
 
 }  // namespace jml::cuda

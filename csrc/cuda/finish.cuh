@@ -51,7 +51,7 @@ JML_DEVICE double over_block(double value, double* memory) {
 
 // A block makes one column of 32 classes of an image, 8 threads a class; the last of an image its
 // totals.
-__global__ void __launch_bounds__(kFinishThreads)
+__global__ void __launch_bounds__(kFinishThreads, 1)
     finish_kernel(const __grid_constant__ FinishArguments args) {
   constexpr int kRows = kFinishThreads / kLanes;
   auto* const memory = reinterpret_cast<double*>(shared_memory());
@@ -118,7 +118,7 @@ struct Block {
 };
 
 // One block: a few operations on N x C numbers.
-__global__ void __launch_bounds__(kFinishThreads)
+__global__ void __launch_bounds__(kFinishThreads, 1)
     formula_kernel(const __grid_constant__ FormulaArguments args) {
   Block block{threadIdx.x, blockDim.x, reinterpret_cast<double*>(shared_memory())};
   const int64_t n = args.images, c = args.classes;

@@ -41,10 +41,7 @@ struct Forward : Look<C> {
   }
 
   JML_DEVICE void run() {
-    int turn = 0;
-    for (int tile = int(blockIdx.x) % args.parts; tile < args.tiles;
-         tile += args.parts, ++turn) {
-      Base::enter(tile, turn);
+    Base::each_tile([&](int turn) {
       if constexpr (C::kSoftmax) {
         Base::find_tops();
         Base::template add_exponentials<true>([](int, F) { return F(0); });
@@ -54,8 +51,8 @@ struct Forward : Look<C> {
       add_columns_of_classes();
       if (turn % Sums<C>::kTilesInBins == Sums<C>::kTilesInBins - 1)
         sums.empty_bins(args.slots, at);
-    }
-    if (turn > 0) sums.empty_bins(args.slots, at);
+    });
+    sums.empty_bins(args.slots, at);
     write();
   }
 
@@ -114,10 +111,7 @@ struct Forward : Look<C> {
       each_pixel([&](int v) { add_label(v); });
     }
     if constexpr (C::kDense) {
-      each([&](int k, int v) {
-        z[k][v] = is_label(k, v) ? own[v] : x_of(k, v);
-        y[k][v] = Base::dense_target(k, v);
-      });
+      each([&](int k, int v) { z[k][v] = is_label(k, v) ? own[v] : x_of(k, v); });
       add_overlap(
           args.slots.of_dense, [&](int k, int v) { return z[k][v]; },
           [&](int k, int v) { return y[k][v]; },

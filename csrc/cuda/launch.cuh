@@ -227,15 +227,15 @@ struct Plan {
 // over as many tiles as the next one, or one less.
 inline void cut(Arguments& args, const Plan& plan, const Device& device, int64_t row_bytes) {
   const int64_t tile = plan.kernel.pixels * kLanes;
-  args.tiles = int((args.pixels + tile - 1) / tile);
+  const int64_t tiles = (args.pixels + tile - 1) / tile;
   int64_t blocks = int64_t(device.multiprocessors) *
                    blocks_at_a_time(device, plan.kernel, plan.threads(), plan.shared);
   if (row_bytes > 0)
     blocks = std::min(blocks, std::max<int64_t>(kPartialBytes / row_bytes,
                                                 device.multiprocessors));
-  const int64_t parts = std::clamp<int64_t>(blocks / args.images, 1, args.tiles);
-  const int64_t tiles_of_part = (args.tiles + parts - 1) / parts;
-  args.parts = int((args.tiles + tiles_of_part - 1) / tiles_of_part);
+  const int64_t parts = std::clamp<int64_t>(blocks / args.images, 1, tiles);
+  const int64_t tiles_of_part = (tiles + parts - 1) / parts;
+  args.parts = int((tiles + tiles_of_part - 1) / tiles_of_part);
 }
 
 inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {

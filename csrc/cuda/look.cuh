@@ -130,8 +130,18 @@ struct Look {
   }
 
   // ---- reading ----
-  JML_DEVICE void enter(int tile, int turn) {
-    at.first = int64_t{tile} * V * kLanes;
+  // Calls body(turn) for the tiles of the block.
+  template <typename Body>
+  JML_DEVICE void each_tile(Body body) {
+    const int64_t step = int64_t{args.parts} * V * kLanes;
+    at.first = int64_t(int(blockIdx.x) % args.parts) * V * kLanes;
+    for (int turn = 0; at.first < args.pixels; at.first += step, ++turn) {
+      enter(turn);
+      body(turn);
+    }
+  }
+
+  JML_DEVICE void enter(int turn) {
     int* const own_codes = codes + turn % 2 * V * kLanes;
     write_codes<C::kHard, V>(args, at, team, own_codes);
     team.sync();
@@ -224,57 +234,68 @@ struct Look {
     });
   }
 
+  // Over all classes: the softmax of a teacher. Fast kernels keep its probabilities.
+  template <bool kForward>
+  JML_DEVICE void find_teacher() {
+    F sums[4][V] = {};
+    const bool wants_entropy = kForward && args.dense_columns.wants(kTargetEntropy);
+    each_chunk([&] {
+      each([&](int k, int v) {
+        const F below = y[k][v] - teacher_top[v], e = exp_fast(below);
+        sums[0][v] += e;
+        if (wants_entropy) {
+          sums[1][v] += share_of(e, -below);
+          sums[2][v] += below == 0 ? F(0) : e;
+          sums[3][v] += below == 0 ? F(1) : F(0);
+        }
+        if constexpr (!C::kGeneral) y[k][v] = e;
+      });
+    });
+    exchange.template over_warps<Add, 4>(team, sums);
+    each_pixel([&](int v) {
+      teacher_inverse[v] = valid(v) ? reciprocal(sums[0][v]) : F(0);
+      if (wants_entropy && valid(v))
+        teacher_entropy += sums[1][v] * teacher_inverse[v] + log_of_sum(sums[2][v], sums[3][v]);
+    });
+    if constexpr (!C::kGeneral) each([&](int k, int v) { y[k][v] *= teacher_inverse[v]; });
+  }
+
+  // Of exponentials: of those below the largest, and how many there are of it, each 1. log(1 + ...)
+  // of what is beside one of them: the logarithm of the sum itself would leave nothing of a
+  // confident prediction.
+  JML_DEVICE static F log_of_sum(F below_top, F tops) { return log1p_of(below_top + (tops - 1)); }
+
   // Over all classes: sums of exponentials, those of cross-entropies where they are wanted, and of
   // what `more(k, e)` adds for a class that is not the label. Fast kernels keep the exponentials.
   template <bool kForward, typename More>
   JML_DEVICE void add_exponentials(More more) {
-    F sums[4][V], crosses[4][V], teachers[3][V];
-    each_pixel([&](int v) {
-      for (int i = 0; i < 4; ++i) sums[i][v] = crosses[i][v] = teachers[i % 3][v] = 0;
-    });
+    dense_entropy = teacher_entropy = 0;
+    if constexpr (C::kDense) {
+      if (args.teacher) find_teacher<kForward>();
+    }
+    F sums[3][V] = {}, crosses[4][V] = {};
     const F scale = C::kGeneral ? F(args.student_scale) : F(1);
     const bool is_tempered = C::kGeneral && args.student_scale != 1;
-    const bool has_teacher = C::kDense && args.teacher;
     const bool of_dense = wants_dense_entropy() && (kForward || is_tempered);
-    const bool of_teacher = kForward && wants_teacher_entropy();
-    const bool spreads =
-        kForward && !C::kHard && wants_label_entropy() && args.off != 0;
+    const bool spreads = kForward && !C::kHard && wants_label_entropy() && args.off != 0;
     each_chunk([&] {
       each_class([&](int k) {
-        F below[V], e[V], target[V];
+        F below[V], e[V];
         const int c = at.first_class + k;
         each_pixel([&](int v) {
           below[v] = z[k][v] - top[v];
           e[v] = exp_fast(below[v]);
         });
-        if constexpr (C::kDense) {
-          each_pixel([&](int v) { target[v] = y[k][v]; });
-          if (has_teacher) {
-            const auto below_teacher = [&](int v) { return y[k][v] - teacher_top[v]; };
-            each_pixel([&](int v) {
-              target[v] = exp_fast(below_teacher(v));
-              sums[3][v] += target[v];
-            });
-            if (of_teacher)
-              each_pixel([&](int v) {
-                const bool is_top = below_teacher(v) == 0;
-                teachers[0][v] += share_of(target[v], -below_teacher(v));
-                teachers[1][v] += is_top ? F(0) : target[v];
-                teachers[2][v] += is_top ? F(1) : F(0);
-              });
-            if constexpr (!C::kGeneral) each_pixel([&](int v) { y[k][v] = target[v]; });
-          }
-          if (of_dense) {
-            const F weight = dense_weight(c);
-            each_pixel([&](int v) {
-              const F part = weight * target[v];
-              const F p = is_tempered ? exp_fast(below[v] * scale) : e[v];
-              crosses[0][v] += share_of(part, -below[v] * scale);
-              crosses[1][v] += part;
-              crosses[2][v] += below[v] == 0 ? F(0) : p;
-              crosses[3][v] += below[v] == 0 ? F(1) : F(0);
-            });
-          }
+        if (of_dense) {
+          const F weight = dense_weight(c);
+          each_pixel([&](int v) {
+            const F part = weight * dense_target(k, v);
+            const F p = is_tempered ? exp_fast(below[v] * scale) : e[v];
+            crosses[0][v] += share_of(part, -below[v] * scale);
+            crosses[1][v] += part;
+            crosses[2][v] += below[v] == 0 ? F(0) : p;
+            crosses[3][v] += below[v] == 0 ? F(1) : F(0);
+          });
         }
         if (spreads) {
           const F weight = label_weight(c);
@@ -293,36 +314,24 @@ struct Look {
         });
       });
     });
-    exchange.template over_warps<Add, C::kDense ? 4 : C::kHard && kForward ? 2 : 3>(team, sums);
+    exchange.template over_warps<Add, C::kHard && kForward ? 2 : 3>(team, sums);
     if (of_dense) exchange.template over_warps<Add, 4>(team, crosses);
-    if (of_teacher) exchange.template over_warps<Add, 3>(team, teachers);
-    dense_entropy = teacher_entropy = 0;
     each_pixel([&](int v) {
       rest[v] = sums[0][v];
       descent[v] = sums[1][v];
       also[v] = sums[2][v];
-      const F e = C::kLabels && label_class(v) >= 0 ? exp_fast(-descent[v]) : F(0);
+      const bool has_label = C::kLabels && label_class(v) >= 0;
+      const F e = has_label ? exp_fast(-descent[v]) : F(0);
       const F poison = code[v] & Code::kBad ? F(NAN) : F(0);
       inverse[v] = valid(v) ? reciprocal(rest[v] + e) + poison : F(0);
       own[v] = e * inverse[v];
       miss[v] = rest[v] * inverse[v];
-      // -log x of the largest class is log1p of the sum over the others: log(sum over all) itself
-      // would leave nothing of a confident prediction.
-      const F beyond = descent[v] == 0 && label_class(v) >= 0 ? rest[v] : rest[v] - 1 + e;
-      log_total[v] = log1p_of(beyond);
-      if constexpr (C::kDense) {
-        teacher_inverse[v] = valid(v) ? reciprocal(sums[3][v]) : F(0);
-        const F factor = has_teacher ? teacher_inverse[v] : F(1);
-        if (of_dense) {
-          tempered_rest[v] = crosses[2][v] + (crosses[3][v] - 1);
-          const F log_sum = log1p_of(tempered_rest[v]);
-          const F term = crosses[0][v] * factor + share_of(crosses[1][v] * factor, log_sum);
-          dense_entropy += valid(v) ? term : F(0);
-        }
-        if (of_teacher) {
-          const F log_sum = log1p_of(teachers[1][v] + (teachers[2][v] - 1));
-          teacher_entropy += valid(v) ? teachers[0][v] * teacher_inverse[v] + log_sum : F(0);
-        }
+      // Where the label is the largest, all others are below it.
+      log_total[v] = log1p_of(has_label && descent[v] == 0 ? rest[v] : rest[v] - 1 + e);
+      if (of_dense) {
+        tempered_rest[v] = crosses[2][v] + (crosses[3][v] - 1);
+        const F log_sum = log_of_sum(crosses[2][v], crosses[3][v]);
+        if (valid(v)) dense_entropy += crosses[0][v] + share_of(crosses[1][v], log_sum);
       }
     });
   }
@@ -353,22 +362,25 @@ struct Look {
     }
   }
 
+  // Fast kernels hold the target itself, once they have found the teacher's softmax.
   JML_DEVICE F dense_target(int k, int v) const {
     if constexpr (!C::kDense) {
       return 0;
+    } else if constexpr (!C::kGeneral) {
+      return y[k][v];
     } else {
       F target = y[k][v];
-      if (args.teacher) {
-        if constexpr (C::kSoftmax) {
-          if constexpr (C::kGeneral) target = exp_fast(target - teacher_top[v]);
-          target *= teacher_inverse[v];
-        } else if constexpr (C::kActivation == Activation::sigmoid) {
-          const F e = exp_fast(target > 0 ? -target : target);
-          target = (target < 0 ? e : F(1)) * reciprocal(F(1) + e);
-        }
-      }
+      if (args.teacher && C::kSoftmax)
+        target = exp_fast(target - teacher_top[v]) * teacher_inverse[v];
+      else if (args.teacher && C::kActivation == Activation::sigmoid)
+        target = sigmoid_of(target);
       return valid(v) && !is_ignored_bit(k, v) ? target : F(0);
     }
+  }
+
+  JML_DEVICE static F sigmoid_of(F value) {
+    const F e = exp_fast(value > 0 ? -value : value);
+    return (value < 0 ? e : F(1)) * reciprocal(F(1) + e);
   }
 };
 

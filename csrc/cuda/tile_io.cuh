@@ -423,12 +423,15 @@ template <bool kLogits, bool kGeneral, int K, int V, typename F>
 JML_DEVICE void fill_tile(F (&tile)[K][V], const Arguments& args, const TensorView& view,
                           const Reading& reading, const TileAt& at, const Team& team,
                           unsigned char* memory) {
-  if (!kGeneral && reading.reach == Reach::rows && is_whole<V>(args, at))
-    with_type<F, kLogits>(view.dtype, [&](auto type) {
-      fill_rows<decltype(type)>(tile, view, at, team);
-    });
-  else
-    fill_across<kLogits, kGeneral>(tile, args, view, reading, at, team, memory);
+  if constexpr (!kGeneral) {
+    if (reading.reach == Reach::rows && is_whole<V>(args, at)) {
+      with_type<F, kLogits>(view.dtype, [&](auto type) {
+        fill_rows<decltype(type)>(tile, view, at, team);
+      });
+      return;
+    }
+  }
+  fill_across<kLogits, kGeneral>(tile, args, view, reading, at, team, memory);
 }
 
 // The one way out.
@@ -436,12 +439,15 @@ template <bool kGeneral, int K, int V, typename F>
 JML_DEVICE void store_tile(const F (&tile)[K][V], const Arguments& args, const TensorView& view,
                            const Reading& reading, const TileAt& at, const Team& team,
                            unsigned char* memory) {
-  if (!kGeneral && reading.reach == Reach::rows && is_whole<V>(args, at))
-    with_type<F, true>(view.dtype, [&](auto type) {
-      store_rows<decltype(type)>(tile, view, at, team);
-    });
-  else
-    store_across<kGeneral>(tile, args, view, reading, at, team, memory);
+  if constexpr (!kGeneral) {
+    if (reading.reach == Reach::rows && is_whole<V>(args, at)) {
+      with_type<F, true>(view.dtype, [&](auto type) {
+        store_rows<decltype(type)>(tile, view, at, team);
+      });
+      return;
+    }
+  }
+  store_across<kGeneral>(tile, args, view, reading, at, team, memory);
 }
 
 }  // namespace jml::cuda
