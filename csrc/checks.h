@@ -24,6 +24,12 @@ inline void check_logits(const Tensor& logits) {
                   ": expected (N, C, *spatial) with C > 0 and 0 to 3 spatial dimensions");
 }
 
+inline void check_device(const char* name, const Tensor& tensor, const Tensor& logits) {
+  STD_TORCH_CHECK(tensor.is_cpu() == logits.is_cpu() &&
+                      tensor.get_device_index() == logits.get_device_index(),
+                  name, " is on another device than the logits");
+}
+
 // A tensor beside the logits: (N, C, *spatial), or (N, *spatial) without classes.
 inline void check_beside(const char* name, const Tensor& tensor, const Tensor& logits,
                          bool with_classes) {
@@ -32,9 +38,7 @@ inline void check_beside(const char* name, const Tensor& tensor, const Tensor& l
     same = tensor.size(d) == logits.size(d == 0 || with_classes ? d : d + 1);
   STD_TORCH_CHECK(same, name, " has shape ", shape_of(tensor), ": does not fit logits of shape ",
                   shape_of(logits));
-  STD_TORCH_CHECK(tensor.is_cpu() == logits.is_cpu() &&
-                      tensor.get_device_index() == logits.get_device_index(),
-                  name, " is on another device than the logits");
+  check_device(name, tensor, logits);
 }
 
 inline void check_class_weights(const char* name, const Tensor& weights, const Tensor& logits) {
@@ -57,6 +61,7 @@ inline void check_gradient(const char* name, const Tensor& gradient, const Tenso
   STD_TORCH_CHECK(fits, name, " has shape ", shape_of(gradient),
                   ": expected contiguous float64 (", targets, ", ", rows,
                   rank == 4 ? ", N, C)" : ", N)");
+  check_device(name, gradient, logits);
 }
 
 }  // namespace jml

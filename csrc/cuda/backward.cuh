@@ -21,9 +21,9 @@ template <class C>
 struct Backward : Look<C> {
   using Base = Look<C>;
   using F = typename C::F;
-  using Base::args, Base::at, Base::each, Base::each_pixel, Base::is_label, Base::label,
-      Base::label_class, Base::off, Base::own, Base::miss, Base::share, Base::smoothed,
-      Base::team, Base::valid, Base::y, Base::z;
+  using Base::args, Base::at, Base::each, Base::each_pixel, Base::is_label,
+      Base::label_class, Base::off, Base::own, Base::miss, Base::share, Base::team, Base::valid,
+      Base::y, Base::z;
   static constexpr int K = C::K, V = C::V;
 
   F* rules;
@@ -45,7 +45,7 @@ struct Backward : Look<C> {
   }
 
   JML_DEVICE void run() {
-    Base::each_tile([&](int) {
+    for (int turn = 0; Base::enter(turn); ++turn) {
       if constexpr (C::kSoftmax) {
         Base::find_tops();
         Base::template add_exponentials<false>(
@@ -55,7 +55,7 @@ struct Backward : Look<C> {
         write_hard_gradient();
       else
         write_gradient();
-    });
+    }
   }
 
  private:
@@ -109,8 +109,8 @@ struct Backward : Look<C> {
     Base::each_class([&](int k) {
       const F g = label_rule(kRuleA, at.first_class + k);
       each_pixel([&](int v) {
-        const F dz = z[k][v] * Base::inverse[v] * (g + rest[v]);
-        z[k][v] = is_label(k, v) ? label_gradient[v] : dz;
+        const F dz = is_label(k, v) ? label_gradient[v] : z[k][v] * Base::inverse[v] * (g + rest[v]);
+        z[k][v] = valid(v) ? dz : F(0);
       });
     });
     store_tile<false>(z, args, args.grad, args.read_grad, at, team, Base::staging);
@@ -205,7 +205,7 @@ struct Backward : Look<C> {
       if (of_dense) {
         F p = x;
         if constexpr (C::kGeneral) {
-          if (args.student_scale != 1)
+          if (args.student_scale != 1 && Base::wants_dense_entropy())
             p = exp_fast((z[k][v] - Base::top[v]) * F(args.student_scale)) *
                 reciprocal(1 + Base::tempered_rest[v]);
         }

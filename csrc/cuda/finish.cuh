@@ -7,7 +7,7 @@
 
 namespace jml::cuda {
 
-constexpr int kFinishThreads = 256;
+constexpr int kFinishThreads = 1024, kFormulaThreads = 256;
 
 // ---- statistics -----------------------------------------------------------------------------
 // What a column is made of: one slot; or two, which are added up, or tell by their sum whether
@@ -49,28 +49,28 @@ JML_DEVICE double over_block(double value, double* memory) {
   return total;
 }
 
-// A block makes one column of 32 classes of an image, 8 threads a class; the last of an image its
-// totals.
+// A block makes one column of 32 classes of an image, a warp's lane for each and the warps for the
+// rows of partial sums; or one of the image's totals.
 __global__ void __launch_bounds__(kFinishThreads, 1)
     finish_kernel(const __grid_constant__ FinishArguments args) {
   constexpr int kRows = kFinishThreads / kLanes;
   auto* const memory = reinterpret_cast<double*>(shared_memory());
   const int blocks = int((args.classes + kLanes - 1) / kLanes);
-  const int jobs = args.targets * kClassColumns * blocks + 1;
+  const int columns = args.targets * kClassColumns * blocks, totals = args.targets * kTotals;
+  const int jobs = columns + totals;
   const int64_t image = blockIdx.x / jobs;
   const int job = blockIdx.x % jobs;
   const double* const partials = args.partials + image * args.parts * args.row;
-  if (job == jobs - 1) {
-    for (int i = 0; i < args.targets * kTotals; ++i) {
-      const TotalSource source = args.totals[i / kTotals][i % kTotals];
-      double total = 0;
-      for (int j = threadIdx.x; source.total >= 0 && j < args.parts * args.warps;
-           j += kFinishThreads)
-        total += partials[j / args.warps * args.row + args.first_total +
-                          j % args.warps * kBlockTotals + source.total];
-      total = over_block<Add>(total, memory) * source.factor;
-      if (threadIdx.x == 0) args.total_out[i * args.images + image] = total;
-    }
+  if (job >= columns) {
+    const int i = job - columns;
+    const TotalSource source = args.totals[i / kTotals][i % kTotals];
+    double total = 0;
+    for (int j = threadIdx.x; source.total >= 0 && j < args.parts * args.warps;
+         j += kFinishThreads)
+      total += partials[j / args.warps * args.row + args.first_total +
+                        j % args.warps * kBlockTotals + source.total];
+    total = over_block<Add>(total, memory) * source.factor;
+    if (threadIdx.x == 0) args.total_out[i * args.images + image] = total;
     return;
   }
   const int column = job / blocks % kClassColumns, target = job / blocks / kClassColumns;
@@ -118,7 +118,7 @@ struct Block {
 };
 
 // One block: a few operations on N x C numbers.
-__global__ void __launch_bounds__(kFinishThreads, 1)
+__global__ void __launch_bounds__(kFormulaThreads, 1)
     formula_kernel(const __grid_constant__ FormulaArguments args) {
   Block block{threadIdx.x, blockDim.x, reinterpret_cast<double*>(shared_memory())};
   const int64_t n = args.images, c = args.classes;

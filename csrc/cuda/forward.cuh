@@ -20,7 +20,8 @@ struct Forward : Look<C> {
   static constexpr int K = C::K, V = C::V;
 
   Sums<C> sums;
-  double* totals;  // [kBlockTotals][lanes] of the warp, in shared memory: registers are short
+  double* totals;  // [kBlockTotals][lanes], in shared memory: registers are short
+  F all_weights = 0;  // of a smoothed cross-entropy, summed over classes
   F best[V];  // the first class with the largest target, where someone asks
 
   JML_DEVICE explicit Forward(const Arguments& args)
@@ -29,19 +30,24 @@ struct Forward : Look<C> {
              args.partials + blockIdx.x * args.row),
         totals(reinterpret_cast<double*>(Base::rest_of_memory()) +
                team.warp * kBlockTotals * kLanes + team.lane) {
-    for (int i = 0; i < kBlockTotals; ++i) total(i) = 0;
+    if (has_totals())
+      for (int i = 0; i < kBlockTotals; ++i) total(i) = 0;
+    if (C::kLabels && C::kSoftmax && Base::wants_label_entropy() && args.off != 0)
+      for (int64_t c = 0; c < args.classes; ++c) all_weights += Base::label_weight(int(c));
   }
 
+  // In fast kernels one number for each pixel is the first warp's to add.
   static constexpr int64_t totals_bytes(int warps) {
-    return warps * kBlockTotals * kLanes * int64_t(sizeof(double));
+    return (C::kGeneral ? warps : 1) * kBlockTotals * kLanes * int64_t(sizeof(double));
   }
+  JML_DEVICE bool has_totals() const { return C::kGeneral || team.warp == 0; }
   static int64_t shared_bytes(const Arguments& args, int warps) {
     return Base::shared_bytes(warps, args.stage) + totals_bytes(warps) +
            Sums<C>::shared_bytes(warps, args.slots.count, args.classes);
   }
 
   JML_DEVICE void run() {
-    Base::each_tile([&](int turn) {
+    for (int turn = 0; Base::enter(turn); ++turn) {
       if constexpr (C::kSoftmax) {
         Base::find_tops();
         Base::template add_exponentials<true>([](int, F) { return F(0); });
@@ -50,9 +56,9 @@ struct Forward : Look<C> {
       if (C::kGeneral && args.has_dense()) find_largest_target();
       add_columns_of_classes();
       if (turn % Sums<C>::kTilesInBins == Sums<C>::kTilesInBins - 1)
-        sums.empty_bins(args.slots, at);
-    });
-    sums.empty_bins(args.slots, at);
+        sums.empty_bins(args.slots, at, 1 - Base::share_value);
+    }
+    sums.empty_bins(args.slots, at, 1 - Base::share_value);
     write();
   }
 
@@ -62,42 +68,35 @@ struct Forward : Look<C> {
 
   // ---- one number for each pixel ----
   JML_DEVICE void add_totals_of_pixels() {
-    F label_entropy = 0, label_weights = 0;
     int counted = 0;
-    const F all_weights =
-        Base::wants_label_entropy() && args.off != 0 ? weights_of_classes() : F(0);
-    each_pixel([&](int v) {
-      if (!valid(v)) return;
-      ++counted;
-      const int c = label_class(v);
-      if (args.has_labels() && c >= 0) {
-        const F poison = Base::code[v] & Code::kBad ? F(NAN) : F(0);
-        const F weight = Base::label_weight(c) + poison;
-        label_weights += weight;
-        if (C::kSoftmax && Base::wants_label_entropy()) {
-          const F log_total = Base::log_total[v];
-          label_entropy += (1 - share(v)) * weight * (Base::descent[v] + log_total);
-          if (smoothed(v) && off(v) != 0)
-            label_entropy += off(v) * (Base::also[v] + log_total * (all_weights - weight));
-        }
-      }
-    });
-    if constexpr (C::kLabels) {
-      total(kLabelEntropy) += double(label_entropy);
-      total(kLabelWeight) += double(label_weights);
-    }
-    if constexpr (C::kDense && C::kSoftmax) {
-      total(kDenseEntropy) += double(Base::dense_entropy);
-      total(kTeacherEntropy) += double(Base::teacher_entropy);
-    }
+    each_pixel([&](int v) { counted += valid(v); });
     if (!(C::kGeneral && args.integer_dense())) total(kPixelsCounted) += counted;
+    if (C::kLabels && args.has_labels() &&
+        (Base::wants_label_entropy() || args.ce_class_weights.data))
+      add_label_totals();
+    if constexpr (C::kDense && C::kSoftmax) {
+      if (Base::wants_dense_entropy()) total(kDenseEntropy) += double(Base::dense_entropy);
+      if (Base::wants_teacher_entropy()) total(kTeacherEntropy) += double(Base::teacher_entropy);
+    }
   }
 
-  JML_DEVICE F weights_of_classes() const {
-    if (!args.ce_class_weights.data) return F(args.classes);
-    F sum = 0;
-    for (int64_t c = 0; c < args.classes; ++c) sum += Base::label_weight(int(c));
-    return sum;
+  JML_DEVICE void add_label_totals() {
+    F entropy = 0, weights = 0;
+    each_pixel([&](int v) {
+      const int c = label_class(v);
+      if (!valid(v) || c < 0) return;
+      const F poison = Base::code[v] & Code::kBad ? F(NAN) : F(0);
+      const F weight = Base::label_weight(c) + poison;
+      weights += weight;
+      if constexpr (C::kSoftmax) {
+        const F log_total = Base::log_total[v];
+        entropy += (1 - share(v)) * weight * (Base::descent[v] + log_total);
+        if (off(v) != 0)
+          entropy += off(v) * (Base::also[v] + log_total * (all_weights - weight));
+      }
+    });
+    total(kLabelWeight) += double(weights);
+    if (C::kSoftmax && Base::wants_label_entropy()) total(kLabelEntropy) += double(entropy);
   }
 
   // ---- a number for each class and pixel ----
@@ -158,8 +157,7 @@ struct Forward : Look<C> {
         sums.bin(kBinTruePositive, k) += gap > 0 ? own[v] : on;
         sums.bin(kBinFalsePositive, k) += gap > 0 ? F(0) : -gap;
         sums.bin(kBinFalseNegative, k) += gap > 0 ? gap : F(0);
-        F& most = sums.bin(kBinTargetMax, k);
-        most = Largest::apply(most, on);
+        sums.see(k, smoothed(v) ? kSeenSmoothed : kSeenHard);
       }
     }
   }
@@ -214,7 +212,7 @@ struct Forward : Look<C> {
   // Smoothing by 1 makes all classes equal, and the first the argmax.
   JML_DEVICE bool label_present(int k, int v) const {
     if (args.independent()) return label_target(k, v) > F(0.5);
-    const bool distinct = 1 - share(v) > off(v);
+    const bool distinct = !smoothed(v) || args.label_smoothing < 1;
     return distinct ? is_label(k, v) : at.first_class + k == 0;
   }
 
@@ -329,9 +327,10 @@ struct Forward : Look<C> {
       team.sync();
       for (int64_t i = team.rank(); i < count; i += team.threads()) row[i] = sums.sums[i];
     }
+    if (!has_totals()) return;
     for (int i = 0; i < kBlockTotals; ++i) {
       const double sum = sum_over_lanes(total(i));
-      if (team.lane == 0) row[count + team.warp * kBlockTotals + i] = sum;
+      if (team.lane == 0) row[count + (C::kGeneral ? team.warp : 0) * kBlockTotals + i] = sum;
     }
   }
 };

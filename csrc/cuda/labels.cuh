@@ -14,59 +14,108 @@ struct Code {
 
 // -1 for an ignored label, -2 for one that is none.
 JML_DEVICE int label_code(const Problem& problem, int64_t label) {
-  if (label == problem.ignore_index) return -1;
-  return label >= 0 && label < problem.label_count() ? int(label) : -2;
+  const bool is_label = uint64_t(label) < uint64_t(problem.label_count());
+  return label == problem.ignore_index ? -1 : is_label ? int(label) : -2;
 }
 
 // Whether a pixel has another label in its window, and none that is ignored or no label (section
 // 2.4.1 of the paper). A window that leaves the image is read at its edge, which it holds anyway.
 // The labels come from cache: only their first reader waits for memory.
-JML_DEVICE bool at_boundary(const Arguments& args, int64_t image, int64_t pixel) {
+template <typename L>
+JML_DEVICE bool at_boundary(const Arguments& args, const L* labels, int64_t pixel) {
   const Position at = locate(args, pixel);
   const int64_t reach = args.boundary_size / 2;
-  const int64_t from[3] = {at.depth - reach, at.row - reach, at.column - reach};
-  const int64_t to[3] = {at.depth + reach, at.row + reach, at.column + reach};
-  const auto start = [&](int d) { return from[d] < 0 ? 0 : from[d]; };
-  const auto end = [&](int d) { return to[d] < args.spatial[d] ? to[d] : args.spatial[d] - 1; };
+  const auto start = [&](int64_t place) { return int(place < reach ? place : reach); };
+  const auto end = [&](int64_t place, int d) {
+    const int64_t left = args.spatial[d] - 1 - place;
+    return int(left < reach ? left : reach);
+  };
+  const int back = start(at.depth), forth = end(at.depth, 0), up = start(at.row),
+            down = end(at.row, 1), left = start(at.column), right = end(at.column, 2);
+  const L* const here = labels + offset_of(args.labels, at);
   int lowest = Code::kClass, highest = -1;
-  for (int64_t z = start(0); z <= end(0); ++z)
-    for (int64_t y = start(1); y <= end(1); ++y)
-      for (int64_t x = start(2); x <= end(2); ++x) {
-        const int64_t offset = image * args.labels.image_stride + offset_of(args.labels, {z, y, x});
-        const int code = label_code(args, load_integer(args.labels, offset));
+  for (int z = -back; z <= forth; ++z)
+    for (int y = -up; y <= down; ++y) {
+      const L* const line =
+          here + z * args.labels.spatial_stride[0] + y * args.labels.spatial_stride[1];
+      for (int x = -left; x <= right; ++x) {
+        const int code = label_code(args, int64_t(line[x * args.labels.spatial_stride[2]]));
         lowest = code < lowest ? code : lowest;
         highest = code > highest ? code : highest;
       }
+    }
   return lowest >= 0 && lowest < highest;
 }
 
-template <bool kHard>
-JML_DEVICE int code_of(const Arguments& args, const TileAt& at, int64_t pixel) {
-  if (pixel >= args.pixels) return 0;
-  if (args.mask.given) {
-    const int64_t offset =
-        at.image * args.mask.image_stride + offset_of(args, args.mask, args.read_mask, pixel);
-    if (!static_cast<const uint8_t*>(args.mask.data)[offset]) return 0;
-  }
-  if (!args.has_labels()) return Code::kValid;
+JML_DEVICE bool is_masked(const Arguments& args, const TileAt& at, int64_t pixel) {
+  if (!args.mask.given) return false;
   const int64_t offset =
-      at.image * args.labels.image_stride + offset_of(args, args.labels, args.read_labels, pixel);
-  const int label = label_code(args, load_integer(args.labels, offset));
+      at.image * args.mask.image_stride + offset_of(args, args.mask, args.read_mask, pixel);
+  return !static_cast<const uint8_t*>(args.mask.data)[offset];
+}
+
+template <bool kHard, typename L>
+JML_DEVICE int code_of(const Arguments& args, const TileAt& at, const L* labels, L value,
+                       int64_t pixel) {
+  if (pixel >= args.pixels || is_masked(args, at, pixel)) return 0;
+  const int label = label_code(args, int64_t(value));
   if (label == -1) return 0;
   // A label that is none makes the loss NaN. It takes the place of class 0, so that one is active.
   if (label == -2) return Code::kValid | Code::kBad | 1;
-  const bool smoothed = !kHard && args.off != 0 &&
-                        (args.boundary_size == 0 || at_boundary(args, at.image, pixel));
+  bool smoothed = false;
+  if constexpr (!kHard)
+    smoothed = args.off != 0 && (args.boundary_size == 0 || at_boundary(args, labels, pixel));
   return Code::kValid | (smoothed ? Code::kSmoothed : 0) | (label + (args.binary() ? 0 : 1));
 }
 
-template <bool kHard, int V>
-JML_DEVICE void write_codes(const Arguments& args, const TileAt& at,
-                                            const Team& team, int* codes) {
-  for (int slot = team.rank(); slot < V * kLanes; slot += team.threads()) {
-    const int64_t pixel = pixel_of<V>(args, at, slot / kLanes, slot % kLanes);
-    codes[slot] = code_of<kHard>(args, at, pixel);
+// Calls visit(L{}) for the type of an integer dtype.
+template <typename Visit>
+JML_DEVICE void with_integer(DType dtype, Visit visit) {
+  switch (dtype) {
+    case DType::u8: return visit(uint8_t{});
+    case DType::i8: return visit(int8_t{});
+    case DType::i16: return visit(int16_t{});
+    case DType::u16: return visit(uint16_t{});
+    case DType::i32: return visit(int32_t{});
+    case DType::u32: return visit(uint32_t{});
+    default: return visit(int64_t{});
   }
+}
+
+// The codes of the block's tile: of all pixels of a thread at once, whose loads do not wait for one
+// another.
+template <bool kHard, int V>
+JML_DEVICE void write_codes(const Arguments& args, const TileAt& at, const Team& team, int* codes) {
+  const auto pixel_of_slot = [&](int slot) {
+    return pixel_of<V>(args, at, slot / kLanes, slot % kLanes);
+  };
+  if (!args.has_labels()) {
+    for (int slot = team.rank(); slot < V * kLanes; slot += team.threads()) {
+      const int64_t pixel = pixel_of_slot(slot);
+      codes[slot] = pixel < args.pixels && !is_masked(args, at, pixel) ? Code::kValid : 0;
+    }
+    return;
+  }
+  with_integer(args.labels.dtype, [&](auto type) {
+    using L = decltype(type);
+    const L* const labels = static_cast<const L*>(args.labels.data) +
+                            at.image * args.labels.image_stride;
+    L values[V];
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      const int slot = v * team.threads() + team.rank();
+      const int64_t pixel = pixel_of_slot(slot);
+      values[v] = slot < V * kLanes && pixel < args.pixels
+                      ? labels[offset_of(args, args.labels, args.read_labels, pixel)]
+                      : L{};
+    }
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      const int slot = v * team.threads() + team.rank();
+      if (slot < V * kLanes)
+        codes[slot] = code_of<kHard>(args, at, labels, values[v], pixel_of_slot(slot));
+    }
+  });
 }
 
 }  // namespace jml::cuda

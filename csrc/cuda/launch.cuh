@@ -127,8 +127,9 @@ inline bool is_dense_needed(const Problem& problem) {
 
 inline Kind kind_of(const Problem& problem) {
   const bool has_dense = is_dense_needed(problem);
-  if (problem.activation != Activation::softmax || problem.logits.dtype == DType::f64 ||
-      problem.student_temperature != 1)
+  const bool tempered =
+      has_dense && problem.student_temperature != 1 && problem.dense_columns.wants(kCrossEntropy);
+  if (problem.activation != Activation::softmax || problem.logits.dtype == DType::f64 || tempered)
     return Kind::general;
   const bool smooth = problem.label_smoothing != 0;
   if (problem.has_labels()) {
@@ -205,7 +206,7 @@ inline int blocks_at_a_time(const Device& device, const Kernel& kernel, int thre
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found->second, kernel.function, threads,
                                                         size_t(shared)),
           "occupancy of a kernel");
-    found->second = std::max(found->second, 1);
+    if (found->second == 0) throw std::runtime_error("no block of a kernel fits this device");
   }
   return found->second;
 }
@@ -247,6 +248,7 @@ inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
   args.reciprocal_width = 1.0 / double(args.spatial[2]);
   args.reciprocal_height = 1.0 / double(args.spatial[1]);
   args.dense.given = is_dense_needed(args);
+  args.teacher &= args.dense.given;
   for (;; kind = Kind::general) {
     const bool is_general = kind == Kind::general;
     const Kernels kernels = kernels_of(kind, args);
@@ -254,7 +256,13 @@ inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
     const bool fits = share_classes(args, plan.kernel, is_general, plan.warps);
     set_reach(args, plan.kernel, is_general, is_backward);
     plan.shared = plan.kernel.shared_bytes(args, plan.warps);
-    if (is_general || (fits && plan.shared <= device.most_shared)) return plan;
+    if (fits && plan.shared <= device.most_shared) return plan;
+    if (is_general)
+      throw std::invalid_argument("logits has " + std::to_string(args.classes) +
+                                  " classes: expected fewer, for the " +
+                                  std::to_string(device.most_shared) +
+                                  " bytes of shared memory that a block has here (backend='triton' "
+                                  "and 'reference' take any number)");
   }
 }
 
@@ -334,7 +342,8 @@ void forward(Arguments args, const Device& device, cudaStream_t stream, const Ou
     set_slots(args, plan.kind, finish);
     plan.shared = plan.kernel.shared_bytes(args, plan.warps);
   }
-  args.row = args.slots.count * args.classes + plan.warps * kBlockTotals;
+  const int total_warps = plan.kind == Kind::general ? plan.warps : 1;
+  args.row = args.slots.count * args.classes + total_warps * kBlockTotals;
   cut(args, plan, device, args.row * int64_t(sizeof(double)));
   args.partials = memory(args.images * args.parts * args.row);
   launch(plan.kernel.function, args.images * args.parts, plan.threads(), plan.shared, stream,
@@ -346,7 +355,7 @@ void forward(Arguments args, const Device& device, cudaStream_t stream, const Ou
   finish.partials = args.partials;
   finish.row = args.row;
   finish.parts = args.parts;
-  finish.warps = plan.warps;
+  finish.warps = total_warps;
   finish.images = args.images;
   finish.classes = args.classes;
   finish.first_total = args.slots.count * args.classes;
@@ -354,13 +363,14 @@ void forward(Arguments args, const Device& device, cudaStream_t stream, const Ou
   finish.extrema = outputs.extrema;
   finish.total_out = outputs.totals;
   const int64_t jobs =
-      targets * kClassColumns * ((args.classes + kLanes - 1) / kLanes) + 1;
+      targets * (kClassColumns * ((args.classes + kLanes - 1) / kLanes) + kTotals);
   launch(finish_kernel, args.images * jobs, kFinishThreads,
          kFinishThreads * int64_t(sizeof(double)), stream, finish);
 }
 
 inline void formula(const FormulaArguments& args, cudaStream_t stream) {
-  launch(formula_kernel, 1, kFinishThreads, kFinishThreads * int64_t(sizeof(double)), stream, args);
+  launch(formula_kernel, 1, kFormulaThreads, kFormulaThreads * int64_t(sizeof(double)), stream,
+         args);
 }
 
 // ---- backward -------------------------------------------------------------------------------

@@ -46,7 +46,8 @@ struct Look {
 
   const Arguments& args;
   const Team team;
-  Exchange<F, V> exchange;
+  using PixelExchange = Exchange<F, V, C::kDense ? 4 : 3>;
+  PixelExchange exchange;
   int* codes;             // of two tiles in turn
   unsigned char* staging;
 
@@ -72,14 +73,14 @@ struct Look {
   static constexpr int64_t codes_bytes() { return 2 * V * kLanes * int64_t(sizeof(int)); }
   static int64_t shared_bytes(int warps, const Stage& stage) {
     return int64_t(stage.slots) * stage.slot_bytes +
-           Exchange<F, V>::size(warps) * int64_t(sizeof(F)) + codes_bytes();
+           PixelExchange::size(warps) * int64_t(sizeof(F)) + codes_bytes();
   }
 
   JML_DEVICE explicit Look(const Arguments& args)
       : args(args),
         exchange(reinterpret_cast<F*>(shared_memory() + args.stage.slots * args.stage.slot_bytes),
                  team),
-        codes(reinterpret_cast<int*>(exchange.parts + Exchange<F, V>::size(team.warps))),
+        codes(reinterpret_cast<int*>(exchange.parts + PixelExchange::size(team.warps))),
         staging(shared_memory()),
         off_value(F(args.off)),
         share_value(F(args.share)) {
@@ -130,23 +131,16 @@ struct Look {
   }
 
   // ---- reading ----
-  // Calls body(turn) for the tiles of the block.
-  template <typename Body>
-  JML_DEVICE void each_tile(Body body) {
-    const int64_t step = int64_t{args.parts} * V * kLanes;
-    at.first = int64_t(int(blockIdx.x) % args.parts) * V * kLanes;
-    for (int turn = 0; at.first < args.pixels; at.first += step, ++turn) {
-      enter(turn);
-      body(turn);
-    }
-  }
-
-  JML_DEVICE void enter(int turn) {
+  // Reads the tile of a turn of the block; false where there is none left.
+  JML_DEVICE bool enter(int turn) {
+    at.first = (int64_t{turn} * args.parts + int(blockIdx.x) % args.parts) * V * kLanes;
+    if (at.first >= args.pixels) return false;
     int* const own_codes = codes + turn % 2 * V * kLanes;
     write_codes<C::kHard, V>(args, at, team, own_codes);
     team.sync();
     each_pixel([&](int v) { code[v] = own_codes[v * kLanes + team.lane]; });
     read(0);
+    return true;
   }
 
   JML_DEVICE void read(int chunk) {
@@ -315,7 +309,9 @@ struct Look {
       });
     });
     exchange.template over_warps<Add, C::kHard && kForward ? 2 : 3>(team, sums);
-    if (of_dense) exchange.template over_warps<Add, 4>(team, crosses);
+    if constexpr (C::kDense) {
+      if (of_dense) exchange.template over_warps<Add, 4>(team, crosses);
+    }
     each_pixel([&](int v) {
       rest[v] = sums[0][v];
       descent[v] = sums[1][v];

@@ -51,6 +51,25 @@ JML_DEVICE void wait_copies() {
 #endif
 }
 
+// Stores that stay whole: the compiler takes those under a condition apart.
+JML_DEVICE void store_words(void* global, uint4 words) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(global), "r"(words.x),
+               "r"(words.y), "r"(words.z), "r"(words.w)
+               : "memory");
+#else
+  *static_cast<uint4*>(global) = words;
+#endif
+}
+JML_DEVICE void store_words(void* global, uint2 words) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(global), "r"(words.x), "r"(words.y)
+               : "memory");
+#else
+  *static_cast<uint2*>(global) = words;
+#endif
+}
+
 // e^x with a relative error of 2^-22 + |x| 2^-24: one multiplication and one instruction of the
 // special function unit. -inf gives 0, NaN stays.
 JML_DEVICE float exp_fast(float x) {

@@ -6,6 +6,7 @@
 #if !defined(JML_CUDA_EMULATION)
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
+#include <torch/headeronly/util/shim_utils.h>
 #endif
 
 #include "../call.h"
@@ -48,9 +49,7 @@ ClassWeights weights_of(const char* name, const std::optional<Tensor>& given,
   const ScalarType dtype = given->scalar_type();
   STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, name,
                   " has another dtype than float32 or float64");
-  STD_TORCH_CHECK(given->is_cpu() == logits.is_cpu() &&
-                      given->get_device_index() == logits.get_device_index(),
-                  name, " is on another device than the logits");
+  check_device(name, *given, logits);
   return {given->data_ptr(), dtype == ScalarType::Double, given->dim() ? given->stride(0) : 0};
 }
 

@@ -108,9 +108,8 @@ struct LargestNumber {
 
 // Shared memory for what warps say of the pixels of a tile: [numbers][warps][pixels], and the
 // result, [numbers][pixels].
-template <typename F, int kPixels>
+template <typename F, int kPixels, int kMostNumbers>
 struct Exchange {
-  static constexpr int kMostNumbers = 4;
   F* parts;
   F* result;
 

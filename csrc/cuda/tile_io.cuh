@@ -123,10 +123,10 @@ JML_DEVICE void store_pack(S* to, const Pack<S, n>& pack) {
   if constexpr (kWords % 4 == 0) {
 #pragma unroll
     for (int i = 0; i < kWords / 4; ++i)
-      reinterpret_cast<uint4*>(to)[i] =
-          make_uint4(w[4 * i], w[4 * i + 1], w[4 * i + 2], w[4 * i + 3]);
+      store_words(reinterpret_cast<uint4*>(to) + i,
+                  make_uint4(w[4 * i], w[4 * i + 1], w[4 * i + 2], w[4 * i + 3]));
   } else if constexpr (kWords == 2) {
-    *reinterpret_cast<uint2*>(to) = make_uint2(w[0], w[1]);
+    store_words(to, make_uint2(w[0], w[1]));
   } else {
     *reinterpret_cast<uint32_t*>(to) = w[0];
   }
