@@ -23,7 +23,7 @@ struct Backward : Look<C> {
   using F = typename C::F;
   using Base::args, Base::at, Base::each, Base::each_pixel, Base::is_label,
       Base::label_class, Base::off, Base::own, Base::miss, Base::share, Base::team, Base::valid,
-      Base::y, Base::z;
+      Base::z;
   static constexpr int K = C::K, V = C::V;
 
   F* rules;
@@ -62,8 +62,6 @@ struct Backward : Look<C> {
   JML_DEVICE F rule(int target, RuleRow row, int c) const {
     return rules[(target * kRuleRows + row) * args.classes + c];
   }
-  JML_DEVICE F label_rule(RuleRow row, int c) const { return rule(0, row, c); }
-  JML_DEVICE F dense_rule(RuleRow row, int c) const { return rule(args.has_labels(), row, c); }
   // Of hard labels A is g of the classes that are not the label, and B that of the label.
   JML_DEVICE void write_rules(int target) {
     const double factor = args.scale.at(0);
@@ -100,14 +98,14 @@ struct Backward : Look<C> {
     each_pixel([&](int v) {
       const int c = label_class(v);
       const bool counts = valid(v) && c >= 0;
-      const F g = counts ? label_rule(kRuleB, c) : F(0);
-      const F pull = counts ? label_rule(kEntropyWeight, c) : F(0);
+      const F g = counts ? rule(0, kRuleB, c) : F(0);
+      const F pull = counts ? rule(0, kEntropyWeight, c) : F(0);
       const F sum = Base::also[v] * Base::inverse[v] + own[v] * g;
       label_gradient[v] = own[v] * (g - sum) - pull * miss[v];
       rest[v] = pull - sum;
     });
     Base::each_class([&](int k) {
-      const F g = label_rule(kRuleA, at.first_class + k);
+      const F g = rule(0, kRuleA, at.first_class + k);
       each_pixel([&](int v) {
         const F dz = is_label(k, v) ? label_gradient[v] : z[k][v] * Base::inverse[v] * (g + rest[v]);
         z[k][v] = valid(v) ? dz : F(0);
@@ -117,65 +115,88 @@ struct Backward : Look<C> {
   }
 
   // ---- any target ----
-  // Fast kernels have no rows for what their columns do not need.
-  JML_DEVICE F slope(int target, int c, F x, F y_of_x, F gap) const {
-    const F b = rule(target, kRuleB, c);
-    F g = rule(target, kRuleA, c) + (gap > 0 ? -b : gap < 0 ? b : F(0));
-    if constexpr (C::kDense) g += rule(target, kRuleC, c) * y_of_x;
-    if constexpr (C::kGeneral) g += rule(target, kRuleD, c) * x;
+  // The rules of a class, in registers: those that the kernel's columns need.
+  struct Rule {
+    F a = 0, b = 0, c = 0, d = 0, weight = 0;
+  };
+  JML_DEVICE Rule rule_of(int target, int c) const {
+    Rule found;
+    found.a = rule(target, kRuleA, c);
+    found.b = rule(target, kRuleB, c);
+    if constexpr (C::kDense) found.c = rule(target, kRuleC, c);
+    if constexpr (C::kGeneral) found.d = rule(target, kRuleD, c);
+    found.weight = rule(target, kEntropyWeight, c);
+    return found;
+  }
+  JML_DEVICE Rule rule_of_labels(int c) const {
+    return C::kLabels && args.has_labels() ? rule_of(0, c) : Rule{};
+  }
+  JML_DEVICE Rule rule_of_dense(int c) const {
+    return C::kDense && args.has_dense() ? rule_of(args.has_labels(), c) : Rule{};
+  }
+
+  JML_DEVICE static F slope(const Rule& rule, F x, F y_of_x, F gap) {
+    F g = rule.a + (gap > 0 ? -rule.b : gap < 0 ? rule.b : F(0));
+    if constexpr (C::kDense) g += rule.c * y_of_x;
+    if constexpr (C::kGeneral) g += rule.d * x;
     return g;
   }
 
-  JML_DEVICE F label_target(int k, int v) const {
-    return is_label(k, v) ? 1 - share(v) : valid(v) ? off(v) : F(0);
-  }
-
-  JML_DEVICE F slope_of(int k, int v, F x, F missing, F target) const {
-    F g = 0;
-    const int c = at.first_class + k;
-    if (C::kLabels && args.has_labels()) {
-      const F y = label_target(k, v);
-      g += slope(0, c, x, y, is_label(k, v) ? missing - share(v) : y - x);
+  // An element: x, 1 - x (of a softmax, at the label), the targets, and g.
+  struct Element {
+    F x, missing, label_y, dense_y, g;
+  };
+  JML_DEVICE Element element(int k, int v, const Rule& labels, const Rule& dense) const {
+    Element found{};
+    if constexpr (C::kGeneral) {
+      found.x = Base::probability(k, v, found.missing);
+    } else {
+      found.x = z[k][v];
+      found.missing = miss[v];
     }
-    if (C::kDense && args.has_dense())
-      g += slope(args.has_labels(), c, x, target, target - x);
-    return g;
+    if constexpr (C::kLabels) {
+      found.label_y = Base::label_target(k, v);
+      const F gap = is_label(k, v) ? found.missing - share(v) : found.label_y - found.x;
+      if (!C::kDense || args.has_labels()) found.g += slope(labels, found.x, found.label_y, gap);
+    }
+    if constexpr (C::kDense) {
+      found.dense_y = Base::dense_target(k, v);
+      if (!C::kGeneral || args.has_dense())
+        found.g += slope(dense, found.x, found.dense_y, found.dense_y - found.x);
+    }
+    return found;
   }
 
   JML_DEVICE void write_gradient() {
-    if constexpr (!C::kGeneral) {  // from here on the tile holds x
+    if constexpr (!C::kGeneral)  // from here on the tile holds x
       each([&](int k, int v) {
         z[k][v] = is_label(k, v) ? own[v] : z[k][v] * Base::inverse[v];
       });
-    }
     if constexpr (C::kSoftmax) add_over_classes();
     Base::each_chunk([&] {
-      each([&](int k, int v) {
-        F missing, x = x_of(k, v, missing);
-        const F gradient = element_gradient(k, v, x, missing, Base::dense_target(k, v));
-        z[k][v] = valid(v) && !Base::is_ignored_bit(k, v) ? gradient : F(0);
+      Base::each_class([&](int k) {
+        const Rule labels = rule_of_labels(at.first_class + k);
+        const Rule dense = rule_of_dense(at.first_class + k);
+        each_pixel([&](int v) {
+          const F dz = element_gradient(k, v, element(k, v, labels, dense), labels, dense);
+          z[k][v] = valid(v) && !Base::is_ignored_bit(k, v) ? dz : F(0);
+        });
       });
       store_tile<C::kGeneral>(z, args, args.grad, args.read_grad, at, team, Base::staging);
     });
   }
 
-  JML_DEVICE F x_of(int k, int v, F& missing) const {
-    if constexpr (C::kGeneral) {
-      return Base::probability(k, v, missing);
-    } else {
-      missing = miss[v];
-      return z[k][v];
-    }
-  }
   JML_DEVICE void add_over_classes() {
     F sums[2][V] = {};
     Base::each_chunk([&] {
-      each([&](int k, int v) {
-        F missing, x = x_of(k, v, missing);
-        const F target = Base::dense_target(k, v);
-        sums[0][v] += x * slope_of(k, v, x, missing, target);
-        if (C::kDense && args.has_dense())
-          sums[1][v] += dense_rule(kEntropyWeight, at.first_class + k) * target;
+      Base::each_class([&](int k) {
+        const Rule labels = rule_of_labels(at.first_class + k);
+        const Rule dense = rule_of_dense(at.first_class + k);
+        each_pixel([&](int v) {
+          const Element here = element(k, v, labels, dense);
+          sums[0][v] += here.x * here.g;
+          if constexpr (C::kDense) sums[1][v] += dense.weight * here.dense_y;
+        });
       });
     });
     Base::exchange.template over_warps<Add, C::kDense ? 2 : 1>(team, sums);
@@ -184,53 +205,43 @@ struct Backward : Look<C> {
       dense_pull[v] = sums[1][v];
       const int c = label_class(v);
       const bool counts = C::kLabels && valid(v) && c >= 0;
-      label_pull[v] = counts ? label_rule(kEntropyWeight, c) : F(0);
+      label_pull[v] = counts ? rule(0, kEntropyWeight, c) : F(0);
     });
   }
 
-  JML_DEVICE F element_gradient(int k, int v, F x, F missing, F target) const {
-    const int c = at.first_class + k;
-    const F g = slope_of(k, v, x, missing, target);
-    const bool of_labels = C::kLabels && args.has_labels();
-    const bool of_dense = C::kDense && args.has_dense();
+  JML_DEVICE F element_gradient(int k, int v, const Element& here, const Rule& labels,
+                                const Rule& dense) const {
     if constexpr (C::kSoftmax) {
-      F dz = x * (g - dot[v]);
-      if (of_labels) {  // the label's weight times y there, and the others' times theirs
+      F dz = here.x * (here.g - dot[v]);
+      if constexpr (C::kLabels) {  // the label's weight times y there, and the others' times theirs
+        const F own_part = (1 - share(v)) * label_pull[v];
         const F others = off(v) * (label_weights - label_pull[v]);
-        const F all = (1 - share(v)) * label_pull[v] + others;
-        dz += is_label(k, v)
-                  ? x * others - (1 - share(v)) * label_pull[v] * missing
-                  : x * all - label_target(k, v) * label_rule(kEntropyWeight, c);
+        dz += is_label(k, v) ? here.x * others - own_part * here.missing
+                             : here.x * (own_part + others) - here.label_y * labels.weight;
       }
-      if (of_dense) {
-        F p = x;
+      if constexpr (C::kDense) {
+        F p = here.x;
         if constexpr (C::kGeneral) {
           if (args.student_scale != 1 && Base::wants_dense_entropy())
             p = exp_fast((z[k][v] - Base::top[v]) * F(args.student_scale)) *
                 reciprocal(1 + Base::tempered_rest[v]);
         }
-        dz += p * dense_pull[v] - target * dense_rule(kEntropyWeight, c);
+        dz += p * dense_pull[v] - here.dense_y * dense.weight;
       }
       return dz;
     } else {
-      F dz = C::kActivation == Activation::sigmoid ? g * x * missing : g;
-      if (of_labels) {
-        const F weight = label_rule(kEntropyWeight, c);
-        dz += entropy_gradient(z[k][v], x, label_target(k, v), weight);
-      }
-      if (of_dense) {
-        const F scaled = z[k][v] * F(args.student_scale);
-        dz += entropy_gradient(scaled, Base::sigmoid_of(scaled), target,
-                               dense_rule(kEntropyWeight, c));
-      }
+      F dz = C::kActivation == Activation::sigmoid ? here.g * here.x * here.missing : here.g;
+      dz += entropy_gradient(z[k][v], here.x, here.label_y, labels.weight);
+      const F scaled = z[k][v] * F(args.student_scale);
+      dz += entropy_gradient(scaled, Base::sigmoid_of(scaled), here.dense_y, dense.weight);
       return dz;
     }
   }
 
   // Of independent classes, and of probabilities: d/dz of -y log x - (1 - y) log(1 - x).
   JML_DEVICE F entropy_gradient(F value, F x, F target, F weight) const {
-    if constexpr (C::kActivation == Activation::sigmoid) return weight * (x - target);
     if (weight == 0) return 0;  // nobody asked for it, where it may be infinite
+    if constexpr (C::kActivation == Activation::sigmoid) return weight * (x - target);
     // 0 log 0 has gradient 0 too.
     F g = target == 0 && value == 0 ? F(0) : -target / value;
     if (args.independent())

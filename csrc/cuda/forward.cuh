@@ -205,13 +205,9 @@ struct Forward : Look<C> {
     });
   }
 
-  JML_DEVICE F label_target(int k, int v) const {
-    return is_label(k, v) ? 1 - share(v) : valid(v) ? off(v) : F(0);
-  }
-
   // Smoothing by 1 makes all classes equal, and the first the argmax.
   JML_DEVICE bool label_present(int k, int v) const {
-    if (args.independent()) return label_target(k, v) > F(0.5);
+    if (args.independent()) return Base::label_target(k, v) > F(0.5);
     const bool distinct = !smoothed(v) || args.label_smoothing < 1;
     return distinct ? is_label(k, v) : at.first_class + k == 0;
   }
@@ -268,7 +264,7 @@ struct Forward : Look<C> {
         const bool of_labels = target == 0;
         F targets[K][V], gap[K][V];
         each([&](int k, int v) {
-          const F y = of_labels ? label_target(k, v) : Base::dense_target(k, v);
+          const F y = of_labels ? Base::label_target(k, v) : Base::dense_target(k, v);
           targets[k][v] = y;
           gap[k][v] =
               of_labels && is_label(k, v) ? missing_at_label[v] - share(v) : y - x[k][v];
@@ -296,7 +292,7 @@ struct Forward : Look<C> {
       const int c = at.first_class + k;
       const F poison = Base::code[v] & Code::kBad ? F(NAN) : F(0);
       if (Base::wants_label_entropy())
-        of_labels += Base::label_weight(c) * entropy_term(z[k][v], label_target(k, v)) + poison;
+        of_labels += Base::label_weight(c) * entropy_term(z[k][v], Base::label_target(k, v)) + poison;
       const F target = Base::dense_target(k, v);
       if (Base::wants_dense_entropy())
         of_dense += Base::dense_weight(c) * entropy_term(z[k][v] * scale, target);

@@ -54,17 +54,15 @@ JML_DEVICE bool is_masked(const Arguments& args, const TileAt& at, int64_t pixel
   return !static_cast<const uint8_t*>(args.mask.data)[offset];
 }
 
-template <bool kHard, typename L>
-JML_DEVICE int code_of(const Arguments& args, const TileAt& at, const L* labels, L value,
-                       int64_t pixel) {
+// But for boundaries.
+template <bool kHard>
+JML_DEVICE int code_of(const Arguments& args, const TileAt& at, int64_t value, int64_t pixel) {
   if (pixel >= args.pixels || is_masked(args, at, pixel)) return 0;
-  const int label = label_code(args, int64_t(value));
+  const int label = label_code(args, value);
   if (label == -1) return 0;
   // A label that is none makes the loss NaN. It takes the place of class 0, so that one is active.
   if (label == -2) return Code::kValid | Code::kBad | 1;
-  bool smoothed = false;
-  if constexpr (!kHard)
-    smoothed = args.off != 0 && (args.boundary_size == 0 || at_boundary(args, labels, pixel));
+  const bool smoothed = !kHard && args.off != 0 && args.boundary_size == 0;
   return Code::kValid | (smoothed ? Code::kSmoothed : 0) | (label + (args.binary() ? 0 : 1));
 }
 
@@ -82,6 +80,11 @@ JML_DEVICE void with_integer(DType dtype, Visit visit) {
   }
 }
 
+template <typename L>
+JML_DEVICE const L* labels_of(const Arguments& args, const TileAt& at) {
+  return static_cast<const L*>(args.labels.data) + at.image * args.labels.image_stride;
+}
+
 // The codes of the block's tile: of all pixels of a thread at once, whose loads do not wait for one
 // another.
 template <bool kHard, int V>
@@ -96,26 +99,35 @@ JML_DEVICE void write_codes(const Arguments& args, const TileAt& at, const Team&
     }
     return;
   }
+  int64_t values[V];
   with_integer(args.labels.dtype, [&](auto type) {
-    using L = decltype(type);
-    const L* const labels = static_cast<const L*>(args.labels.data) +
-                            at.image * args.labels.image_stride;
-    L values[V];
+    const auto* const labels = labels_of<decltype(type)>(args, at);
 #pragma unroll
     for (int v = 0; v < V; ++v) {
       const int slot = v * team.threads() + team.rank();
       const int64_t pixel = pixel_of_slot(slot);
       values[v] = slot < V * kLanes && pixel < args.pixels
-                      ? labels[offset_of(args, args.labels, args.read_labels, pixel)]
-                      : L{};
-    }
-#pragma unroll
-    for (int v = 0; v < V; ++v) {
-      const int slot = v * team.threads() + team.rank();
-      if (slot < V * kLanes)
-        codes[slot] = code_of<kHard>(args, at, labels, values[v], pixel_of_slot(slot));
+                      ? int64_t(labels[offset_of(args, args.labels, args.read_labels, pixel)])
+                      : 0;
     }
   });
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    const int slot = v * team.threads() + team.rank();
+    if (slot < V * kLanes) codes[slot] = code_of<kHard>(args, at, values[v], pixel_of_slot(slot));
+  }
+  if constexpr (!kHard) {
+    if (args.off == 0 || args.boundary_size == 0) return;
+    with_integer(args.labels.dtype, [&](auto type) {
+      const auto* const labels = labels_of<decltype(type)>(args, at);
+#pragma unroll 1
+      for (int slot = team.rank(); slot < V * kLanes; slot += team.threads()) {
+        const int code = codes[slot];
+        if ((code & Code::kValid) && at_boundary(args, labels, pixel_of_slot(slot)))
+          codes[slot] = code | Code::kSmoothed;
+      }
+    });
+  }
 }
 
 }  // namespace jml::cuda

@@ -99,6 +99,9 @@ struct Look {
   JML_DEVICE int label_class(int v) const { return (code[v] & Code::kClass) - 1; }
   // The target of labels: on = 1 - share at the label, off elsewhere.
   JML_DEVICE F off(int v) const { return !C::kHard && smoothed(v) ? off_value : F(0); }
+  JML_DEVICE F label_target(int k, int v) const {
+    return is_label(k, v) ? 1 - share(v) : valid(v) ? off(v) : F(0);
+  }
   JML_DEVICE F share(int v) const { return !C::kHard && smoothed(v) ? share_value : F(0); }
 
   // Call body(k), body(v), body(k, v) for the classes and pixels of the thread.
