@@ -251,7 +251,7 @@ struct Backward : Look<C> {
 };
 
 template <class C>
-__global__ void __launch_bounds__(C::kMaxThreads, 1)
+__global__ void __launch_bounds__(C::kMaxThreads, C::kMinBlocks)
     backward_kernel(const __grid_constant__ Arguments args) {
   Backward<C>(args).run();
 }

@@ -1,37 +1,49 @@
-// The kernels that there are, and their tiles: how many classes x pixels a thread holds. Reasons, in
-// registers of 4 bytes:
+// The kernels that there are, and their tiles: how many classes x pixels a thread holds.
 //
-// - K x V numbers of the tile are 64 to 96 registers, twice that where there is a dense target; with
-//   addresses and what is one number for each pixel that leaves 4 warps for each of the 4 schedulers.
-//   16 bytes x K loads of a thread are under way at once: far more than the 40 bytes that an H100
-//   needs of each thread of 16 warps to cover the way to memory.
-// - up to 8 classes: V = 8, so that there is enough under way, and half types still load 16 bytes.
-// - more: K = 22, which holds Cityscapes' and VOC's classes in one warp, without a barrier. Beyond,
-//   warps share out the classes: 150 are 7 warps of 22.
-// - V = 4 for one tensor, 2 for two of them: loads of 16 or 8 bytes in float32.
-// - general kernels, which take what is rare and hold more for each number, have 4 x 2; in double
-//   precision, where a number is two registers, 4 x 1.
+// A thread's part of a tile takes K x V registers, twice that beside a dense target; with addresses
+// and what is one number for each pixel that is up to 168 registers, or 12 warps for a
+// multiprocessor, whose loads under way (16 bytes x K x 32 for each warp) are more than the 20 KB
+// that cover an H100's way to memory.
+//
+//     few    up to 8 classes: V = 8, so that there is enough under way with 2 classes, and half
+//            types load 16 bytes; 4 where smoothing takes registers too
+//     some   K = 22 holds Cityscapes' and VOC's classes in one warp, without a barrier, 20 beside a
+//            dense target; up to 3 warps share the classes of a tile
+//     many   half as many pixels: 150 classes are 7 warps, and while one block waits at a barrier
+//            another works; with more registers only one block would live there
+//
+// General kernels, which take what is rare and hold more for each number, have 4 x 2; in double
+// precision, where a number is two registers, 4 x 1. Rejected: 24 x 4 on 16 warps (128 registers,
+// spills); 22 x 4 for 150 classes (one block).
 #pragma once
 
 #include "backward.cuh"
 #include "forward.cuh"
+#include "kernels.h"
 
 namespace jml::cuda {
 
-template <bool kSmall>
-using HardLabels =
-    Config<float, Activation::softmax, true, true, false, false, kSmall ? 8 : 22, kSmall ? 8 : 4,
-           kSmall ? 1 : 12>;
+constexpr int warps_of(Size size) { return size == Size::few ? 1 : size == Size::some ? 3 : 12; }
 
-template <bool kSmall>
-using AnyLabels =
-    Config<float, Activation::softmax, true, false, false, false, kSmall ? 8 : 22, kSmall ? 8 : 4,
-           kSmall ? 1 : 12>;
+constexpr int classes_of(Size size, bool dense) {
+  return size == Size::few ? 8 : size == Size::some && dense ? 20 : 22;
+}
 
-template <bool kSmall>
-using LabelsAndDense =
-    Config<float, Activation::softmax, true, false, true, false, kSmall ? 8 : 22, kSmall ? 4 : 2,
-           kSmall ? 1 : 12>;
+constexpr int pixels_of(Size size, bool hard, bool dense) {
+  if (size == Size::few) return hard ? 8 : 4;
+  return (size == Size::some ? 4 : 2) / (dense ? 2 : 1);
+}
+
+template <bool kHard, bool kDense, Size size>
+using Fast = Config<float, Activation::softmax, true, kHard, kDense, false,
+                    classes_of(size, kDense), pixels_of(size, kHard, kDense), warps_of(size)>;
+
+template <Size size>
+using HardLabels = Fast<true, false, size>;
+template <Size size>
+using AnyLabels = Fast<false, false, size>;
+template <Size size>
+using LabelsAndDense = Fast<false, true, size>;
 
 template <typename F, Activation kActivation>
 using General =

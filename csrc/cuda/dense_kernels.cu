@@ -3,8 +3,6 @@
 
 namespace jml::cuda {
 
-Kernels dense_kernels(bool small) {
-  return small ? kernels_of<LabelsAndDense<true>>() : kernels_of<LabelsAndDense<false>>();
-}
+Kernels dense_kernels(Size size) { return kernels_of_size<LabelsAndDense>(size); }
 
 }  // namespace jml::cuda

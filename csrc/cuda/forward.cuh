@@ -332,7 +332,7 @@ struct Forward : Look<C> {
 };
 
 template <class C>
-__global__ void __launch_bounds__(C::kMaxThreads, 1)
+__global__ void __launch_bounds__(C::kMaxThreads, C::kMinBlocks)
     forward_kernel(const __grid_constant__ Arguments args) {
   Forward<C>(args).run();
 }

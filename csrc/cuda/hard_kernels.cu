@@ -3,8 +3,6 @@
 
 namespace jml::cuda {
 
-Kernels hard_kernels(bool small) {
-  return small ? kernels_of<HardLabels<true>>() : kernels_of<HardLabels<false>>();
-}
+Kernels hard_kernels(Size size) { return kernels_of_size<HardLabels>(size); }
 
 }  // namespace jml::cuda

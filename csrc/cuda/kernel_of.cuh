@@ -13,4 +13,13 @@ Kernels kernels_of() {
           {backward_kernel<C>, C::K, C::V, most_warps, Backward<C>::shared_bytes}};
 }
 
+template <template <Size> class C>
+Kernels kernels_of_size(Size size) {
+  switch (size) {
+    case Size::few: return kernels_of<C<Size::few>>();
+    case Size::some: return kernels_of<C<Size::some>>();
+    default: return kernels_of<C<Size::many>>();
+  }
+}
+
 }  // namespace jml::cuda

@@ -17,10 +17,12 @@ struct Kernels {
   Kernel forward, backward;
 };
 
-// `small`: for up to 8 classes.
-Kernels hard_kernels(bool small);
-Kernels label_kernels(bool small);
-Kernels dense_kernels(bool small);
+// By the number of classes, see configs.cuh.
+enum class Size { few, some, many };
+
+Kernels hard_kernels(Size size);
+Kernels label_kernels(Size size);
+Kernels dense_kernels(Size size);
 Kernels general_kernels(Activation activation, bool is_double);
 
 }  // namespace jml::cuda

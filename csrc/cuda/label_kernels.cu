@@ -3,8 +3,6 @@
 
 namespace jml::cuda {
 
-Kernels label_kernels(bool small) {
-  return small ? kernels_of<AnyLabels<true>>() : kernels_of<AnyLabels<false>>();
-}
+Kernels label_kernels(Size size) { return kernels_of_size<AnyLabels>(size); }
 
 }  // namespace jml::cuda

@@ -59,7 +59,7 @@ inline bool is_aligned(const TensorView& view, int64_t bytes, bool of_classes, b
 inline bool has_rows(const Problem& problem, const TensorView& view, const Reading& reading,
                      int pixels) {
   const int64_t bytes = std::min<int64_t>(16, pixels * view.element_bytes());
-  return reading.is_run && reading.step == 1 &&
+  return pixels > 1 && reading.is_run && reading.step == 1 &&
          is_aligned(view, bytes, problem.classes > 1, problem.images > 1);
 }
 
@@ -146,11 +146,13 @@ inline Kind kind_of(const Problem& problem) {
 }
 
 inline Kernels kernels_of(Kind kind, const Problem& problem) {
-  const bool small = problem.classes <= 8;
+  const Size size = problem.classes <= 8    ? Size::few
+                    : problem.classes <= 60 ? Size::some
+                                            : Size::many;
   switch (kind) {
-    case Kind::hard: return hard_kernels(small);
-    case Kind::label: return label_kernels(small);
-    case Kind::dense: return dense_kernels(small);
+    case Kind::hard: return hard_kernels(size);
+    case Kind::label: return label_kernels(size);
+    case Kind::dense: return dense_kernels(size);
     default: return general_kernels(problem.activation, problem.logits.dtype == DType::f64);
   }
 }

@@ -26,6 +26,8 @@ struct Config {
                         kGeneral = kGeneral_;
   static constexpr bool kSoftmax = kActivation == Activation::softmax;
   static constexpr int K = K_, V = V_, kMaxThreads = kMaxWarps_ * kLanes;
+  // 12 warps for a multiprocessor: what the registers of large tiles allow, when told to.
+  static constexpr int kMinBlocks = kMaxWarps_ < 12 ? 12 / kMaxWarps_ : 1;
   static_assert(K <= kLanes, "a lane takes the sums of one class");
 };
 

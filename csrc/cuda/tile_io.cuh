@@ -423,7 +423,7 @@ template <bool kLogits, bool kGeneral, int K, int V, typename F>
 JML_DEVICE void fill_tile(F (&tile)[K][V], const Arguments& args, const TensorView& view,
                           const Reading& reading, const TileAt& at, const Team& team,
                           unsigned char* memory) {
-  if constexpr (!kGeneral) {
+  if constexpr (!kGeneral && V > 1) {
     if (reading.reach == Reach::rows && is_whole<V>(args, at)) {
       with_type<F, kLogits>(view.dtype, [&](auto type) {
         fill_rows<decltype(type)>(tile, view, at, team);
@@ -439,7 +439,7 @@ template <bool kGeneral, int K, int V, typename F>
 JML_DEVICE void store_tile(const F (&tile)[K][V], const Arguments& args, const TensorView& view,
                            const Reading& reading, const TileAt& at, const Team& team,
                            unsigned char* memory) {
-  if constexpr (!kGeneral) {
+  if constexpr (!kGeneral && V > 1) {
     if (reading.reach == Reach::rows && is_whole<V>(args, at)) {
       with_type<F, true>(view.dtype, [&](auto type) {
         store_rows<decltype(type)>(tile, view, at, team);
