@@ -361,18 +361,25 @@ JML_DEVICE void fill_across(F (&tile)[K][V], const Arguments& args, const Tensor
     const bool inside = pixel_of<V>(args, at, v, team.lane) < args.pixels;
     with_type<F, kLogits>(view.dtype, [&](auto type) {
       using S = decltype(type);
-      const S* from =
-          is_staged ? reinterpret_cast<const S*>(
-                          staged_run(args, view, reading, at, v, memory).pixel(team.lane)) +
-                          at.first_class
-                    : static_cast<const S*>(view.data) +
-                          strided_offset<V>(args, view, reading, at, v, team.lane);
+      // A step is added, not multiplied: the compiler would keep the products in registers.
+      const auto fill = [&](const S* from, auto step) {
 #pragma unroll
-      for (int k = 0; k < K; ++k) {
-        S value{};
-        if (inside && k < at.classes) value = *from;
-        tile[k][v] = number<F>(value);
-        from += view.class_stride;
+        for (int k = 0; k < K; ++k) {
+          S value{};
+          if (inside && k < at.classes) value = *from;
+          tile[k][v] = number<F>(value);
+          from += step;
+        }
+      };
+      if (is_staged) {
+        const S* const from = reinterpret_cast<const S*>(
+                                  staged_run(args, view, reading, at, v, memory).pixel(team.lane)) +
+                              at.first_class;
+        fill(from, 1);
+      } else {
+        const S* const from = static_cast<const S*>(view.data) +
+                              strided_offset<V>(args, view, reading, at, v, team.lane);
+        fill(from, view.class_stride);
       }
     });
     if (is_staged && in_turns) {
@@ -393,16 +400,22 @@ JML_DEVICE void store_across(const F (&tile)[K][V], const Arguments& args, const
     const bool inside = pixel_of<V>(args, at, v, team.lane) < args.pixels;
     with_type<F, true>(view.dtype, [&](auto type) {
       using S = decltype(type);
-      S* to = is_staged
-                  ? reinterpret_cast<S*>(
-                        staged_run(args, view, reading, at, v, memory).pixel(team.lane)) +
-                        at.first_class
-                  : static_cast<S*>(view.data) +
-                        strided_offset<V>(args, view, reading, at, v, team.lane);
+      const auto store = [&](S* to, auto step) {
 #pragma unroll
-      for (int k = 0; k < K; ++k) {
-        if (inside && k < at.classes) *to = rounded<S>(tile[k][v]);
-        to += view.class_stride;
+        for (int k = 0; k < K; ++k) {
+          if (inside && k < at.classes) *to = rounded<S>(tile[k][v]);
+          to += step;
+        }
+      };
+      if (is_staged) {
+        S* const to = reinterpret_cast<S*>(
+                          staged_run(args, view, reading, at, v, memory).pixel(team.lane)) +
+                      at.first_class;
+        store(to, 1);
+      } else {
+        S* const to = static_cast<S*>(view.data) +
+                      strided_offset<V>(args, view, reading, at, v, team.lane);
+        store(to, view.class_stride);
       }
     });
     if (is_staged && kStagedInTurns<K>) {  // another slot is filled meanwhile
