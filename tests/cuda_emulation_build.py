@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from cuda_build import ROOT, build_cuda
@@ -71,7 +72,59 @@ def library() -> Path:
     flags = ("-O1", "-fPIC", "-fvisibility=hidden", version, "-isystem", str(torch / "include"))
     link = ("-shared", "-Wl,--no-as-needed", f"-L{torch / 'lib'}", "-ltorch", "-ltorch_cpu")
     sources = [Path(source) for source in build_cuda.sources()]
-    return _build(OBJECTS / "library", "libemulation.so", sources, (*FLAGS, *flags), link)
+    with build_cuda._alone(OBJECTS):
+        return _build(OBJECTS / "library", "libemulation.so", sources, (*FLAGS, *flags), link)
+
+
+class Change(NamedTuple):
+    """Of a file in csrc/: `before` is there once."""
+
+    file: str
+    before: str
+    after: str
+
+
+@functools.cache
+def run_kernels(sanitizer: str, changes: tuple[Change, ...] = ()) -> Path:
+    """The program of cuda_emulation/run_kernels.cu, with the kernels of csrc/ or with changed ones,
+    of hard labels and of dense targets; there the others stay as they are."""
+    require(sanitizer)
+    flags = (*FLAGS, "-O1", *SANITIZERS[sanitizer], "-I")
+    link = SANITIZERS[sanitizer]
+    driver = Path("tests/cuda_emulation/run_kernels.cu")
+    kernels = [Path(source) for source in build_cuda.sources() if source.endswith("_kernels.cu")]
+    folder = OBJECTS / sanitizer
+    with build_cuda._alone(OBJECTS):
+        program = _build(folder, "run_kernels", [driver, *kernels], (*flags, "csrc"), link)
+        if not changes:
+            return program
+        changed = OBJECTS / f"{sanitizer}_changed"
+        csrc = _copy_csrc(changed, changes)
+        again = [path for path in kernels if path.stem in {"hard_kernels", "dense_kernels"}]
+        # Templates that both have are linked from the first: the changed ones.
+        others = [folder / f"{path.stem}.o" for path in kernels if path not in again]
+        sources = [driver, *(csrc.parent / path for path in again)]
+        return _build(changed, "run_kernels", sources, (*flags, str(csrc)), link, others)
+
+
+def _copy_csrc(folder: Path, changes: tuple[Change, ...]) -> Path:
+    """Relative to ROOT, as its files are. What is there already, and the same, stays as old as it
+    is."""
+    texts = {
+        path.relative_to(ROOT / "csrc").as_posix(): path.read_text(encoding="utf-8")
+        for pattern in ("*.h", "cuda/*")
+        for path in (ROOT / "csrc").glob(pattern)
+    }
+    for change in changes:
+        text = texts[change.file]
+        assert text.count(change.before) == 1, f"{change.file}: not once: {change.before}"
+        texts[change.file] = text.replace(change.before, change.after)
+    for name, text in texts.items():
+        path = folder / "csrc" / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    return (folder / "csrc").relative_to(ROOT)
 
 
 # ---- building ------------------------------------------------------------------------------------
@@ -85,8 +138,8 @@ def _build(
     link: Sequence[str] = (),
     others: Sequence[Path] = (),
 ) -> Path:
-    """Make `name` in the folder from sources, and from other objects that come after theirs. All
-    that commands name is relative to ROOT."""
+    """Make `name` in the folder from sources, relative to ROOT, and from other objects that come
+    after theirs. The caller holds the lock."""
     here = folder.relative_to(ROOT)
     objects = [here / f"{source.stem}.o" for source in sources]
     dollar = lambda words: shlex.join(map(str, words)).replace("$", "$$")  # noqa: E731
@@ -104,14 +157,13 @@ def _build(
     jobs = os.environ.get("MAX_JOBS") or str(min(2, len(os.sched_getaffinity(0))))
     ninja = [sys.executable, "-m", "ninja"] if importlib.util.find_spec("ninja") else ["ninja"]
     folder.mkdir(parents=True, exist_ok=True)
-    with build_cuda._alone(OBJECTS):
-        (folder / "build.ninja").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        done = subprocess.run(
-            [*ninja, "-j", jobs, "-f", str(here / "build.ninja")],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    (folder / "build.ninja").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    done = subprocess.run(
+        [*ninja, "-j", jobs, "-f", str(here / "build.ninja")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / name
