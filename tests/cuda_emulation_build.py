@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -46,16 +47,14 @@ def require(sanitizer: str = "none") -> None:
     """Skip the test where there is no compiler, or no runtime of the sanitizer that works."""
     if COMPILER is None:
         pytest.skip("no g++")
-    folder = OBJECTS / "probe" / str(os.getpid())
-    folder.mkdir(parents=True, exist_ok=True)
-    source, program = folder / "empty.cpp", folder / "empty"
-    source.write_text("int main() {}\n", encoding="utf-8")
-    compile_ = [COMPILER, *SANITIZERS[sanitizer], str(source), "-o", str(program)]
-    works = all(
-        subprocess.run(command, capture_output=True, check=False).returncode == 0
-        for command in (compile_, [str(program)])
-    )
-    shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = Path(folder) / "empty.cpp", Path(folder) / "empty"
+        source.write_text("int main() {}\n", encoding="utf-8")
+        compile_ = [COMPILER, *SANITIZERS[sanitizer], str(source), "-o", str(program)]
+        works = all(
+            subprocess.run(command, capture_output=True, check=False).returncode == 0
+            for command in (compile_, [str(program)])
+        )
     if not works:
         pytest.skip(f"no runtime of -fsanitize={sanitizer} that works here")
 
