@@ -3,7 +3,6 @@ what a GPU would not show."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,39 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cuda_emulation_build import COMPILER, ENVIRONMENT, SANITIZERS, require
 
 EMULATION = Path(__file__).parents[1] / "cuda_emulation"
-COMPILER = shutil.which("g++")
 FLAGS = [
     *("-x", "c++", "-std=c++17", "-O1", "-DJML_CUDA_EMULATION", f"-I{EMULATION / 'include'}"),
     *("-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"),
 ]
-SANITIZERS = {
-    "none": [],
-    "address": ["-g1", "-fsanitize=address,alignment", "-fno-sanitize-recover=all"],
-    "thread": ["-g1", "-fsanitize=thread"],
-}
-ENVIRONMENT = {
-    **os.environ,
-    "TSAN_OPTIONS": "atexit_sleep_ms=0",
-    "UBSAN_OPTIONS": "print_stacktrace=1",
-}
 
 
 def compile_program(source: Path, folder: Path, sanitizer: str) -> Path:
     """The emulation's program of a .cu file; skips where a compiler or a runtime is missing."""
-    if COMPILER is None:
-        pytest.skip("no g++")
-    flags = SANITIZERS[sanitizer]
-    if flags:
-        empty = folder / "empty.cpp"
-        empty.write_text("int main() {}\n", encoding="utf-8")
-        probe = [COMPILER, *flags, str(empty), "-o", str(folder / "empty")]
-        for command in (probe, [str(folder / "empty")]):
-            if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-                pytest.skip(f"no runtime of -fsanitize={sanitizer} that works here")
+    require(sanitizer)
     program = folder / source.stem
-    subprocess.run([COMPILER, *FLAGS, *flags, str(source), "-o", str(program)], check=True)
+    subprocess.run(
+        [COMPILER, *FLAGS, *SANITIZERS[sanitizer], str(source), "-o", str(program)], check=True
+    )
     return program
 
 
@@ -311,7 +293,8 @@ PLANTED = {
     "no_second_barrier": ("thread", "data race"),
     "no_warp_barrier": ("thread", "data race"),
     "warp_barrier_only": ("thread", "data race"),
-    "half_a_shuffle": ("thread", "data race"),
+    "half_a_warp_barrier": ("thread", "data race"),
+    "shuffle_and_vote_only": ("thread", "data race"),
     "no_atomic": ("thread", "data race"),
     "different_barriers": ("none", "block (0, 0, 0): threads meet at different barriers: 7 at"),
     "lane_missing": ("none", "block (0, 0, 0): 64 of 64 threads wait for ever:\n  33 at a barrier"),

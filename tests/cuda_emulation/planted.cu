@@ -71,14 +71,23 @@ __global__ void warp_barrier_only(const float* from, float* to, int wrong) {
   to[threadIdx.x] = shared[threadIdx.x ^ (wrong ? 32 : 31)];
 }
 
-// A shuffle orders the lanes of its mask.
-__global__ void half_a_shuffle(const float* from, float* to, int wrong) {
+// A warp's barrier orders the lanes of its mask.
+__global__ void half_a_warp_barrier(const float* from, float* to, int wrong) {
   __shared__ float shared[kThreads];
   shared[threadIdx.x] = from[threadIdx.x];
   const unsigned half = threadIdx.x & 16 ? 0xffff0000u : 0x0000ffffu;
-  float sum = 0;
-  for (int i = 0; i < 4; ++i) sum += __shfl_xor_sync(half, from[threadIdx.x], 1);
-  to[threadIdx.x] = sum + shared[threadIdx.x ^ (wrong ? 16 : 15)];
+  for (int i = 0; i < 4; ++i) __syncwarp(half);
+  to[threadIdx.x] = shared[threadIdx.x ^ (wrong ? 16 : 15)];
+}
+
+// Lanes wait for each other there, but what they wrote to memory need not be seen.
+__global__ void shuffle_and_vote_only(const float* from, float* to, int wrong) {
+  __shared__ float shared[kThreads];
+  shared[threadIdx.x] = from[threadIdx.x];
+  const float other = __shfl_xor_sync(~0u, from[threadIdx.x], 1);
+  const bool all = __all_sync(~0u, other > 0);
+  if (!wrong) __syncwarp();
+  to[threadIdx.x] = shared[threadIdx.x ^ 1] + (all ? other : 0);
 }
 
 __global__ void no_atomic(const float* from, float* to, int wrong) {
@@ -127,7 +136,8 @@ const Case kCases[] = {
     {"no_second_barrier", no_second_barrier},
     {"no_warp_barrier", no_warp_barrier},
     {"warp_barrier_only", warp_barrier_only},
-    {"half_a_shuffle", half_a_shuffle},
+    {"half_a_warp_barrier", half_a_warp_barrier},
+    {"shuffle_and_vote_only", shuffle_and_vote_only},
     {"no_atomic", no_atomic},
     {"different_barriers", different_barriers},
     {"lane_missing", lane_missing},

@@ -7,9 +7,10 @@
 //
 // -fsanitize=address finds accesses beyond an allocation, dynamic shared memory among them, which
 // every block gets anew, of the exact size and filled with 0xff. -fsanitize=thread finds accesses
-// that __syncthreads, __syncwarp and shuffles leave without order. -fsanitize=alignment finds
-// vectors at addresses that are not aligned for them, which fault on a GPU. ThreadSanitizer knows
-// the last four accesses of eight bytes, and is some 100 times slower: small blocks, small grids.
+// that __syncthreads and __syncwarp leave without order; shuffles and votes promise none.
+// -fsanitize=alignment finds vectors at addresses that are not aligned for them, which fault on a
+// GPU. ThreadSanitizer knows the last four accesses of eight bytes, and is some 100 times slower:
+// small blocks, small grids.
 //
 // What waits for ever is an error, as are a barrier that threads of a block reach at different
 // places, an exchange by a lane that its mask leaves out, and a launch that a GPU would refuse.

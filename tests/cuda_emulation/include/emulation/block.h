@@ -78,10 +78,12 @@ class Block {
     current->value = value;
     current->source = source;
     current->order = meeting.order;
-    current->order.leave();
+    if (orders(kind)) current->order.leave();
     wait(State::kInExchange, place);
-    current->order.join();
-    if (current->last) current->order.close();
+    if (orders(kind)) {
+      current->order.join();
+      if (current->last) current->order.close();
+    }
     return current->result;
   }
 
@@ -126,7 +128,7 @@ class Block {
     meeting.mask = mask;
     meeting.arrived = 0;
     meeting.kind = kind;
-    meeting.order.open();
+    if (orders(kind)) meeting.order.open();
     return meeting;
   }
 

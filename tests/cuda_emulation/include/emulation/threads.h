@@ -14,6 +14,9 @@ enum class State { kReady, kAtBarrier, kInExchange, kDone };
 // What the lanes of a warp do together.
 enum class Exchange { kSync, kShuffle, kBallot, kAny, kAll };
 
+// Whether it orders memory: shuffles and votes promise nothing but their result.
+inline bool orders(Exchange kind) { return kind == Exchange::kSync; }
+
 inline const char* name(Exchange kind) {
   switch (kind) {
     case Exchange::kSync: return "__syncwarp";

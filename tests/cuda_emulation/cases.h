@@ -1,0 +1,205 @@
+// What run_kernels.cu runs: small problems, which together reach every kernel in every way that it
+// has of reading and writing. test_sanitizers.py says which those are.
+#pragma once
+
+#include "tensors.h"
+
+using jml::Activation;
+
+enum class Dense { none, probabilities, teacher, bits };
+
+struct Case {
+  DType dtype;
+  Shape shape;
+  Layout layout;
+
+  Activation activation = Activation::softmax;
+  bool has_labels = false, has_mask = false, has_weights = false;
+  bool in_place = false;          // the gradient lies over the logits
+  bool every_column = false;      // else those that a fast kernel takes
+  bool has_bad_label = false;     // one that is no class: the loss is NaN
+  bool has_one_part = false;      // a block has all tiles of an image, else a third
+  DType label_dtype = DType::i64, dense_dtype = DType::f32;
+  Dense dense = Dense::none;
+  double smoothing = 0, student_temperature = 1;
+  int64_t boundary = 0;
+
+  Case(DType dtype, int64_t classes, Shape pixels, Layout layout)
+      : dtype(dtype), shape(pixels), layout(layout) {
+    shape.classes = classes;
+  }
+
+  Case with_labels(DType of) const {
+    Case c = *this;
+    c.has_labels = true;
+    c.label_dtype = of;
+    return c;
+  }
+  Case smooth(double by, int64_t size = 0) const {
+    Case c = *this;
+    c.smoothing = by;
+    c.boundary = size;
+    return c;
+  }
+  Case with_dense(Dense kind, DType of) const {
+    Case c = *this;
+    c.dense = kind;
+    c.dense_dtype = of;
+    return c;
+  }
+  Case as(Activation other) const {
+    Case c = *this;
+    c.activation = other;
+    return c;
+  }
+  Case student(double temperature) const {
+    Case c = *this;
+    c.student_temperature = temperature;
+    return c;
+  }
+  Case but(bool Case::*option) const {
+    Case c = *this;
+    c.*option = true;
+    return c;
+  }
+};
+
+inline Shape image(int64_t count, int64_t height, int64_t width, int64_t depth = 1) {
+  return {count, 0, {depth, height, width}};
+}
+
+inline std::vector<Case> cases() {
+  constexpr auto f16 = DType::f16, bf16 = DType::bf16, f32 = DType::f32, f64 = DType::f64;
+  constexpr auto u8 = DType::u8, i8 = DType::i8, u16 = DType::u16, i16 = DType::i16,
+                 u32 = DType::u32, i32 = DType::i32, u64 = DType::u64, i64 = DType::i64;
+  constexpr auto planes = Layout::planes, last = Layout::channels_last, cropped = Layout::cropped;
+  constexpr auto probabilities = Dense::probabilities, teacher = Dense::teacher,
+                 bits = Dense::bits;
+  constexpr auto sigmoid = Activation::sigmoid, none = Activation::none;
+  const auto mask = &Case::has_mask, weights = &Case::has_weights, in_place = &Case::in_place,
+             every = &Case::every_column, bad = &Case::has_bad_label, long_ = &Case::has_one_part;
+  // Tiles are 256 pixels of up to 8 classes, 128 of more; with a dense target half of that; 64 in
+  // general kernels, 32 in double precision.
+  return {
+      // ---- hard labels; first what meets most of the barriers ----
+      Case(f32, 75, image(1, 11, 13), last).with_labels(u8).but(in_place),
+      Case(f16, 8, image(2, 18, 32), planes).with_labels(i64),
+      Case(bf16, 2, image(2, 17, 19), planes).with_labels(u8).but(mask),
+      Case(f32, 5, image(2, 13, 23), last).with_labels(i32).but(weights),
+      Case(f32, 8, image(2, 15, 20), last).with_labels(i16).but(in_place),
+      Case(f32, 3, image(2, 16, 17), cropped).with_labels(i64).but(in_place).but(mask),
+      Case(f16, 1, image(1, 3, 11), planes).with_labels(u16),
+      Case(f32, 19, image(2, 10, 28), planes).with_labels(i64).but(weights),
+      Case(f16, 21, image(1, 12, 25), planes).with_labels(u8).but(in_place),
+      Case(bf16, 21, image(2, 9, 15), planes).with_labels(i8).but(mask),
+      Case(f32, 19, image(2, 11, 13), last).with_labels(u32),
+      Case(f16, 16, image(1, 11, 13), last).with_labels(u64).but(mask),
+      Case(f32, 45, image(1, 12, 12), planes).with_labels(i32).but(mask),
+      Case(bf16, 24, image(1, 11, 13), last).with_labels(i64),
+      Case(bf16, 32, image(1, 11, 13), last).with_labels(i64).but(mask),
+      Case(f32, 80, image(1, 11, 13), last).with_labels(i16).but(weights),
+      Case(bf16, 100, image(1, 11, 13), cropped).with_labels(i64).but(in_place),
+      Case(f16, 264, image(1, 5, 29), last).with_labels(i16),
+      Case(f32, 9, image(2, 45, 50), planes).with_labels(i64).but(long_),
+      Case(f32, 30, image(1, 9, 15), planes).with_labels(u8).but(weights).but(bad),
+      // ---- smoothed labels ----
+      Case(f16, 8, image(2, 18, 32), planes).with_labels(i64).smooth(0.1, 3),
+      Case(f32, 4, image(2, 7, 13, 3), cropped).with_labels(u8).smooth(0.2, 3).but(mask),
+      Case(bf16, 6, image(2, 15, 19), last).with_labels(i32).smooth(0.1).but(weights),
+      Case(f32, 8, image(1, 15, 19), last).with_labels(i32).smooth(0.1).but(mask),
+      Case(f32, 9, image(1, 6, 8, 4), planes).with_labels(i8).smooth(0.3, 5),
+      Case(f32, 40, image(2, 10, 14), planes).with_labels(i16).smooth(0.1, 5).but(weights),
+      Case(f32, 23, image(1, 11, 13), planes).with_labels(u16).smooth(0.1).but(mask),
+      Case(f16, 21, image(1, 11, 13), cropped).with_labels(i64).smooth(0.1).but(mask),
+      Case(f32, 9, image(1, 11, 13), last).with_labels(i64).smooth(0.1).but(mask),
+      Case(f16, 16, image(1, 11, 13), last).with_labels(u8).smooth(0.1).but(weights),
+      Case(f16, 25, image(1, 11, 13), last).with_labels(u8).smooth(0.1),
+      Case(f16, 32, image(1, 11, 13), last).with_labels(u32).smooth(0.1, 3).but(in_place),
+      Case(f16, 141, image(1, 11, 13), last).with_labels(i64).smooth(0.1, 7),
+      Case(f32, 72, image(1, 11, 13), last).with_labels(i64).smooth(0.1).but(in_place),
+      Case(bf16, 30, image(1, 9, 15), cropped).with_labels(i64).smooth(0.1).but(bad),
+      // ---- a dense target ----
+      Case(f32, 5, image(2, 10, 14), planes).with_dense(probabilities, f32),
+      Case(f16, 7, image(2, 11, 13), last).with_dense(teacher, f32).but(mask),
+      Case(f32, 3, image(1, 11, 13), cropped)
+          .with_dense(probabilities, f64)
+          .with_labels(i64)
+          .but(in_place),
+      Case(f32, 4, image(1, 10, 14), planes)
+          .with_dense(probabilities, f64)
+          .with_labels(u8)
+          .smooth(0.1, 3)
+          .but(weights),
+      Case(f32, 8, image(1, 11, 13), last).with_dense(teacher, f32).but(in_place),
+      Case(f32, 19, image(2, 10, 14), planes).with_dense(probabilities, f16).but(weights),
+      Case(bf16, 48, image(1, 7, 13), last)
+          .with_dense(teacher, bf16)
+          .with_labels(i32)
+          .smooth(0.1, 3)
+          .but(mask),
+      Case(f32, 45, image(1, 8, 11), planes)
+          .with_dense(teacher, f32)
+          .with_labels(u8)
+          .but(in_place),
+      Case(f16, 11, image(1, 7, 13), last).with_dense(probabilities, f32),
+      Case(f32, 16, image(1, 7, 13), last).with_dense(teacher, f16).but(in_place),
+      Case(bf16, 23, image(1, 7, 11), cropped).with_dense(probabilities, f32).but(mask),
+      Case(f32, 150, image(1, 7, 11), last).with_dense(probabilities, f32).but(mask),
+      Case(f16, 21, image(1, 7, 11), planes)
+          .with_dense(probabilities, f32)
+          .with_labels(i64)
+          .but(bad),
+      // ---- anything else, in float ----
+      Case(f32, 3, image(2, 7, 13), planes).with_labels(i64).but(every).but(mask),
+      Case(f32, 5, image(2, 7, 13), last).with_labels(i64).but(every).but(weights),
+      Case(f16, 19, image(1, 7, 13), planes)
+          .with_dense(teacher, f16)
+          .student(2)
+          .but(mask),
+      Case(f32, 265, image(1, 3, 13), planes)
+          .with_dense(probabilities, f32)
+          .with_labels(i64)
+          .smooth(0.1, 3),
+      Case(bf16, 50, image(1, 5, 15), last).with_labels(i16).but(every).but(in_place).but(mask),
+      Case(f32, 50, image(1, 5, 15), cropped)
+          .with_dense(teacher, bf16)
+          .but(every)
+          .but(in_place),
+      Case(bf16, 4, image(2, 7, 13), planes).as(sigmoid).with_labels(i32).smooth(0.1, 3),
+      Case(f32, 1, image(2, 7, 13), planes).as(sigmoid).with_labels(u8).smooth(0.1),
+      Case(f16, 6, image(2, 7, 13), cropped)
+          .as(sigmoid)
+          .with_dense(bits, u8)
+          .smooth(0.1)
+          .but(mask)
+          .but(in_place),
+      Case(f32, 60, image(1, 5, 15), last).as(sigmoid).with_dense(bits, i64),
+      Case(f32, 30, image(1, 5, 15), planes)
+          .as(sigmoid)
+          .with_dense(teacher, f32)
+          .with_labels(i64)
+          .but(weights),
+      Case(f32, 7, image(1, 7, 13), last).as(none).with_labels(i64).but(weights),
+      Case(bf16, 1, image(2, 7, 13), planes).as(none).with_labels(i8).but(mask),
+      Case(f32, 50, image(1, 5, 15), planes)
+          .as(none)
+          .with_dense(probabilities, f64)
+          .with_labels(i16)
+          .but(in_place),
+      Case(f32, 1, image(1, 7, 13), planes).as(none).with_dense(bits, i16),
+      // ---- and in double ----
+      Case(f64, 4, image(2, 5, 13), last).with_labels(i64).but(weights),
+      Case(f64, 5, image(2, 5, 13), planes).with_labels(i64).smooth(0.1, 3),
+      Case(f64, 55, image(1, 3, 15), last)
+          .with_dense(teacher, f64)
+          .with_labels(u8)
+          .student(2)
+          .but(every),
+      Case(f64, 3, image(2, 5, 13), last).as(sigmoid).with_dense(probabilities, f64),
+      Case(f64, 9, image(1, 5, 13), planes).as(sigmoid).with_dense(bits, u8).but(mask),
+      Case(f64, 52, image(1, 3, 13), last).as(sigmoid).with_dense(teacher, f32).but(in_place),
+      Case(f64, 2, image(1, 5, 13), planes).as(none).with_dense(probabilities, f64),
+      Case(f64, 6, image(1, 5, 13), cropped).as(none).with_labels(i32).but(in_place),
+      Case(f64, 49, image(1, 3, 13), planes).as(none).with_labels(u16).but(mask),
+  };
+}

@@ -1,0 +1,186 @@
+"""Bugs of the real kernels, for test_sanitizers.py: one copy of csrc/ has them all, and the
+environment says which one shows. `WHEN` in a bug's text holds where it does."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cuda_emulation_build import Change
+
+
+class Bug(NamedTuple):
+    kernels: str  # that run
+    file: str
+    before: str
+    after: str
+    said: str = ""  # of AddressSanitizer
+
+    def change(self, number: int) -> Change:
+        return Change(self.file, self.before, self.after.replace("WHEN", f"planted == {number}"))
+
+
+def dropped(kernels: str, file: str, before: str, call: str) -> Bug:
+    """A bug that leaves out a barrier, the last `call` of the text."""
+    start, end = before.rsplit(call, 1)
+    return Bug(kernels, file, before, f"{start}if (!(WHEN)) {call}{end}")
+
+
+BEYOND = "heap-buffer-overflow"
+ADDRESS = {
+    "a tile at the end is taken for a whole one": Bug(
+        "hard",
+        "cuda/tile_io.cuh",
+        "return at.first + V * kLanes <= args.pixels;",
+        "return WHEN || at.first + V * kLanes <= args.pixels;",
+        BEYOND,
+    ),
+    "classes beyond the last are read": Bug(
+        "hard",
+        "cuda/tile_io.cuh",
+        "if (inside && k < at.classes) value = *from;",
+        "if (inside && (WHEN || k < at.classes)) value = *from;",
+        BEYOND,
+    ),
+    "classes beyond the last are written": Bug(
+        "hard",
+        "cuda/tile_io.cuh",
+        "if (inside && k < at.classes) *to =",
+        "if (inside && (WHEN || k < at.classes)) *to =",
+        BEYOND,
+    ),
+    "a whole run is staged at the end": Bug(
+        "hard",
+        "cuda/tile_io.cuh",
+        "(left < 0 ? 0 : left < kLanes ? left : kLanes)",
+        "(left < 0 ? 0 : left < kLanes && !(WHEN) ? left : kLanes)",
+        BEYOND,
+    ),
+    "a label that is no class has a weight": Bug(
+        "hard",
+        "cuda/labels.cuh",
+        "return label >= 0 && label < problem.label_count() ?",
+        "return label >= 0 && (WHEN || label < problem.label_count()) ?",
+        BEYOND,
+    ),
+    "a window goes on below the image": Bug(
+        "dense",
+        "cuda/labels.cuh",
+        "return to[d] < args.spatial[d] ?",
+        "return WHEN || to[d] < args.spatial[d] ?",
+        BEYOND,
+    ),
+    "rows that are not aligned": Bug(
+        "hard",
+        "cuda/launch.cuh",
+        "return reinterpret_cast<uintptr_t>(view.data) % bytes == 0 &&",
+        "return WHEN || reinterpret_cast<uintptr_t>(view.data) % bytes == 0 &&",
+        "misaligned address",
+    ),
+    "no shared memory for staging": Bug(
+        "hard",
+        "cuda/look.cuh",
+        "return int64_t(stage.slots) * stage.slot_bytes +",
+        "return (WHEN ? 0 : int64_t(stage.slots) * stage.slot_bytes) +",
+        BEYOND,
+    ),
+    "a partial sum too few": Bug(
+        "hard",
+        "cuda/launch.cuh",
+        "args.partials = memory(args.images * args.parts * args.row);",
+        "args.partials = memory(args.images * args.parts * args.row - (WHEN));",
+        BEYOND,
+    ),
+}
+
+SYNC, WARP, BLOCK = "team.sync();", "__syncwarp();", "__syncthreads();"
+THREAD = {
+    "codes are read": dropped(
+        "hard", "cuda/look.cuh", "at, team, own_codes);\n    team.sync();", SYNC
+    ),
+    "numbers of warps are added up": dropped(
+        "hard",
+        "cuda/team.cuh",
+        "v * kLanes + team.lane] = values[i][v];\n    __syncthreads();",
+        BLOCK,
+    ),
+    "what they add up to is read": dropped(
+        "hard", "cuda/team.cuh", "result[j] = total;\n    }\n    __syncthreads();", BLOCK
+    ),
+    "what is staged at once is read": dropped(
+        "hard", "cuda/tile_io.cuh", "wait_copies<0>();\n      team.sync();", SYNC
+    ),
+    "what is staged in turns is read": dropped(
+        "hard", "cuda/tile_io.cuh", "wait_copies<1>();\n      team.sync();", SYNC
+    ),
+    "the next turn is staged": dropped(
+        "hard", "cuda/tile_io.cuh", "team.sync();\n      copy_in(v + args.stage.slots);", SYNC
+    ),
+    "the dense target is staged over the logits": dropped(
+        "dense",
+        "cuda/tile_io.cuh",
+        "team.sync();  // whoever still reads what was staged before\n#pragma unroll 1",
+        SYNC,
+    ),
+    "the gradient is staged over both": dropped(
+        "dense",
+        "cuda/tile_io.cuh",
+        "if (is_staged) team.sync();  // whoever still reads what was staged before\n"
+        "#pragma unroll\n",
+        SYNC,
+    ),
+    "a gradient staged in turns is copied": dropped(
+        "hard",
+        "cuda/tile_io.cuh",
+        "team.sync();\n      staged_run(args, view, reading, at, v, memory).copy_out(team);",
+        SYNC,
+    ),
+    "a gradient staged at once is copied": dropped(
+        "hard",
+        "cuda/tile_io.cuh",
+        "if (is_staged && !kStagedInTurns<K>) {\n    team.sync();",
+        SYNC,
+    ),
+    "bins are emptied": dropped(
+        "hard", "cuda/sums.cuh", "__syncwarp();\n#pragma unroll\n    for (int which", WARP
+    ),
+    "sums of the block are written": dropped(
+        "hard",
+        "cuda/forward.cuh",
+        "team.sync();\n      for (int64_t i = team.rank(); i < count;",
+        SYNC,
+    ),
+    "rules of the gradient are read": dropped(
+        "dense", "cuda/backward.cuh", "write_rules(target);\n    team.sync();", SYNC
+    ),
+    "threads of finish_kernel are added up": dropped(
+        "hard", "cuda/finish.cuh", "memory[threadIdx.x] = total;\n  __syncthreads();", BLOCK
+    ),
+    "a block's numbers are added up": dropped(
+        "hard", "cuda/finish.cuh", "memory[threadIdx.x] = value;\n  __syncthreads();", BLOCK
+    ),
+    "the next half is added up": dropped(
+        "hard", "cuda/finish.cuh", "memory[threadIdx.x + step]);\n    __syncthreads();", BLOCK
+    ),
+    "the block's next numbers come": dropped(
+        "hard", "cuda/finish.cuh", "total = memory[0];\n  __syncthreads();", BLOCK
+    ),
+}
+BUGS = {"address": ADDRESS, "thread": THREAD}
+
+_SWITCH = Change(
+    "cuda/platform.cuh",
+    "\nnamespace jml::cuda {\n",
+    "\n#include <cstdlib>\n\nnamespace jml::cuda {\n"
+    'inline const int planted = getenv("JML_PLANTED") ? atoi(getenv("JML_PLANTED")) : 0;\n',
+)
+
+
+def changes(sanitizer: str) -> tuple[Change, ...]:
+    """That plant all bugs, of which `switch` chooses."""
+    numbered = enumerate(BUGS[sanitizer].values(), start=1)
+    return (_SWITCH, *(bug.change(number) for number, bug in numbered))
+
+
+def switch(sanitizer: str, name: str) -> dict[str, str]:
+    """What the environment has for that bug."""
+    return {"JML_PLANTED": str(list(BUGS[sanitizer]).index(name) + 1)}
