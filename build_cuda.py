@@ -124,8 +124,7 @@ def build(library: Path, objects: Path) -> None:
         RuntimeError: where a source does not compile, after the compiler's own words.
     """
     objects = Path(os.environ.get("JML_CUDA_OBJECTS") or objects).resolve()
-    objects.mkdir(parents=True, exist_ok=True)
-    with _alone(objects):
+    with alone(objects):
         file = objects / "build.ninja"
         file.write_text(_ninja_file(objects))
         jobs = os.environ.get("MAX_JOBS") or str(len(os.sched_getaffinity(0)))
@@ -139,10 +138,11 @@ def build(library: Path, objects: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Another process that builds there waits, and then finds it done."""
     import fcntl  # noqa: PLC0415  # not on Windows, where setup.py still imports this
 
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -71,7 +71,7 @@ def library() -> Path:
     flags = ("-O1", "-fPIC", "-fvisibility=hidden", version, "-isystem", str(torch / "include"))
     link = ("-shared", "-Wl,--no-as-needed", f"-L{torch / 'lib'}", "-ltorch", "-ltorch_cpu")
     sources = [Path(source) for source in build_cuda.sources()]
-    with build_cuda._alone(OBJECTS):
+    with build_cuda.alone(OBJECTS):
         return _build(OBJECTS / "library", "libemulation.so", sources, (*FLAGS, *flags), link)
 
 
@@ -93,7 +93,7 @@ def run_kernels(sanitizer: str, changes: tuple[Change, ...] = ()) -> Path:
     driver = Path("tests/cuda_emulation/run_kernels.cu")
     kernels = [Path(source) for source in build_cuda.sources() if source.endswith("_kernels.cu")]
     folder = OBJECTS / sanitizer
-    with build_cuda._alone(OBJECTS):
+    with build_cuda.alone(OBJECTS):
         program = _build(folder, "run_kernels", [driver, *kernels], (*flags, "csrc"), link)
         if not changes:
             return program

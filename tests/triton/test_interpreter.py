@@ -1,4 +1,4 @@
-"""Runs interpreted.py: the interpreter is chosen before Triton is imported, by the environment."""
+"""Runs on_the_host.py: the interpreter is chosen before Triton is imported, by the environment."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ pytest.importorskip("triton")
 
 
 def test_under_the_interpreter():
-    file = Path(__file__).with_name("interpreted.py")
+    file = Path(__file__).parents[1] / "on_the_host.py"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", str(file), "-W", "ignore", "-p", "no:cacheprovider"],
         env={**os.environ, "TRITON_INTERPRET": "1"},
-        cwd=file.parents[2],
+        cwd=file.parents[1],
         capture_output=True,
         text=True,
         check=False,

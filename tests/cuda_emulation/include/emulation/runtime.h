@@ -140,9 +140,16 @@ inline cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, 
 
 }  // namespace jml_cuda_emulation
 
+// How many kernels were launched, for whoever loads the library.
+inline long jml_cuda_emulation_launch_count = 0;
+extern "C" __attribute__((used, visibility("default"))) inline long jml_cuda_emulation_launches() {
+  return jml_cuda_emulation_launch_count;
+}
+
 template <typename... Parameters, typename... Arguments>
 inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config,
                                       void (*kernel)(Parameters...), Arguments&&... arguments) {
+  ++jml_cuda_emulation_launch_count;
   // Each thread gets the arguments by value.
   using Bound = std::pair<void (*)(Parameters...), std::tuple<Parameters...>>;
   const Bound bound(kernel, std::tuple<Parameters...>(std::forward<Arguments>(arguments)...));

@@ -1,13 +1,16 @@
-"""The Triton kernels on the CPU, run by Triton's interpreter: the judges of every backend on its
-inputs. test_interpreter.py runs this file in processes with TRITON_INTERPRET=1.
+"""A GPU's kernels on the CPU: Triton's through its interpreter, the CUDA ones through the emulation
+in cuda_emulation/. The judges of every backend on its inputs; triton/test_interpreter.py and
+cuda/test_emulated.py run this file in processes whose environment chooses.
 
-A tile takes the interpreter 10 ms, whatever it holds. So each case runs once, with all columns and
-a gradient of each, which no formula can hide, and cases that only make many tiles, images or
-windows stay out. On a GPU all tests run as they are.
+A tile takes the interpreter 10 ms, whatever it holds. So there each case runs once, with all
+columns and a gradient of each, which no formula can hide, and cases that only make many tiles,
+images or windows stay out. On a GPU all tests run as they are.
 """
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import re
 
 import pytest
@@ -16,7 +19,6 @@ from cases import CASES, GRADIENT_CASES, OVERLAPS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import build
-from jml_kernels.triton_kernels.statistics import Launch
 from objective_cases import CROSS_ENTROPY_CASES, DISTILLATION_CASES, arguments, module
 from objective_cases import GRADIENT_CASES as OBJECTIVE_GRADIENT_CASES
 from test_formulas import assert_formula
@@ -25,6 +27,9 @@ from test_statistics import assert_columns, assert_loss
 from torch.autograd import gradcheck
 
 import jml_kernels as jml
+from jml_kernels.backends import CUDA_EMULATION
+
+BACKEND = "cuda" if CUDA_EMULATION else "triton"
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,6 +58,8 @@ REPEATED = re.compile(
 
 
 def kept(cases):
+    if CUDA_EMULATION:
+        return list(cases)
     return [c for c in cases if c.name not in TOO_SLOW and not REPEATED.fullmatch(c.name)]
 
 
@@ -74,30 +81,37 @@ def named(cases, *names: str):
 
 @each(FINITE)
 def test_columns(case):
-    assert_columns(case, "triton", "cpu")
+    assert_columns(case, BACKEND, "cpu")
+
+
+@pytest.mark.skipif(not CUDA_EMULATION, reason="for Triton it is the kernel of test_columns")
+@each(FINITE)
+def test_loss(case):
+    """All columns at once are for general CUDA kernels; what a loss needs, for fast ones."""
+    assert_loss(case, "metric1", BACKEND, "cpu")
 
 
 @each([case for case in FINITE if case.name.startswith("active")])
 def test_active_classes(case):
     """Each mode asks for other columns."""
-    assert_loss(case, "soft2", "triton", "cpu")
+    assert_loss(case, "soft2", BACKEND, "cpu")
 
 
 @each([case for case in CASES if not case.finite])
 def test_not_a_number(case):
     logits, target, mask = build(case, "cpu")
     for overlap in OVERLAPS.values():
-        assert overlap(logits, target, mask, backend="triton", **case.options).isnan()
+        assert overlap(logits, target, mask, backend=BACKEND, **case.options).isnan()
 
 
 @each(CROSS_ENTROPY_CASES)
 def test_cross_entropy(case):
-    assert_objective(case, "triton", "cpu")
+    assert_objective(case, BACKEND, "cpu")
 
 
 @each(TEACHERS)
 def test_distillation(case):
-    assert_objective(case, "triton", "cpu")
+    assert_objective(case, BACKEND, "cpu")
 
 
 @named(GRADIENT_CASES, "labels", "soft, channels_last", "label_smoothing 0.2, boundary_size 3")
@@ -105,7 +119,7 @@ def test_gradcheck(case):
     logits, target, mask = build(case)
 
     def columns(z):
-        statistics = jml.class_statistics(z, target, mask, backend="triton", **case.target_options)
+        statistics = jml.class_statistics(z, target, mask, backend=BACKEND, **case.target_options)
         return torch.stack([*statistics[:6], statistics.cross_entropy.unsqueeze(-1).expand(2, 3)])
 
     assert gradcheck(columns, logits.detach().requires_grad_(), fast_mode=True)
@@ -114,7 +128,7 @@ def test_gradcheck(case):
 @each(OBJECTIVE_GRADIENT_CASES[-3:])
 def test_gradcheck_of_objectives(case):
     logits, *others = arguments(case, "cpu")
-    objective = module(case, backend="triton")
+    objective = module(case, backend=BACKEND)
     leaf = logits.detach().requires_grad_()
     assert gradcheck(lambda z: objective(z, *others), leaf, fast_mode=True)
 
@@ -125,7 +139,7 @@ def test_the_same_bits_twice():
     labels = torch.randint(0, 5, (2, 43, 59))
     results = []
     for _ in range(2):
-        loss = jml.JaccardMetricLoss(backend="triton")(logits, labels)
+        loss = jml.JaccardMetricLoss(backend=BACKEND)(logits, labels)
         results.append((loss.detach(), torch.autograd.grad(loss, logits)[0]))
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
@@ -138,36 +152,42 @@ def test_offsets_beyond_32_bits():
     values = torch.randn(1, 3, 5, 8, dtype=torch.float16)
     logits.copy_(values)
     labels = torch.randint(0, 3, (1, 5, 8))
-    losses = [jml.JaccardMetricLoss(backend="triton")(z, labels) for z in (logits, values)]
+    losses = [jml.JaccardMetricLoss(backend=BACKEND)(z, labels) for z in (logits, values)]
     assert losses[0] == losses[1]
 
 
 @settings(max_examples=25)
 @given(data=st.data())
 def test_formula(data):
-    assert_formula("triton", "cpu", data.draw)
+    assert_formula(BACKEND, "cpu", data.draw)
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    """Counts the kernels that were launched."""
+    if CUDA_EMULATION:
+        return ctypes.CDLL(CUDA_EMULATION).jml_cuda_emulation_launches
+    launch = importlib.import_module("jml_kernels.triton_kernels.statistics").Launch
+    run, launched = launch.run, []
+    monkeypatch.setattr(launch, "run", lambda this: (launched.append(this), run(this)))
+    return lambda: len(launched)
 
 
 @pytest.mark.parametrize("case", ["labels", "distillation"])
-def test_a_step_is_four_launches(case, monkeypatch):
-    launched = []
-    run = Launch.run
-    monkeypatch.setattr(
-        Launch, "run", lambda launch: (launched.append(launch.kernel.fn.__name__), run(launch))
-    )
+def test_a_step_is_four_launches(case, launches):
     logits, teacher = torch.randn(2, 2, 3, 5, 4)
     labels = torch.randint(0, 3, (2, 5, 4))
     leaf = logits.requires_grad_()
+    before = launches()
     if case == "labels":
-        loss = jml.JaccardMetricLoss(backend="triton")(leaf, labels)
+        loss = jml.JaccardMetricLoss(backend=BACKEND)(leaf, labels)
     else:
-        loss = jml.JaccardDistillationLoss(backend="triton")(leaf, labels, teacher)
+        loss = jml.JaccardDistillationLoss(backend=BACKEND)(leaf, labels, teacher)
     loss.backward()
-    kernels = ["forward_kernel", "finish_kernel", "formula_kernel", "backward_kernel"]
-    assert launched == kernels
+    assert launches() - before == 4  # forward, finish, formula, backward
 
 
 def test_auto_stays_on_the_cpu():
-    assert jml.backends()["triton"] is None
+    assert jml.backends()[BACKEND] is None
     logits, labels = torch.zeros(1, 2, 3), torch.zeros(1, 3, dtype=torch.int64)
     assert jml.JaccardMetricLoss()(logits, labels).isfinite()
