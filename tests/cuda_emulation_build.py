@@ -7,6 +7,7 @@ while another builds waits for it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -71,7 +72,7 @@ def library() -> Path:
     flags = ("-O1", "-fPIC", "-fvisibility=hidden", version, "-isystem", str(torch / "include"))
     link = ("-shared", "-Wl,--no-as-needed", f"-L{torch / 'lib'}", "-ltorch", "-ltorch_cpu")
     sources = [Path(source) for source in build_cuda.sources()]
-    with build_cuda.alone(OBJECTS):
+    with _alone():
         return _build(OBJECTS / "library", "libemulation.so", sources, (*FLAGS, *flags), link)
 
 
@@ -83,27 +84,41 @@ class Change(NamedTuple):
     after: str
 
 
+# ThreadSanitizer takes half a second for a block of 1024 threads that add up numbers, and there are
+# many; fewer meet at the same barriers.
+_SMALLER_BLOCKS = (
+    Change("cuda/finish.cuh", "kFinishThreads = 1024", "kFinishThreads = 64"),
+    Change("cuda/finish.cuh", "kFormulaThreads = 256", "kFormulaThreads = 64"),
+)
+
+
 @functools.cache
 def run_kernels(sanitizer: str, changes: tuple[Change, ...] = ()) -> Path:
-    """The program of cuda_emulation/run_kernels.cu, with the kernels of csrc/ or with changed ones,
-    of hard labels and of dense targets; there the others stay as they are."""
+    """The program of cuda_emulation/run_kernels.cu, with the kernels of a copy of csrc/. With
+    changes, those of hard labels and of dense targets have them, and the others do not."""
     require(sanitizer)
-    flags = (*FLAGS, "-O1", *SANITIZERS[sanitizer], "-I")
-    link = SANITIZERS[sanitizer]
-    driver = Path("tests/cuda_emulation/run_kernels.cu")
-    kernels = [Path(source) for source in build_cuda.sources() if source.endswith("_kernels.cu")]
-    folder = OBJECTS / sanitizer
-    with build_cuda.alone(OBJECTS):
-        program = _build(folder, "run_kernels", [driver, *kernels], (*flags, "csrc"), link)
+    smaller = _SMALLER_BLOCKS if sanitizer == "thread" else ()
+    with _alone():
+        kernels = _build_run_kernels(OBJECTS / sanitizer, sanitizer, smaller)
         if not changes:
-            return program
+            return kernels
         changed = OBJECTS / f"{sanitizer}_changed"
-        csrc = _copy_csrc(changed, changes)
-        again = [path for path in kernels if path.stem in {"hard_kernels", "dense_kernels"}]
-        # Templates that both have are linked from the first: the changed ones.
-        others = [folder / f"{path.stem}.o" for path in kernels if path not in again]
-        sources = [driver, *(csrc.parent / path for path in again)]
-        return _build(changed, "run_kernels", sources, (*flags, str(csrc)), link, others)
+        return _build_run_kernels(changed, sanitizer, (*smaller, *changes), OBJECTS / sanitizer)
+
+
+def _build_run_kernels(
+    folder: Path, sanitizer: str, changes: tuple[Change, ...], unchanged: Path | None = None
+) -> Path:
+    csrc = _copy_csrc(folder, changes)
+    names = [Path(name).stem for name in build_cuda.sources() if name.endswith("_kernels.cu")]
+    again = [name for name in names if not unchanged or name in {"hard_kernels", "dense_kernels"}]
+    sources = [Path("tests/cuda_emulation/run_kernels.cu")]
+    sources += [csrc / "cuda" / f"{name}.cu" for name in again]
+    # Templates that both have are linked from the first: the changed ones.
+    others = [unchanged / f"{name}.o" for name in names if name not in again]
+    optimize = "-O0" if unchanged else "-O1"  # what runs for a moment only is not worth it
+    flags = (*FLAGS, optimize, *SANITIZERS[sanitizer], "-I", str(csrc))
+    return _build(folder, "run_kernels", sources, flags, SANITIZERS[sanitizer], others)
 
 
 def _copy_csrc(folder: Path, changes: tuple[Change, ...]) -> Path:
@@ -127,6 +142,11 @@ def _copy_csrc(folder: Path, changes: tuple[Change, ...]) -> Path:
 
 
 # ---- building ------------------------------------------------------------------------------------
+
+
+def _alone() -> contextlib.AbstractContextManager:
+    OBJECTS.mkdir(parents=True, exist_ok=True)
+    return build_cuda.alone(OBJECTS)
 
 
 def _build(

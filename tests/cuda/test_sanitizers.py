@@ -56,34 +56,30 @@ def test_no_result_depends_on_the_order_of_threads_and_blocks(lines, order):
     assert done.returncode == 0
 
 
+# Classes x pixels of a thread, for few, some and many classes (csrc/cuda/configs.cuh).
+TILES = {
+    "hard": ("8x8", "22x4", "22x2"),
+    "label": ("8x4", "22x4", "22x2"),
+    "dense": ("8x4", "20x2", "22x1"),
+}
+
+
 def reached() -> set[str]:
     """Every kernel, in every way that it has of reading and of sharing out classes."""
-    staged = ("staged unpadded at_once", "staged padded at_once")
-    in_turns = ("staged unpadded in_turns", "staged padded in_turns")
-    one, several = "1 warp", "several warps"
-    fast = []
-    for kind, (small, large) in {
-        "hard": ("8x8", "22x4"),
-        "label": ("8x8", "22x4"),
-        "dense": ("8x4", "22x2"),
-    }.items():
-        fast += [
-            f"{kind} float softmax {small} {how} {one}" for how in ("rows", "strided", *staged)
-        ]
-        hows = itertools.product(("rows", "strided", *staged), (one, several))
-        fast += [f"{kind} float softmax {large} {how} {warps}" for how, warps in hows]
-        # With two times 32 pixels all are staged at once.
-        if kind != "dense":
-            fast += [f"{kind} float softmax {large} {how} {several}" for how in in_turns]
-    tiles = {"float": "4x2", "double": "4x1"}
-    general = [
-        f"general {number} {activation} {tile} strided {warps}"
-        for number, tile in tiles.items()
-        for activation in ("softmax", "sigmoid", "none")
-        for warps in (one, several, f"{several} chunks")
-    ]
-    ways = itertools.product(("forward", "backward"), (*fast, *general))
-    return {" ".join(way) for way in ways}
+    warps = [("1 warp",), ("1 warp", "several warps"), ("several warps",)]
+    kernels = []
+    for kind, tiles in TILES.items():
+        for tile, shares in zip(tiles, warps, strict=True):
+            hows = ["strided", "staged unpadded", "staged padded"]
+            if not tile.endswith("x1"):
+                hows.append("rows")
+            ways = itertools.product(hows, shares)
+            kernels += [f"{kind} float softmax {tile} {how} {share}" for how, share in ways]
+    for number, tile in {"float": "4x2", "double": "4x1"}.items():
+        activations = ("softmax", "sigmoid", "none")
+        ways = itertools.product(activations, ("1 warp", "several warps", "several warps chunks"))
+        kernels += [f"general {number} {how} {tile} strided {share}" for how, share in ways]
+    return {f"{way} {kernel}" for way in ("forward", "backward") for kernel in kernels}
 
 
 def test_all_kernels_are_run_in_all_ways(lines):
@@ -97,6 +93,7 @@ def test_all_kernels_are_run_in_all_ways(lines):
 @pytest.mark.parametrize(("sanitizer", "name"), PLANTED)
 def test_planted_bugs_are_seen(sanitizer, name):
     bug = BUGS[sanitizer][name]
+    assert bug.has_a_place(), f"{bug.file} has changed: not once in it: {bug.before}"
     program = run_kernels(sanitizer, changes(sanitizer))
     quick = "atexit_sleep_ms=0:halt_on_error=1:symbolize=0"
     done = run(program, bug.kernels, TSAN_OPTIONS=quick, **switch(sanitizer, name))

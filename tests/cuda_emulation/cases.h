@@ -78,8 +78,7 @@ inline std::vector<Case> cases() {
   constexpr auto sigmoid = Activation::sigmoid, none = Activation::none;
   const auto mask = &Case::has_mask, weights = &Case::has_weights, in_place = &Case::in_place,
              every = &Case::every_column, bad = &Case::has_bad_label, long_ = &Case::has_one_part;
-  // Tiles are 256 pixels of up to 8 classes, 128 of more; with a dense target half of that; 64 in
-  // general kernels, 32 in double precision.
+  // Tiles have 32 to 256 pixels (csrc/cuda/configs.cuh), and images mostly more than one tile.
   return {
       // ---- hard labels; first what meets most of the barriers ----
       Case(f32, 75, image(1, 11, 13), last).with_labels(u8).but(in_place),
@@ -95,6 +94,7 @@ inline std::vector<Case> cases() {
       Case(f32, 19, image(2, 11, 13), last).with_labels(u32),
       Case(f16, 16, image(1, 11, 13), last).with_labels(u64).but(mask),
       Case(f32, 45, image(1, 12, 12), planes).with_labels(i32).but(mask),
+      Case(f16, 70, image(1, 7, 20), planes).with_labels(i32).but(mask),
       Case(bf16, 24, image(1, 11, 13), last).with_labels(i64),
       Case(bf16, 32, image(1, 11, 13), last).with_labels(i64).but(mask),
       Case(f32, 80, image(1, 11, 13), last).with_labels(i16).but(weights),
@@ -117,6 +117,8 @@ inline std::vector<Case> cases() {
       Case(f16, 32, image(1, 11, 13), last).with_labels(u32).smooth(0.1, 3).but(in_place),
       Case(f16, 141, image(1, 11, 13), last).with_labels(i64).smooth(0.1, 7),
       Case(f32, 72, image(1, 11, 13), last).with_labels(i64).smooth(0.1).but(in_place),
+      Case(bf16, 65, image(1, 7, 20), planes).with_labels(i64).smooth(0.1).but(mask),
+      Case(f32, 67, image(1, 7, 11), planes).with_labels(u8).smooth(0.1),
       Case(bf16, 30, image(1, 9, 15), cropped).with_labels(i64).smooth(0.1).but(bad),
       // ---- a dense target ----
       Case(f32, 5, image(2, 10, 14), planes).with_dense(probabilities, f32),
@@ -144,6 +146,10 @@ inline std::vector<Case> cases() {
       Case(f16, 11, image(1, 7, 13), last).with_dense(probabilities, f32),
       Case(f32, 16, image(1, 7, 13), last).with_dense(teacher, f16).but(in_place),
       Case(bf16, 23, image(1, 7, 11), cropped).with_dense(probabilities, f32).but(mask),
+      Case(f16, 12, image(1, 7, 13), planes).with_dense(probabilities, f32),
+      Case(f32, 21, image(1, 7, 13), last).with_dense(probabilities, f32).but(in_place),
+      Case(bf16, 64, image(1, 7, 11), last).with_dense(probabilities, f32),
+      Case(f32, 61, image(1, 7, 11), planes).with_dense(teacher, f32).with_labels(i64),
       Case(f32, 150, image(1, 7, 11), last).with_dense(probabilities, f32).but(mask),
       Case(f16, 21, image(1, 7, 11), planes)
           .with_dense(probabilities, f32)

@@ -1,5 +1,5 @@
-// Tensors of a problem, in memory of exactly the size that their strides reach: the number behind the
-// last one is nobody's.
+// Tensors of a problem, in memory of exactly the size that their strides reach: the number behind
+// the last one is nobody's.
 #pragma once
 
 #include <memory>
