@@ -111,8 +111,8 @@ THREAD = {
     "what they add up to is read": dropped(
         "hard", "cuda/team.cuh", "result[j] = total;\n    }\n    __syncthreads();", BLOCK
     ),
-    "what is staged at once is read": dropped(
-        "hard", "cuda/tile_io.cuh", "wait_copies<0>();\n      team.sync();", SYNC
+    "what is staged is read": dropped(
+        "hard", "cuda/tile_io.cuh", "wait_copies();\n    team.sync();", SYNC
     ),
     "the dense target is staged over the logits": dropped(
         "dense",
@@ -127,17 +127,8 @@ THREAD = {
         "#pragma unroll\n",
         SYNC,
     ),
-    "a gradient staged in turns is copied": dropped(
-        "hard",
-        "cuda/tile_io.cuh",
-        "team.sync();\n      staged_run(args, view, reading, at, v, memory).copy_out(team);",
-        SYNC,
-    ),
-    "a gradient staged at once is copied": dropped(
-        "hard",
-        "cuda/tile_io.cuh",
-        "if (is_staged && !kStagedInTurns<K>) {\n    team.sync();",
-        SYNC,
+    "a staged gradient is copied": dropped(
+        "hard", "cuda/tile_io.cuh", "  if (is_staged) {\n    team.sync();\n#pragma", SYNC
     ),
     "bins are emptied": dropped(
         "hard", "cuda/sums.cuh", "__syncwarp();\n    if (lane < at.classes) {", WARP

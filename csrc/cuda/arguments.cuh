@@ -21,7 +21,7 @@ struct Reading {
   int padding = 0;      // staged: bytes between pixels in shared memory
 };
 
-// Shared memory for staging: slots of 32 pixels. As many as a tile has, or 2 that take turns.
+// Shared memory for staging: slots of 32 pixels, as many as a tile has.
 struct Stage {
   int slots = 0;
   int slot_bytes = 0;

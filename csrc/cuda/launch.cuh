@@ -74,8 +74,6 @@ inline void stage(const Problem& problem, const TensorView& view, Reading& readi
   reading.padding = padded ? 16 : 0;
 }
 
-constexpr int64_t kStageBytes = 32 * 1024;
-
 inline void set_reach(Arguments& args, const Kernel& kernel, bool is_general, bool is_backward) {
   args.read_logits = reading_of(args.logits, args.spatial);
   args.read_labels = reading_of(args.labels, args.spatial);
@@ -107,8 +105,7 @@ inline void set_reach(Arguments& args, const Kernel& kernel, bool is_general, bo
     }
   }
   args.stage.slot_bytes = int((slot + 15) / 16 * 16);
-  const bool at_once = kernel.classes <= 8 || kernel.pixels * slot <= kStageBytes;
-  args.stage.slots = slot == 0 ? 0 : at_once ? kernel.pixels : 2;
+  args.stage.slots = slot == 0 ? 0 : kernel.pixels;
 }
 
 // ---- which kernel ---------------------------------------------------------------------------

@@ -36,18 +36,10 @@ JML_DEVICE void copy_async16(void* shared, const void* global) {
 #endif
 }
 
-// Ends a group of copies.
-JML_DEVICE void commit_copies() {
-#if defined(__CUDA_ARCH__)
-  asm volatile("cp.async.commit_group;" ::: "memory");
-#endif
-}
-
-// Waits until at most kPending of the thread's latest groups are under way.
-template <int kPending>
+// Waits for the thread's copies.
 JML_DEVICE void wait_copies() {
 #if defined(__CUDA_ARCH__)
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+  asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }
 

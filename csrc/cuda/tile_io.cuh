@@ -271,18 +271,13 @@ struct StagedRun {
   }
 };
 
-// Kernels of few classes stage a whole tile at once.
-template <int K>
-constexpr bool kStagedInTurns = K > 8;
-
 // The v-th 32 pixels of a tile.
 JML_DEVICE StagedRun staged_run(const Arguments& args, const TensorView& view,
                                                 const Reading& reading, const TileAt& at, int v,
                                                 unsigned char* memory) {
   const int64_t first = at.first + v * kLanes, left = args.pixels - first;
   const int bytes = int(view.element_bytes()), pixel_bytes = bytes * int(args.classes);
-  const int slot = args.stage.slots == 2 ? v % 2 : v;
-  return {memory + slot * args.stage.slot_bytes,
+  return {memory + v * args.stage.slot_bytes,
           static_cast<unsigned char*>(view.data) + at.image * view.image_stride * bytes +
               first * pixel_bytes,
           (left < 0 ? 0 : left < kLanes ? left : kLanes) * pixel_bytes, pixel_bytes,
@@ -338,26 +333,15 @@ JML_DEVICE void fill_across(F (&tile)[K][V], const Arguments& args, const Tensor
                             const Reading& reading, const TileAt& at, const Team& team,
                             unsigned char* memory) {
   const bool is_staged = !kGeneral && reading.reach == Reach::staged;
-  const bool in_turns = kStagedInTurns<K> && args.stage.slots < V;
-  const auto copy_in = [&](int v) {
-    if (v < V) staged_run(args, view, reading, at, v, memory).copy_in(team);
-    commit_copies();
-  };
   if (is_staged) {
     team.sync();  // whoever still reads what was staged before
 #pragma unroll 1
-    for (int v = 0; v < args.stage.slots; ++v) copy_in(v);
-    if (!in_turns) {
-      wait_copies<0>();
-      team.sync();
-    }
+    for (int v = 0; v < V; ++v) staged_run(args, view, reading, at, v, memory).copy_in(team);
+    wait_copies();
+    team.sync();
   }
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    if (is_staged && in_turns) {  // the copies to the other slot may be under way
-      wait_copies<1>();
-      team.sync();
-    }
     const bool inside = pixel_of<V>(args, at, v, team.lane) < args.pixels;
     with_type<F, kLogits>(view.dtype, [&](auto type) {
       using S = decltype(type);
@@ -382,10 +366,6 @@ JML_DEVICE void fill_across(F (&tile)[K][V], const Arguments& args, const Tensor
         fill(from, view.class_stride);
       }
     });
-    if (is_staged && in_turns) {
-      team.sync();
-      copy_in(v + args.stage.slots);
-    }
   }
 }
 
@@ -418,12 +398,8 @@ JML_DEVICE void store_across(const F (&tile)[K][V], const Arguments& args, const
         store(to, view.class_stride);
       }
     });
-    if (is_staged && kStagedInTurns<K>) {  // another slot is filled meanwhile
-      team.sync();
-      staged_run(args, view, reading, at, v, memory).copy_out(team);
-    }
   }
-  if (is_staged && !kStagedInTurns<K>) {
+  if (is_staged) {
     team.sync();
 #pragma unroll 1
     for (int v = 0; v < V; ++v) staged_run(args, view, reading, at, v, memory).copy_out(team);
