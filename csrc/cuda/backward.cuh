@@ -5,6 +5,9 @@
 //         sigmoid: dz = g x (1 - x)
 //         plus, for cross-entropy, (sum of w y) x - w y
 //
+// What it should cost, as forward.cuh counts: 2 E b bytes and the labels, 168 MB or 56 us for
+// 4 x 19 x 512 x 512 of float32; about 20 instructions an element, 15 us; 150 to 168 registers.
+//
 // It may be written over the logits: a tile, or a chunk of it, is read for the last time before it
 // is written.
 #pragma once
