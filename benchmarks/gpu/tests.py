@@ -61,12 +61,14 @@ def run(arguments: tuple[str, ...], seconds: float) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         outcomes, output = Path(folder, "outcomes"), Path(folder, "output")
         outcomes.touch()
+        # Whoever calls this may be one of xdist's processes: those it starts are not.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
         begun = time.monotonic()
         with output.open("w") as file:
             process = subprocess.Popen(
                 command(arguments),
                 cwd=ROOT,
-                env=os.environ | {VARIABLE: str(outcomes)},
+                env=inherited | {VARIABLE: str(outcomes)},
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
