@@ -45,6 +45,17 @@ inline TensorView view_of(const char* name, const Tensor& tensor, bool with_clas
   return view;
 }
 
+// Of float32 or float64, one number for each class; 1 where there is none.
+inline ClassWeights weights_of(const char* name, const std::optional<Tensor>& given,
+                               const Tensor& logits) {
+  if (!given) return {};
+  const ScalarType dtype = given->scalar_type();
+  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, name,
+                  " has another dtype than float32 or float64");
+  check_device(name, *given, logits);
+  return {given->data_ptr(), dtype == ScalarType::Double, given->dim() ? given->stride(0) : 0};
+}
+
 // Fills `problem`, but for the gradient.
 inline void set_problem(Problem& problem, const Tensor& logits,
                         const std::optional<Tensor>& labels, const std::optional<Tensor>& dense,

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>
@@ -261,5 +262,24 @@ JML_MATH half_bits to_half(float value) {
 #endif
 }
 
+
+// Between the dtypes of tensors and those that kernels compute in.
+template <typename T, typename Source>
+JML_MATH T convert(Source value) {
+  if constexpr (std::is_same_v<Source, half_bits> || std::is_same_v<Source, bfloat_bits>)
+    return T(to_float(value));
+  else
+    return T(value);
+}
+
+template <typename Target, typename T>
+JML_MATH Target convert_back(T value) {
+  if constexpr (std::is_same_v<Target, half_bits>)
+    return to_half(float(value));
+  else if constexpr (std::is_same_v<Target, bfloat_bits>)
+    return to_bfloat(float(value));
+  else
+    return Target(value);
+}
 
 }  // namespace jml

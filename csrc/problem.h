@@ -38,6 +38,30 @@ struct TensorView {
   }
 };
 
+// Calls visit(pointer of the view's type) for an integer dtype.
+template <typename Visit>
+JML_MATH void visit_integer(const TensorView& view, Visit visit) {
+  switch (view.dtype) {
+    case DType::u8: return visit(static_cast<uint8_t*>(view.data));
+    case DType::i8: return visit(static_cast<int8_t*>(view.data));
+    case DType::i16: return visit(static_cast<int16_t*>(view.data));
+    case DType::i32: return visit(static_cast<int32_t*>(view.data));
+    case DType::u16: return visit(static_cast<uint16_t*>(view.data));
+    case DType::u32: return visit(static_cast<uint32_t*>(view.data));
+    case DType::u64: return visit(static_cast<uint64_t*>(view.data));
+    default: return visit(static_cast<int64_t*>(view.data));
+  }
+}
+
+// Codes of labels: the label itself, kIgnored or kOutOfRange. Both are less than any label.
+constexpr int32_t kIgnored = -1;
+constexpr int32_t kOutOfRange = -2;
+
+JML_MATH int32_t label_code(int64_t label, int64_t ignore_index, int64_t label_count) {
+  const int32_t in_range = uint64_t(label) < uint64_t(label_count) ? int32_t(label) : kOutOfRange;
+  return label == ignore_index ? kIgnored : in_range;
+}
+
 struct Problem {
   TensorView logits;
   TensorView labels;  // integers, or none

@@ -63,8 +63,8 @@ ADDRESS = {
     "a label that is no class has a weight": Bug(
         "hard",
         "cuda/labels.cuh",
-        "const bool is_label = uint64_t(label)",
-        "const bool is_label = WHEN || uint64_t(label)",
+        "problem.ignore_index, problem.label_count());",
+        "problem.ignore_index, WHEN ? 1 << 28 : problem.label_count());",
         BEYOND,
     ),
     "a window goes on below the image": Bug(
@@ -84,8 +84,8 @@ ADDRESS = {
     "no shared memory for staging": Bug(
         "hard",
         "cuda/look.cuh",
-        "return int64_t(stage.slots) * stage.slot_bytes +",
-        "return (WHEN ? 0 : int64_t(stage.slots) * stage.slot_bytes) +",
+        "return V * int64_t{staged_bytes} +",
+        "return (WHEN ? 0 : V * int64_t{staged_bytes}) +",
         BEYOND,
     ),
     "a partial sum too few": Bug(

@@ -1,6 +1,6 @@
 """A GPU's kernels on the CPU: Triton's through its interpreter, the CUDA ones through the emulation
-in cuda_emulation/. The judges of every backend on its inputs; triton/test_interpreter.py and
-cuda/test_emulated.py run this file in processes whose environment chooses.
+in cuda_emulation/. The judges of every backend on its inputs; test_on_the_host.py runs this
+file in processes whose environment chooses.
 
 A tile takes the interpreter 10 ms, whatever it holds. So there each case runs once, with all
 columns and a gradient of each, which no formula can hide, and cases that only make many tiles,

@@ -1,27 +1,9 @@
-// Between the dtypes of tensors and those that the kernels compute in.
+// Rows of numbers between the dtypes of tensors and those that the kernels compute in.
 #pragma once
 
 #include "vectors.h"
 
 namespace jml::JML_ISA {
-
-template <typename T, typename Source>
-JML_MATH T convert(Source value) {
-  if constexpr (std::is_same_v<Source, half_bits> || std::is_same_v<Source, bfloat_bits>)
-    return T(to_float(value));
-  else
-    return T(value);
-}
-
-template <typename Target, typename T>
-JML_MATH Target convert_back(T value) {
-  if constexpr (std::is_same_v<Target, half_bits>)
-    return to_half(float(value));
-  else if constexpr (std::is_same_v<Target, bfloat_bits>)
-    return to_bfloat(float(value));
-  else
-    return Target(value);
-}
 
 #if JML_VECTOR_BYTES >= 32
 // Eight numbers at a time, with the instructions that float16 has and compilers do not find.

@@ -7,40 +7,25 @@
 
 namespace jml::JML_ISA {
 
-constexpr int32_t kIgnored = -1;
-constexpr int32_t kOutOfRange = -2;
-
-// Codes of labels: the label itself, kIgnored or kOutOfRange.
+// Of many labels.
 struct LabelCodes {
   int64_t ignore_index;
   int64_t label_count;
 
-  JML_MATH int32_t operator()(int64_t label) const {
-    const int32_t in_range = uint64_t(label) < uint64_t(label_count) ? int32_t(label)
-                                                                     : kOutOfRange;
-    return label == ignore_index ? kIgnored : in_range;
-  }
+  JML_MATH int32_t of(int64_t label) const { return label_code(label, ignore_index, label_count); }
 
   template <typename Source>
   void load(const Source* __restrict from, int64_t step, int count,
             int32_t* __restrict code) const {
     if (step == 1)
-      for (int i = 0; i < count; ++i) code[i] = (*this)(int64_t(from[i]));
+      for (int i = 0; i < count; ++i) code[i] = of(int64_t(from[i]));
     else
-      for (int i = 0; i < count; ++i) code[i] = (*this)(int64_t(from[i * step]));
+      for (int i = 0; i < count; ++i) code[i] = of(int64_t(from[i * step]));
   }
 };
 
 inline LabelCodes label_codes(const Arguments& args) {
   return {args.ignore_index, args.label_count()};
-}
-
-// Calls visit(pointer of the view's integer type).
-template <typename Visit>
-inline void visit_integer(const TensorView& view, Visit visit) {
-  visit_dtype(view, [&](auto* data) {
-    if constexpr (std::is_integral_v<std::remove_pointer_t<decltype(data)>>) visit(data);
-  });
 }
 
 inline void load_codes(const Arguments& args, int64_t image, const Runs& runs, int32_t* code) {

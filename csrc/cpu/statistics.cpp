@@ -44,23 +44,15 @@ struct Call {
   std::vector<double> ce_class_weights;
 };
 
-// A tensor of float32 or float64, one number for each class.
-ClassWeights weights_of(const char* name, const Tensor& tensor) {
-  const ScalarType dtype = tensor.scalar_type();
-  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, name,
-                  " has another dtype than float32 or float64");
-  return {tensor.data_ptr(), dtype == ScalarType::Double, tensor.dim() ? tensor.stride(0) : 0};
-}
-
 template <typename... Rule>
 Call call_of(const Tensor& logits, const Rule&... rule) {
   Call call;
   set_problem(call.args, logits, rule...);
   const auto arguments = std::tie(rule...);
-  const auto& [labels, dense] = std::tie(std::get<0>(arguments), std::get<1>(arguments));
-  call.target = labels ? &*labels : &*dense;
+  const auto& labels = std::get<0>(arguments);
+  call.target = labels ? &*labels : &*std::get<1>(arguments);
   if (const auto& given = std::get<3>(arguments)) {
-    const ClassWeights weights = weights_of("ce_class_weights", *given);
+    const ClassWeights weights = weights_of("ce_class_weights", given, logits);
     for (int64_t c = 0; c < call.args.classes; ++c) call.ce_class_weights.push_back(weights.at(c));
     call.args.ce_class_weights = call.ce_class_weights.data();
   }
@@ -119,18 +111,9 @@ void check_labels(const Arguments& args, const Tensor& target) {
     offset += position[d] * target.stride(d);
     where += (d ? ", " : "") + std::to_string(position[d]);
   }
-  const void* data = target.data_ptr();
-  const auto value = [&]() -> int64_t {
-    switch (dtype_of("target", target)) {
-      case DType::u8: return static_cast<const uint8_t*>(data)[offset];
-      case DType::i8: return static_cast<const int8_t*>(data)[offset];
-      case DType::i16: return static_cast<const int16_t*>(data)[offset];
-      case DType::u16: return static_cast<const uint16_t*>(data)[offset];
-      case DType::i32: return static_cast<const int32_t*>(data)[offset];
-      case DType::u32: return static_cast<const uint32_t*>(data)[offset];
-      default: return static_cast<const int64_t*>(data)[offset];
-    }
-  }();
+  int64_t value = 0;
+  visit_integer(args.has_labels() ? args.labels : args.dense,
+                [&](const auto* data) { value = int64_t(data[offset]); });
   throw std::out_of_range("target has label " + std::to_string(value) + " at position (" + where +
                           "): expected a label in [0, " +
                           std::to_string(args.has_labels() ? args.label_count() : 2) +
@@ -166,7 +149,7 @@ void write_gradient(Arguments& args, const Tensor& grad_sums, const Tensor& grad
                     const Tensor& grad) {
   check_gradients(grad_sums, grad_totals, logits, args.targets(), scale);
   args.grad = view_of("gradient", grad, true);
-  const double factor = scale ? weights_of("scale", *scale).at(0) : 1;
+  const double factor = weights_of("scale", scale, logits).at(0);
   const auto scaled = [&](const Tensor& gradient) {
     const auto* numbers = static_cast<const double*>(gradient.data_ptr());
     std::vector<double> result(numbers, numbers + gradient.numel());
@@ -222,7 +205,7 @@ std::tuple<Tensor, Tensor, Tensor> Operators<Backend, Rule...>::loss(
       logits, class_weights, overlap, alpha, beta, gamma, smooth, log_loss, dataset, image,
       per_class, active_threshold, label_active, dense_active, label_ce, dense_ce, label_overlap,
       dense_overlap, divergence);
-  if (class_weights) formula.class_weights = weights_of("class_weights", *class_weights);
+  formula.class_weights = weights_of("class_weights", class_weights, logits);
 
   const auto [sums, extrema, totals] = statistics(logits, rule..., inplace);
   const auto numbers = [](const Tensor& tensor) { return static_cast<double*>(tensor.data_ptr()); };

@@ -74,14 +74,7 @@ inline void visit_dtype(const TensorView& view, Visit visit) {
     case DType::bf16: return visit(static_cast<bfloat_bits*>(view.data));
     case DType::f32: return visit(static_cast<float*>(view.data));
     case DType::f64: return visit(static_cast<double*>(view.data));
-    case DType::u8: return visit(static_cast<uint8_t*>(view.data));
-    case DType::i8: return visit(static_cast<int8_t*>(view.data));
-    case DType::i16: return visit(static_cast<int16_t*>(view.data));
-    case DType::i32: return visit(static_cast<int32_t*>(view.data));
-    case DType::i64: return visit(static_cast<int64_t*>(view.data));
-    case DType::u16: return visit(static_cast<uint16_t*>(view.data));
-    case DType::u32: return visit(static_cast<uint32_t*>(view.data));
-    case DType::u64: return visit(static_cast<uint64_t*>(view.data));
+    default: return visit_integer(view, visit);
   }
 }
 

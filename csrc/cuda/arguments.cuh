@@ -21,12 +21,6 @@ struct Reading {
   int padding = 0;      // staged: bytes between pixels in shared memory
 };
 
-// Shared memory for staging: slots of 32 pixels, as many as a tile has.
-struct Stage {
-  int slots = 0;
-  int slot_bytes = 0;
-};
-
 // Where a column's sums are in a block's row of partial sums; -1 where they are not asked for.
 struct Slots {
   int8_t of_labels[kClassColumns];
@@ -40,7 +34,7 @@ enum BlockTotal { kLabelEntropy, kLabelWeight, kDenseEntropy, kElements, kTeache
 
 struct Arguments : Problem {
   Reading read_logits, read_labels, read_dense, read_mask, read_grad;
-  Stage stage;
+  int staged_bytes = 0;       // of shared memory, for 32 pixels of a tile that is staged
   double reciprocal_width = 1, reciprocal_height = 1;
   bool side_by_side = false;  // whether a thread's pixels are neighbours: what `rows` needs
   ClassWeights ce_class_weights;

@@ -35,7 +35,7 @@ struct Backward : Look<C> {
   F dot[V], label_pull[V], dense_pull[V];
 
   static int64_t shared_bytes(const Arguments& args, int warps) {
-    return Base::shared_bytes(warps, args.stage) +
+    return Base::shared_bytes(warps, args.staged_bytes) +
            args.targets() * kRuleRows * args.classes * int64_t(sizeof(F));
   }
 

@@ -54,7 +54,7 @@ struct Forward : Look<C> {
   }
   JML_DEVICE bool has_totals() const { return C::kGeneral || team.warp == 0; }
   static int64_t shared_bytes(const Arguments& args, int warps) {
-    return Base::shared_bytes(warps, args.stage) + totals_bytes(warps) +
+    return Base::shared_bytes(warps, args.staged_bytes) + totals_bytes(warps) +
            Sums<C>::shared_bytes(warps, args.slots.count, args.classes);
   }
 

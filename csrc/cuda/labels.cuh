@@ -12,10 +12,8 @@ struct Code {
   static constexpr int kBad = int(1u << 31);
 };
 
-// -1 for an ignored label, -2 for one that is none.
 JML_DEVICE int label_code(const Problem& problem, int64_t label) {
-  const bool is_label = uint64_t(label) < uint64_t(problem.label_count());
-  return label == problem.ignore_index ? -1 : is_label ? int(label) : -2;
+  return jml::label_code(label, problem.ignore_index, problem.label_count());
 }
 
 // Whether a pixel has another label in its window, and none that is ignored or no label (section
@@ -59,30 +57,11 @@ template <bool kHard>
 JML_DEVICE int code_of(const Arguments& args, const TileAt& at, int64_t value, int64_t pixel) {
   if (pixel >= args.pixels || is_masked(args, at, pixel)) return 0;
   const int label = label_code(args, value);
-  if (label == -1) return 0;
+  if (label == kIgnored) return 0;
   // A label that is none makes the loss NaN. It takes the place of class 0, so that one is active.
-  if (label == -2) return Code::kValid | Code::kBad | 1;
+  if (label == kOutOfRange) return Code::kValid | Code::kBad | 1;
   const bool smoothed = !kHard && args.off != 0 && args.boundary_size == 0;
   return Code::kValid | (smoothed ? Code::kSmoothed : 0) | (label + (args.binary() ? 0 : 1));
-}
-
-// Calls visit(L{}) for the type of an integer dtype.
-template <typename Visit>
-JML_DEVICE void with_integer(DType dtype, Visit visit) {
-  switch (dtype) {
-    case DType::u8: return visit(uint8_t{});
-    case DType::i8: return visit(int8_t{});
-    case DType::i16: return visit(int16_t{});
-    case DType::u16: return visit(uint16_t{});
-    case DType::i32: return visit(int32_t{});
-    case DType::u32: return visit(uint32_t{});
-    default: return visit(int64_t{});
-  }
-}
-
-template <typename L>
-JML_DEVICE const L* labels_of(const Arguments& args, const TileAt& at) {
-  return static_cast<const L*>(args.labels.data) + at.image * args.labels.image_stride;
 }
 
 // The codes of the block's tile: of all pixels of a thread at once, whose loads do not wait for one
@@ -100,8 +79,8 @@ JML_DEVICE void write_codes(const Arguments& args, const TileAt& at, const Team&
     return;
   }
   int64_t values[V];
-  with_integer(args.labels.dtype, [&](auto type) {
-    const auto* const labels = labels_of<decltype(type)>(args, at);
+  visit_integer(args.labels, [&](const auto* labels) {
+    labels += at.image * args.labels.image_stride;
 #pragma unroll
     for (int v = 0; v < V; ++v) {
       const int slot = v * team.threads() + team.rank();
@@ -118,8 +97,8 @@ JML_DEVICE void write_codes(const Arguments& args, const TileAt& at, const Team&
   }
   if constexpr (!kHard) {
     if (args.off == 0 || args.boundary_size == 0) return;
-    with_integer(args.labels.dtype, [&](auto type) {
-      const auto* const labels = labels_of<decltype(type)>(args, at);
+    visit_integer(args.labels, [&](const auto* labels) {
+      labels += at.image * args.labels.image_stride;
 #pragma unroll 1
       for (int slot = team.rank(); slot < V * kLanes; slot += team.threads()) {
         const int code = codes[slot];

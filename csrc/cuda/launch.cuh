@@ -104,8 +104,7 @@ inline void set_reach(Arguments& args, const Kernel& kernel, bool is_general, bo
       slot = std::max(slot, kLanes * pixel + 16);
     }
   }
-  args.stage.slot_bytes = int((slot + 15) / 16 * 16);
-  args.stage.slots = slot == 0 ? 0 : kernel.pixels;
+  args.staged_bytes = int((slot + 15) / 16 * 16);
 }
 
 // ---- which kernel ---------------------------------------------------------------------------
@@ -238,6 +237,34 @@ inline void cut(Arguments& args, const Plan& plan, const Device& device, int64_t
   args.parts = int((tiles + tiles_of_part - 1) / tiles_of_part);
 }
 
+// The sums that a column is made of, -1 for none. Hard labels need few: sum x at the label is the
+// intersection too, and with sum 1 - x there it is the number of labels.
+struct MadeOf {
+  int first, second;
+};
+inline MadeOf made_of(int column, bool is_hard) {
+  const bool is_count = column == kTargetSquared || column == kTargetMax || column == kPresent;
+  if (is_hard && is_count) return {kTruePositive, kFalseNegative};
+  return {is_hard && column == kIntersection ? kTruePositive : column, -1};
+}
+
+// Which sums the kernel makes, for the columns that are asked for.
+inline void set_slots(Arguments& args, Kind kind) {
+  args.slots.count = 0;
+  const auto set = [&](int8_t (&slots)[kClassColumns], bool given, const Columns& columns,
+                       bool is_hard) {
+    std::fill(slots, slots + kClassColumns, int8_t(-1));
+    for (int column = 0; given && column < kClassColumns; ++column) {
+      const MadeOf made = made_of(column, is_hard);
+      for (int sum : {made.first, made.second})
+        if (columns.wants(column) && sum >= 0 && slots[sum] < 0)
+          slots[sum] = int8_t(args.slots.count++);
+    }
+  };
+  set(args.slots.of_labels, args.has_labels(), args.label_columns, kind == Kind::hard);
+  set(args.slots.of_dense, args.has_dense(), args.dense_columns, false);
+}
+
 inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
   Kind kind = kind_of(args);
   args.off = args.label_smoothing / double(args.integer_dense() ? 2 : args.label_count());
@@ -254,6 +281,7 @@ inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
     Plan plan{kind, is_backward ? kernels.backward : kernels.forward};
     const bool fits = share_classes(args, plan.kernel, is_general, plan.warps);
     set_reach(args, plan.kernel, is_general, is_backward);
+    if (!is_backward) set_slots(args, kind);
     plan.shared = plan.kernel.shared_bytes(args, plan.warps);
     if (fits && plan.shared <= device.most_shared) return plan;
     if (is_general)
@@ -266,39 +294,21 @@ inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
 }
 
 // ---- forward --------------------------------------------------------------------------------
-// Which sums the kernel makes, and what each column is made of. Hard labels need few: sum x at the
-// label is the intersection too, and with sum 1 - x there it is the number of labels.
-inline void set_slots(Arguments& args, Kind kind, FinishArguments& finish) {
-  Slots& slots = args.slots;
-  slots.count = 0;
-  const auto slot_of = [&](int8_t& slot) {
-    if (slot < 0) slot = int8_t(slots.count++);
-    return slot;
-  };
-  int target = 0;
-  const auto set = [&](int8_t (&of)[kClassColumns], const Columns& columns, bool is_hard) {
-    std::fill(of, of + kClassColumns, int8_t(-1));
+inline void set_columns(const Arguments& args, Kind kind, FinishArguments& finish) {
+  for (int target = 0; target < args.targets(); ++target) {
+    const bool of_labels = args.has_labels() && target == 0;
+    const bool is_hard = of_labels && kind == Kind::hard;
+    const int8_t* const slots = of_labels ? args.slots.of_labels : args.slots.of_dense;
     for (int column = 0; column < kClassColumns; ++column) {
-      if (!columns.wants(column)) continue;
+      if (!args.columns(target).wants(column)) continue;
+      const MadeOf made = made_of(column, is_hard);
       Source& source = finish.columns[target][column];
-      const bool is_count =
-          column == kTargetSquared || column == kTargetMax || column == kPresent;
-      if (is_hard && (is_count || column == kIntersection)) {
-        source.slot = slot_of(of[kTruePositive]);
-        if (is_count) source.more = slot_of(of[kFalseNegative]);
-        source.is_presence = column >= kSums;
-      } else {
-        source.slot = slot_of(of[column]);
-        source.is_maximum = column >= kSums;
-      }
+      source.slot = slots[made.first];
+      if (made.second >= 0) source.more = slots[made.second];
+      source.is_presence = column >= kSums && made.second >= 0;
+      source.is_maximum = column >= kSums && made.second < 0;
     }
-    ++target;
-  };
-  std::fill(slots.of_labels, slots.of_labels + kClassColumns, int8_t(-1));
-  std::fill(slots.of_dense, slots.of_dense + kClassColumns, int8_t(-1));
-  if (args.has_labels()) set(slots.of_labels, args.label_columns, kind == Kind::hard);
-  if (args.has_dense()) set(slots.of_dense, args.dense_columns, false);
-  finish.targets = target;
+  }
 }
 
 inline void set_totals(const Arguments& args, FinishArguments& finish) {
@@ -329,18 +339,10 @@ struct Outputs {
 
 // Two launches. memory(count) gives that many numbers of double precision on the device.
 template <typename Memory>
-void forward(Arguments args, const Device& device, cudaStream_t stream, const Outputs& outputs,
-             Memory memory) {
-  const int targets = args.targets();
-  FinishArguments finish{};
-  const bool keeps_dense = args.has_dense();
-  set_slots(args, kind_of(args), finish);
-  Plan plan = plan_of(args, false, device);
-  if (plan.kind == Kind::general) {  // which derives nothing
-    finish = {};
-    set_slots(args, plan.kind, finish);
-    plan.shared = plan.kernel.shared_bytes(args, plan.warps);
-  }
+void forward(const Arguments& asked, const Device& device, cudaStream_t stream,
+             const Outputs& outputs, Memory memory) {
+  Arguments args = asked;  // but for what nobody needs
+  const Plan plan = plan_of(args, false, device);
   const int total_warps = plan.kind == Kind::general ? plan.warps : 1;
   args.row = args.slots.count * args.classes + total_warps * kBlockTotals;
   cut(args, plan, device, args.row * int64_t(sizeof(double)));
@@ -348,9 +350,10 @@ void forward(Arguments args, const Device& device, cudaStream_t stream, const Ou
   launch(plan.kernel.function, args.images * args.parts, plan.threads(), plan.shared, stream,
          args);
 
-  args.dense.given = keeps_dense;
-  set_totals(args, finish);
-  finish.targets = targets;
+  FinishArguments finish{};
+  set_columns(args, plan.kind, finish);
+  set_totals(asked, finish);
+  finish.targets = asked.targets();
   finish.partials = args.partials;
   finish.row = args.row;
   finish.parts = args.parts;
@@ -362,7 +365,7 @@ void forward(Arguments args, const Device& device, cudaStream_t stream, const Ou
   finish.extrema = outputs.extrema;
   finish.total_out = outputs.totals;
   const int64_t jobs =
-      targets * (kClassColumns * ((args.classes + kLanes - 1) / kLanes) + kTotals);
+      finish.targets * (kClassColumns * ((args.classes + kLanes - 1) / kLanes) + kTotals);
   launch(finish_kernel, args.images * jobs, kFinishThreads,
          kFinishThreads * int64_t(sizeof(double)), stream, finish);
 }

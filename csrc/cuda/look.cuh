@@ -73,14 +73,14 @@ struct Look {
 
   // Shared memory of a block, in bytes, up to what forward or backward need themselves.
   static constexpr int64_t codes_bytes() { return 2 * V * kLanes * int64_t(sizeof(int)); }
-  static int64_t shared_bytes(int warps, const Stage& stage) {
-    return int64_t(stage.slots) * stage.slot_bytes +
+  static int64_t shared_bytes(int warps, int staged_bytes) {
+    return V * int64_t{staged_bytes} +
            PixelExchange::size(warps) * int64_t(sizeof(F)) + codes_bytes();
   }
 
   JML_DEVICE explicit Look(const Arguments& args)
       : args(args),
-        exchange(reinterpret_cast<F*>(shared_memory() + args.stage.slots * args.stage.slot_bytes),
+        exchange(reinterpret_cast<F*>(shared_memory() + V * args.staged_bytes),
                  team),
         codes(reinterpret_cast<int*>(exchange.parts + PixelExchange::size(team.warps))),
         staging(shared_memory()),
@@ -189,13 +189,14 @@ struct Look {
     each_pixel([&](int v) {
       offsets[v] = strided_offset<V>(args, args.dense, args.read_dense, at, v, team.lane);
     });
-    each([&](int k, int v) {
-      const bool there = pixel_of<V>(args, at, v, team.lane) < args.pixels;
-      const int64_t bit =
-          there ? load_integer(args.dense, offsets[v] + k * args.dense.class_stride)
-                : args.ignore_index;
-      const F target = bit == 1 ? on : bit == 0 ? off : F(NAN);
-      y[C::kDense ? k : 0][v] = bit == args.ignore_index ? F(-1) : target;
+    visit_integer(args.dense, [&](const auto* bits) {
+      each([&](int k, int v) {
+        const bool there = pixel_of<V>(args, at, v, team.lane) < args.pixels;
+        const int64_t bit = there ? int64_t(bits[offsets[v] + k * args.dense.class_stride])
+                                  : args.ignore_index;
+        const F target = bit == 1 ? on : bit == 0 ? off : F(NAN);
+        y[C::kDense ? k : 0][v] = bit == args.ignore_index ? F(-1) : target;
+      });
     });
   }
   JML_DEVICE bool is_ignored_bit(int k, int v) const {

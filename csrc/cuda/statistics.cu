@@ -42,17 +42,6 @@ struct OnDevice {
 
 double* numbers(const Tensor& tensor) { return static_cast<double*>(tensor.data_ptr()); }
 
-// On the device: read by kernels alone.
-ClassWeights weights_of(const char* name, const std::optional<Tensor>& given,
-                        const Tensor& logits) {
-  if (!given) return {};
-  const ScalarType dtype = given->scalar_type();
-  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, name,
-                  " has another dtype than float32 or float64");
-  check_device(name, *given, logits);
-  return {given->data_ptr(), dtype == ScalarType::Double, given->dim() ? given->stride(0) : 0};
-}
-
 template <typename... Rule>
 Arguments arguments_of(const Tensor& logits, const Rule&... rule) {
   Arguments args;

@@ -1,6 +1,7 @@
 // The threads of a block at work on one tile: warps share out the classes, lanes the pixels.
 #pragma once
 
+#include "../pixel_math.h"
 #include "platform.cuh"
 
 namespace jml::cuda {
@@ -41,11 +42,11 @@ struct Add {
   }
 };
 
-// A maximum of numbers that are not negative, which NaN enters and does not leave.
+// Of numbers that are not negative.
 struct Largest {
   template <typename F>
   JML_DEVICE static F apply(F a, F b) {
-    return ((b > a) | (b != b)) ? b : a;
+    return max_or_nan(a, b);
   }
   template <typename F>
   JML_DEVICE static constexpr F identity() {

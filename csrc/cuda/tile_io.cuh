@@ -23,8 +23,7 @@ struct TileAt {
 };
 
 template <int V>
-JML_DEVICE int64_t pixel_of(const Arguments& args, const TileAt& at, int v,
-                                            int lane) {
+JML_DEVICE int64_t pixel_of(const Arguments& args, const TileAt& at, int v, int lane) {
   return at.first + (args.side_by_side ? lane * V + v : v * kLanes + lane);
 }
 
@@ -35,8 +34,8 @@ struct Position {
 
 // A division of 64 bits calls a function, which makes the caller save its registers: numbers below
 // 2^52 are divided as double, with the reciprocal, and set right.
-JML_DEVICE void divide(int64_t number, int64_t by, double reciprocal,
-                                       int64_t& quotient, int64_t& remainder) {
+JML_DEVICE void divide(int64_t number, int64_t by, double reciprocal, int64_t& quotient,
+                       int64_t& remainder) {
   quotient = int64_t(double(number) * reciprocal);
   remainder = number - quotient * by;
   if (remainder < 0) {
@@ -62,29 +61,11 @@ JML_DEVICE int64_t offset_of(const TensorView& view, const Position& at) {
 }
 
 JML_DEVICE int64_t offset_of(const Arguments& args, const TensorView& view,
-                                             const Reading& reading, int64_t pixel) {
+                             const Reading& reading, int64_t pixel) {
   return reading.is_run ? pixel * reading.step : offset_of(view, locate(args, pixel));
 }
 
 // ---- numbers ------------------------------------------------------------------------------
-template <typename F, typename S>
-JML_DEVICE F number(S value) {
-  if constexpr (sizeof(S) == 2)
-    return F(to_float(value));
-  else
-    return F(value);
-}
-
-template <typename S, typename F>
-JML_DEVICE S rounded(F value) {
-  if constexpr (std::is_same_v<S, half_bits>)
-    return to_half(float(value));
-  else if constexpr (std::is_same_v<S, bfloat_bits>)
-    return to_bfloat(float(value));
-  else
-    return S(value);
-}
-
 // n numbers side by side, in registers as memory has them.
 template <typename S, int n>
 struct alignas(n * sizeof(S) < 16 ? n * sizeof(S) : 16) Pack {
@@ -160,8 +141,8 @@ JML_DEVICE Pack<S, n> packed(const F (&values)[n]) {
   for (int i = 0; i < n; ++i) {
     if constexpr (sizeof(S) == 2) {
       if (i % 2 == 0)
-        pack.words[i / 2] = uint32_t{rounded<S>(values[i]).bits} |
-                            uint32_t{rounded<S>(values[i + 1]).bits} << 16;
+        pack.words[i / 2] = uint32_t{convert_back<S>(values[i]).bits} |
+                            uint32_t{convert_back<S>(values[i + 1]).bits} << 16;
     } else if constexpr (sizeof(S) == 4) {
       pack.words[i] = bit_cast<uint32_t>(S(values[i]));
     } else {
@@ -188,19 +169,6 @@ JML_DEVICE void with_type(DType dtype, Visit visit) {
       visit(float{});
     else
       visit(double{});
-  }
-}
-
-// Of any integer dtype.
-JML_DEVICE int64_t load_integer(const TensorView& view, int64_t offset) {
-  switch (view.dtype) {
-    case DType::u8: return static_cast<const uint8_t*>(view.data)[offset];
-    case DType::i8: return static_cast<const int8_t*>(view.data)[offset];
-    case DType::i16: return static_cast<const int16_t*>(view.data)[offset];
-    case DType::u16: return static_cast<const uint16_t*>(view.data)[offset];
-    case DType::i32: return static_cast<const int32_t*>(view.data)[offset];
-    case DType::u32: return static_cast<const uint32_t*>(view.data)[offset];
-    default: return static_cast<const int64_t*>(view.data)[offset];
   }
 }
 
@@ -244,7 +212,8 @@ struct StagedRun {
     const int end = head() + int(bytes), first = (head() + 15) / 16, last = end / 16;
     for (int i = first + team.rank(); i < last; i += team.threads())
       whole(slot + i * 16, start + i * 16);
-    const int ahead = first * 16 < end ? first * 16 : end, tail = last * 16 > ahead ? last * 16 : ahead;
+    const int ahead = first * 16 < end ? first * 16 : end;
+    const int tail = last * 16 > ahead ? last * 16 : ahead;
     const int pieces = (ahead - head() + end - tail) / 2;
     for (int i = team.rank(); i < pieces; i += team.threads()) {
       const int byte = head() + 2 * i < ahead ? head() + 2 * i : tail + 2 * i - (ahead - head());
@@ -273,11 +242,11 @@ struct StagedRun {
 
 // The v-th 32 pixels of a tile.
 JML_DEVICE StagedRun staged_run(const Arguments& args, const TensorView& view,
-                                                const Reading& reading, const TileAt& at, int v,
-                                                unsigned char* memory) {
+                                const Reading& reading, const TileAt& at, int v,
+                                unsigned char* memory) {
   const int64_t first = at.first + v * kLanes, left = args.pixels - first;
   const int bytes = int(view.element_bytes()), pixel_bytes = bytes * int(args.classes);
-  return {memory + v * args.stage.slot_bytes,
+  return {memory + v * args.staged_bytes,
           static_cast<unsigned char*>(view.data) + at.image * view.image_stride * bytes +
               first * pixel_bytes,
           (left < 0 ? 0 : left < kLanes ? left : kLanes) * pixel_bytes, pixel_bytes,
@@ -320,8 +289,7 @@ JML_DEVICE bool is_whole(const Arguments& args, const TileAt& at) {
 // Where the v-th pixel of a thread has its first class, for a tensor that is not staged.
 template <int V>
 JML_DEVICE int64_t strided_offset(const Arguments& args, const TensorView& view,
-                                                  const Reading& reading, const TileAt& at, int v,
-                                                  int lane) {
+                                  const Reading& reading, const TileAt& at, int v, int lane) {
   const int64_t pixel = pixel_of<V>(args, at, v, lane);
   return at.image * view.image_stride + at.first_class * view.class_stride +
          (pixel < args.pixels ? offset_of(args, view, reading, pixel) : 0);
@@ -351,7 +319,7 @@ JML_DEVICE void fill_across(F (&tile)[K][V], const Arguments& args, const Tensor
         for (int k = 0; k < K; ++k) {
           S value{};
           if (inside && k < at.classes) value = *from;
-          tile[k][v] = number<F>(value);
+          tile[k][v] = convert<F>(value);
           from += step;
         }
       };
@@ -383,7 +351,7 @@ JML_DEVICE void store_across(const F (&tile)[K][V], const Arguments& args, const
       const auto store = [&](S* to, auto step) {
 #pragma unroll
         for (int k = 0; k < K; ++k) {
-          if (inside && k < at.classes) *to = rounded<S>(tile[k][v]);
+          if (inside && k < at.classes) *to = convert_back<S>(tile[k][v]);
           to += step;
         }
       };
