@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import os
-import platform
-from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .. import __version__, backends, cuda_resources
+from .. import backends, cuda_resources
+from ..machine import describe
 
 
 def info(
@@ -36,11 +32,8 @@ def info(
     the first of the table that runs on the device of the tensors.
     """
     console = Console()
-    console.print(_pairs("Versions", versions()))
-    console.print(_pairs("Processor", processor()))
-    details = build_info()
-    if details:
-        console.print(_pairs("CPU kernels", details))
+    for title, details in describe().items():
+        console.print(_pairs(title[0].upper() + title[1:], details))
     table = Table("Backend", "Here", title="Backends", title_justify="left")
     for name, reason in backends().items():
         table.add_row(
@@ -102,52 +95,6 @@ def cuda_table(target: str) -> Table | str:
         cells = ("-" if number is None else str(number) for number in numbers)
         table.add_row(escape(kernel.kernel), *cells)
     return table
-
-
-def versions() -> dict[str, str]:
-    """Name -> version of what a result may depend on."""
-    try:
-        triton = importlib.metadata.version("triton")
-    except importlib.metadata.PackageNotFoundError:
-        triton = "not installed"
-    return {
-        "jml-kernels": __version__,
-        "torch": torch.__version__,
-        "CUDA of torch": torch.version.cuda or "none",
-        "Triton": triton,
-        "Python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def processor() -> dict[str, str]:
-    """The CPU: model, cores that this process may use, threads that PyTorch uses, and the
-    instruction set of PyTorch's own kernels."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-    cores = len(affinity(0)) if affinity else os.cpu_count()
-    return {
-        "model": _cpu_model(),
-        "cores": str(cores),
-        "threads of torch": str(torch.get_num_threads()),
-        "instruction set of torch": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def build_info() -> dict[str, str]:
-    """What the compiled CPU kernels say of themselves; empty where there are none."""
-    # Not an attribute of the package: there `backends` is the function of that name.
-    module = importlib.import_module("jml_kernels.backends")
-    describe = getattr(module, "build_info", None)
-    return describe() if describe else {}
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        lines = []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 def _pairs(title: str, values: dict[str, str]) -> Table:
