@@ -7,7 +7,7 @@ from dataclasses import asdict
 import torch
 
 import jml_kernels as jml
-from jml_kernels.measure import peak_memory
+from jml_kernels.memory import peak_memory
 
 from . import accuracy
 from .cases import Case, build

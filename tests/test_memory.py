@@ -15,7 +15,7 @@ import torch
 from cases import LAYOUTS
 
 import jml_kernels as jml
-from jml_kernels.measure import peak_memory
+from jml_kernels.memory import peak_memory
 
 MEBIBYTE = 2**20
 #: Per image and class: sums, extrema, their gradients, and what the formula makes of them.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 
 from torch import Tensor
 
-from ...measure import peak_memory
+from ...memory import peak_memory
 from .batches import Batch
 from .objectives import Loss, Run
 
@@ -71,11 +69,10 @@ class Probe:
 
     def measure_memory(self, logits: Tensor, batch: Batch) -> None:
         """Take the peak of every loss."""
-        with _silent_stderr():
-            for name, loss in self.losses().items():
-                self.peak_bytes[name] = peak_memory(
-                    lambda loss=loss: forward_backward(loss, logits, batch)
-                )
+        for name, loss in self.losses().items():
+            self.peak_bytes[name] = peak_memory(
+                lambda loss=loss: forward_backward(loss, logits, batch)
+            )
 
     def median_milliseconds(self, name: str) -> float:
         return median(self.milliseconds[name])
@@ -85,17 +82,3 @@ def _milliseconds(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return (time.perf_counter() - start) * 1e3
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Send file descriptor 2 nowhere: PyTorch's profiler, in C++, tells there when it starts and
-    stops, in the middle of the progress display."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
