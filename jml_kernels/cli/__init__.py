@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import info, train
+from . import bench, info, train
+from .many import Many
 
 app = typer.Typer(
-    help="Jaccard Metric Losses, fused: what runs on this machine, and a training run to see it.",
+    help="Jaccard Metric Losses, fused: what runs here, what it costs, and a training run.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(info.info)
 app.command()(train.train)
+app.command(cls=Many)(bench.bench)
 
 
 def _print_version(wanted: bool) -> None:

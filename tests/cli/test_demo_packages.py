@@ -8,16 +8,20 @@ import pytest
 from typer.testing import CliRunner
 
 from jml_kernels.cli import app, train
+from jml_kernels.cli.extras import import_extra
 from jml_kernels.cli.train import demo, land_cover
-from jml_kernels.cli.train.demo_packages import DATA, EXTRA, data_file, import_extra
+from jml_kernels.cli.train.demo_packages import DATA, data_file
 
 
 def absent(name: str):
     raise importlib.metadata.PackageNotFoundError(name)
 
 
-def absent_module(module: str):
-    return import_extra(f"no_such_package_{module}")
+EXTRA = "pip install 'jml-kernels[demo]'"
+
+
+def absent_module(module: str, extra: str):
+    return import_extra(f"no_such_package_{module}", extra)
 
 
 def run() -> str:
@@ -29,7 +33,7 @@ def run() -> str:
 
 
 def test_import_extra_returns_the_module():
-    assert import_extra("json.decoder").__name__ == "json.decoder"
+    assert import_extra("json.decoder", "demo").__name__ == "json.decoder"
 
 
 def test_data_file_imports_nothing():
@@ -37,7 +41,7 @@ def test_data_file_imports_nothing():
 
 
 def test_no_data(monkeypatch):
-    monkeypatch.setattr(land_cover, "import_extra", lambda module: None)
+    monkeypatch.setattr(land_cover, "import_extra", lambda module, extra: None)
     monkeypatch.setattr(importlib.metadata, "files", absent)
     assert DATA in run()
 

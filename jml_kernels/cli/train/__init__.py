@@ -9,8 +9,8 @@ import torch
 import typer
 from rich.console import Console
 
+from ..extras import MissingPackageError
 from .demo import run_demo
-from .demo_packages import MissingPackageError
 from .land_cover import load
 from .training import Settings
 

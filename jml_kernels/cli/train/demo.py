@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 
 from ...backends import backends, choose
+from ..extras import import_extra
 from . import report
 from .agreement import Agreement, agreement
-from .demo_packages import import_extra
 from .land_cover import LandCover, facts
 from .objectives import RUNS
 from .picture import save_picture
@@ -29,7 +29,7 @@ def run_demo(data: LandCover, settings: Settings, out: Path, console: Console) -
         MissingPackageError: without matplotlib, before any training.
         OSError: where `out` cannot be written, before any training.
     """
-    import_extra("matplotlib")
+    import_extra("matplotlib", "demo")
     out.mkdir(parents=True, exist_ok=True)
     picture, numbers = out / "picture.png", out / "results.json"
 

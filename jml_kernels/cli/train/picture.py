@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .demo_packages import import_extra
+from ..extras import import_extra
 from .evaluation import stripes
 from .land_cover import CLASS_NAMES, LandCover
 from .training import Result
@@ -64,7 +64,7 @@ def save_picture(data: LandCover, results: list[Result], path: Path) -> None:
     """
     windows = example_windows(data.labels, stripes(data.held_out), EXAMPLES)
     size = (TILE * (3 + len(results)), TILE * len(windows) + 4.2)
-    figure = import_extra("matplotlib.figure").Figure(figsize=size, layout="constrained")
+    figure = import_extra("matplotlib.figure", "demo").Figure(figsize=size, layout="constrained")
     figure.get_layout_engine().set(h_pad=0.06, w_pad=0.03)
     examples, curves = figure.subfigures(2, 1, height_ratios=[size[1] - 3.3, 3.3])
     _draw_examples(examples, data, results, windows)
@@ -75,7 +75,7 @@ def save_picture(data: LandCover, results: list[Result], path: Path) -> None:
 def _draw_examples(figure, data: LandCover, results: list[Result], windows: list[Window]) -> None:
     """A row for each window: image, mask, how mixed the pixels are, predictions."""
     palette = {
-        "cmap": import_extra("matplotlib.colors").ListedColormap(CLASS_COLOURS),
+        "cmap": import_extra("matplotlib.colors", "demo").ListedColormap(CLASS_COLOURS),
         "vmin": 0,
         "vmax": len(CLASS_COLOURS) - 1,
         "interpolation": "nearest",
@@ -94,7 +94,7 @@ def _draw_examples(figure, data: LandCover, results: list[Result], windows: list
             axis.set(xticks=[], yticks=[])
     for axis, (heading, _, _) in zip(axes[0], columns, strict=True):
         axis.set_title(heading, fontsize=8)
-    patch = import_extra("matplotlib.patches").Patch
+    patch = import_extra("matplotlib.patches", "demo").Patch
     handles = [
         patch(color=colour, label=name)
         for colour, name in zip(CLASS_COLOURS, CLASS_NAMES, strict=True)

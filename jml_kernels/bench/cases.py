@@ -1,4 +1,4 @@
-"""The inputs that are timed."""
+"""The inputs that are timed: shapes by data set, objectives, and what is counted of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,30 @@ JACCARD = "JML"
 CE_JACCARD = "CE + JML"
 DISTILLATION = "distillation"
 
-#: Boundary smoothing as it is timed.
-BOUNDARY = {"label_smoothing": 0.1, "boundary_size": 3}
+#: By the names of the command line: what the loss is against, and which it is.
+OBJECTIVES = {
+    "jml": ("labels", JACCARD),
+    "bls": ("boundary", JACCARD),
+    "soft": ("soft", JACCARD),
+    "ce+jml": ("labels", CE_JACCARD),
+    "kd": ("labels", DISTILLATION),
+}
+
+#: Shapes of logits, (N, C, *spatial), as in training on these data sets.
+PRESETS = {
+    "cityscapes": (4, 19, 512, 512),
+    "voc": (4, 21, 512, 512),
+    "ade20k": (2, 150, 256, 256),
+    "coco-stuff": (2, 171, 256, 256),
+    "deepglobe": (4, 7, 512, 512),
+    "volume": (2, 14, 96, 96, 96),  # organs, as in BTCV
+    "binary": (8, 2, 1024, 1024),
+}
+
+#: epsilon of boundary smoothing as it is timed.
+SMOOTHING = 0.1
+LAYOUTS = ("contiguous", "channels_last")
+LABELS = ("regions", "random")
 
 #: About the width of a region of one label, in pixels.
 REGION = 64
@@ -35,6 +57,7 @@ class Case:
             every pixel is at a boundary and no branch can be predicted.
         dtype: of logits, soft targets and teacher, a name in torch.
         layout: "contiguous" or "channels_last".
+        boundary_size: k of boundary smoothing.
     """
 
     shape: tuple[int, ...]
@@ -43,6 +66,7 @@ class Case:
     labels: str = "regions"
     dtype: str = "float32"
     layout: str = "contiguous"
+    boundary_size: int = 3
 
     @property
     def size(self) -> str:
@@ -52,7 +76,9 @@ class Case:
     def kind(self) -> str:
         names = {"labels": "labels", "boundary": "boundary smoothing", "soft": "soft target"}
         objective = "" if self.objective == JACCARD else f"{self.objective}, "
-        return objective + names[self.target] + (", random" if self.labels == "random" else "")
+        size = f", k = {self.boundary_size}" if self.boundary_size != 3 else ""
+        drawn = ", random" if self.labels == "random" else ""
+        return objective + names[self.target] + size + drawn
 
     @property
     def form(self) -> str:
@@ -65,7 +91,9 @@ class Case:
     @property
     def options(self) -> dict[str, float]:
         """Of the losses."""
-        return BOUNDARY if self.target == "boundary" else {}
+        if self.target != "boundary":
+            return {}
+        return {"label_smoothing": SMOOTHING, "boundary_size": self.boundary_size}
 
     @property
     def bytes(self) -> int:
@@ -89,11 +117,18 @@ class Case:
         return self.forward_traffic + self.backward_traffic
 
     @property
+    def pixels(self) -> int:
+        return self.shape[0] * math.prod(self.shape[2:])
+
+    @property
     def label_bytes(self) -> int:
         """What forward and backward each read of int64 labels."""
-        if self.target == "soft":
-            return 0
-        return 8 * self.shape[0] * math.prod(self.shape[2:])
+        return 0 if self.target == "soft" else 8 * self.pixels
+
+    @property
+    def input_bytes(self) -> int:
+        """What a loss is called with: logits, and all that it is against."""
+        return self.forward_traffic + self.label_bytes
 
 
 def region_labels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -1,0 +1,32 @@
+"""What takes part in a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .cases import Case
+
+#: A function of (logits, *targets), see `cases.build`, that returns a 0-dim loss.
+Loss = Callable[..., Tensor]
+
+
+class NotAvailableError(Exception):
+    """Why a competitor is left out, in words."""
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """One that is timed.
+
+    Attributes:
+        what: it computes, in a few words.
+        make: the loss for a case; may raise `NotAvailableError`.
+        same: whether it is the same loss as ours, so that values must agree.
+    """
+
+    what: str
+    make: Callable[[Case], Loss]
+    same: bool = False

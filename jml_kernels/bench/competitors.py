@@ -1,0 +1,157 @@
+"""Who takes part, by the names of the command line: our backends, the loss as it is usually
+written, what PyTorch has, other libraries (peers.py), and losses of the user's own."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import jml_kernels as jml
+
+from .. import naive
+from ..backends import NAMES as BACKENDS
+from .cases import CE_JACCARD, DISTILLATION, JACCARD, Case
+from .competitor import Competitor, Loss, NotAvailableError
+from .peers import PEERS
+
+EAGER = "eager"
+COMPILED = "compile"
+CROSS_ENTROPY = "cross-entropy"
+DICE = "soft-dice"
+#: Behind the name of a backend: it writes the gradient over the logits.
+IN_PLACE = "-in-place"
+#: In place of the names of all peers.
+ALL_PEERS = "peers"
+
+_MODULES = {
+    JACCARD: jml.JaccardMetricLoss,
+    CE_JACCARD: jml.JaccardCrossEntropyLoss,
+    DISTILLATION: jml.JaccardDistillationLoss,
+}
+_NAIVE = {
+    JACCARD: naive.naive_jaccard_metric_loss,
+    CE_JACCARD: naive.naive_jaccard_cross_entropy_loss,
+    DISTILLATION: naive.naive_jaccard_distillation_loss,
+}
+
+
+def fused(case: Case, backend: str = "auto", **options) -> Loss:
+    return _MODULES[case.objective](backend=backend, **case.options, **options)
+
+
+def _fused(case: Case, backend: str, **options) -> Loss:
+    reason = jml.backends()[backend]
+    if reason is not None:
+        raise NotAvailableError(f"backend {backend}: {reason}")
+    return fused(case, backend, **options)
+
+
+def eager(case: Case) -> Loss:
+    """Half types in float32, as under autocast: their sums over an image overflow float16."""
+
+    def loss(*tensors: Tensor) -> Tensor:
+        if tensors[0].element_size() == 2:
+            tensors = [t.float() if t.is_floating_point() else t for t in tensors]
+        return _NAIVE[case.objective](*tensors, **case.options)
+
+    return loss
+
+
+def compiled(case: Case) -> Loss:
+    torch.compiler.reset()
+    return torch.compile(eager(case), fullgraph=True, dynamic=False)
+
+
+def cross_entropy(case: Case) -> Loss:
+    return lambda logits, target, *teacher: F.cross_entropy(logits, target)
+
+
+def dice(case: Case) -> Loss:
+    """A soft Dice that saves memory: one softmax, a boolean one-hot encoding by scatter outside
+    of autograd, and sums of the probabilities under it."""
+    if case.target == "soft":
+        raise NotAvailableError("it takes labels only")
+
+    def loss(logits: Tensor, labels: Tensor, *teacher: Tensor) -> Tensor:
+        dims = (0, *range(2, logits.dim()))
+        prob = torch.softmax(logits, dim=1)
+        with torch.no_grad():
+            one_hot = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+            one_hot.scatter_(1, labels.unsqueeze(1), True)
+            target_sum = one_hot.sum(dim=dims)
+        intersection = (prob * one_hot).sum(dim=dims)
+        total = prob.sum(dim=dims) + target_sum
+        return 1 - ((2 * intersection + 1) / (total + 1)).mean()
+
+    return loss
+
+
+def _our_own() -> dict[str, Competitor]:
+    found = {}
+    for name in BACKENDS:
+        make = functools.partial(_fused, backend=name)
+        in_place = functools.partial(make, inplace_backward=True)
+        found[name] = Competitor(f"this package's loss, backend {name}", make, same=True)
+        found[name + IN_PLACE] = Competitor(
+            "the same, its gradient written over the logits", in_place, same=True
+        )
+    return found
+
+
+#: By name, in the order of the tables.
+COMPETITORS: dict[str, Competitor] = {
+    **_our_own(),
+    EAGER: Competitor("the same loss as it is usually written", eager, same=True),
+    COMPILED: Competitor("that under torch.compile", compiled, same=True),
+    CROSS_ENTROPY: Competitor("torch.nn.functional.cross_entropy, no overlap", cross_entropy),
+    DICE: Competitor("soft Dice written to save memory, over the batch, smooth 1", dice),
+    **PEERS,
+}
+
+
+def named(names: list[str]) -> list[str]:
+    """Names with `ALL_PEERS` spelt out, each once.
+
+    Raises:
+        ValueError: for a name that is none, and for an import path that leads nowhere.
+    """
+    every = [one for name in names for one in (PEERS if name == ALL_PEERS else [name])]
+    for name in every:
+        find(name)
+    return list(dict.fromkeys(every))
+
+
+def find(name: str) -> Competitor:
+    """A competitor by its name, or by the import path `module:function` of a loss.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    if name in COMPETITORS:
+        return COMPETITORS[name]
+    if ":" not in name:
+        expected = ", ".join([*COMPETITORS, ALL_PEERS])
+        raise ValueError(f"{name!r}: expected one of {expected}, or module:function")
+    loss = _imported(name)
+    return Competitor("a loss given by its import path", lambda case: loss)
+
+
+def _imported(path: str) -> Loss:
+    """What an import path leads to; a class is called without arguments first."""
+    module, _, attributes = path.partition(":")
+    try:
+        found = importlib.import_module(module)
+        for attribute in attributes.split("."):
+            found = getattr(found, attribute)
+        found = found() if inspect.isclass(found) else found
+    except Exception as error:  # whatever a module of the user's does
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path!r}: expected module:function, and it fails: {why}") from error
+    if not callable(found):
+        raise ValueError(f"{path!r} is a {type(found).__name__}: expected a function")
+    return found

@@ -1,0 +1,214 @@
+"""One case: check, weigh, time."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import jml_kernels as jml
+
+from .. import accuracy
+from ..memory import peak_memory
+from . import figures
+from .cases import DISTILLATION, Case, build
+from .competitor import NotAvailableError
+from .competitors import BACKENDS, IN_PLACE, find, fused
+from .timing import OfGpu, Step, interleave, of_cpu
+
+#: Of who computes our loss as it is usually written: its sums in float32 cancel, and it must only
+#: be the same loss.
+NAIVE_TOLERANCE = (1e-4, 1e-2)
+
+#: Told what is done next: a process that dies has said so.
+Say = Callable[[str], None]
+
+
+class DeviceLostError(Exception):
+    """The GPU answers nothing more in this process."""
+
+
+class Inputs(NamedTuple):
+    """Of a case: what a loss is called with."""
+
+    logits: Tensor
+    targets: list[Tensor]
+
+
+def measure(
+    case: Case,
+    names: list[str],
+    device: str = "cpu",
+    rounds: int = 11,
+    say: Say = lambda what: None,
+    without: Mapping[str, str] | None = None,
+) -> dict[str, object]:
+    """`figures.row` of a case. What goes wrong with one competitor stops no other.
+
+    Args:
+        names: of competitors; others are compared with the first.
+        device: "cpu" or "cuda".
+        rounds: of which figures are medians, at least 2.
+        without: who is left out, and why.
+
+    Raises:
+        DeviceLostError: where a kernel failed.
+    """
+    say("inputs")
+    logits, *targets = build(case, device)
+    inputs = Inputs(logits.requires_grad_(), targets)
+    say("check")
+    judge = Judge(case, inputs)
+    left_out = dict(without or {})
+    steps: dict[str, Step] = {}
+    peaks: dict[str, int] = {}
+    errors: dict[str, dict[str, float]] = {}
+    wrong: dict[str, str] = {}
+    for name in names:
+        if name in left_out:
+            continue
+        say(name)
+        with _caught(name, device, left_out):
+            taking_part = find(name)
+            step = _step(name, taking_part.make(case), inputs)
+            found = judge.errors(step)  # compiles
+            step.prepare()
+            peaks[name] = peak_memory(step.run, device)
+            steps[name] = step
+            if found is not None:
+                errors[name] = found
+            if taking_part.same and (why := judge.wrong(name, found)):
+                wrong[name] = why
+    del judge
+    release_memory(device)
+    copy, source = torch.empty_like(logits), logits.detach()
+    steps[figures.COPY] = Step(lambda: copy.copy_(source))
+    clock = OfGpu() if device == "cuda" else of_cpu
+    turns = interleave(steps, rounds, clock, say=say)
+    return figures.row(case, device, turns, peaks, errors, wrong, left_out)
+
+
+def _step(name: str, loss: Callable[..., Tensor], inputs: Inputs) -> Step:
+    """Of a competitor. One that returns a value without a gradient, a metric, has no backward."""
+    logits, targets = inputs
+    scale = accuracy.gradient_scale(logits).to(logits.device)
+    source, prepare = logits.detach(), lambda: None
+    if name.endswith(IN_PLACE):
+        logits = source.clone().requires_grad_()
+
+        @torch.no_grad()
+        def prepare() -> None:
+            logits.copy_(source)
+
+    def forward() -> Tensor:
+        return loss(logits, *targets)
+
+    def backward(value: Tensor) -> Tensor:
+        (gradient,) = torch.autograd.grad(value, logits, scale.to(value.dtype))
+        return gradient
+
+    prepare()
+    has_gradient = forward().requires_grad
+    return Step(forward, backward if has_gradient else None, prepare)
+
+
+class Judge:
+    """Holds values and gradients against the oracle, the reference backend in float64."""
+
+    def __init__(self, case: Case, inputs: Inputs) -> None:
+        self.case = case
+        self.why_not: str | None = None
+        logits, targets = inputs
+        # As exact as is of use: half types are judged by 1e-5 and more, and are as many again.
+        exact = torch.float32 if logits.element_size() == 2 else torch.float64
+        leaf, *others = accuracy.in_dtype(exact, logits, *targets)
+        try:
+            loss = fused(case, "reference")
+            self.expected = accuracy.answer(loss, leaf.requires_grad_(), *others)
+            self.counted = accuracy.untied(logits, _soft_targets(case, logits.shape[1], *targets))
+        except torch.OutOfMemoryError as error:
+            self.why_not = first_line(error)
+
+    def errors(self, step: Step) -> dict[str, float] | None:
+        """By "loss" and "gradient"; None where there is no gradient, or no oracle."""
+        step.prepare()
+        value = step.forward()
+        if step.backward is None:
+            return None
+        answer = accuracy.Answer(value.detach(), step.backward(value))
+        if self.why_not is not None:
+            return None
+        of_loss, of_gradient = accuracy.errors(answer, self.expected, self.counted)
+        return {"loss": of_loss, "gradient": of_gradient}
+
+    def wrong(self, name: str, found: dict[str, float] | None) -> str | None:
+        """Why who computes our loss is wrong. It is timed all the same; who reports figures says
+        so in their place."""
+        if found is None:
+            return f"not checked: {self.why_not}"
+        ours = name.removesuffix(IN_PLACE) in BACKENDS
+        dtype = getattr(torch, self.case.dtype)
+        try:
+            limits = accuracy.allowed(dtype) if ours else NAIVE_TOLERANCE
+            accuracy.check(name, (found["loss"], found["gradient"]), limits)
+        except ArithmeticError as error:
+            return str(error)
+        return None
+
+
+def _soft_targets(
+    case: Case, num_classes: int, target: Tensor, *teacher: Tensor
+) -> Iterator[Tensor]:
+    """Those that x may meet, float64 (N, C, *spatial)."""
+    if case.target == "soft":
+        yield target.double()
+    if case.target == "boundary":
+        yield jml.smooth_labels(target, num_classes, **case.options, dtype=torch.float64)
+    if case.objective == DISTILLATION:
+        for logits in teacher:
+            yield torch.softmax(logits.double(), dim=1)
+
+
+@contextlib.contextmanager
+def _caught(name: str, device: str, left_out: dict[str, str]) -> Iterator[None]:
+    """Notes why a competitor failed."""
+    try:
+        yield
+        synchronize(device)
+    except NotAvailableError as error:
+        left_out[name] = str(error)
+    except DeviceLostError:
+        raise
+    except Exception as error:  # of a compiler, an allocator, an operator
+        left_out[name] = first_line(error)
+        synchronize(device)
+        release_memory(device)
+
+
+def synchronize(device: str) -> None:
+    """Wait for the GPU.
+
+    Raises:
+        DeviceLostError: where an earlier kernel failed, which is for good.
+    """
+    if device != "cuda":
+        return
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        raise DeviceLostError(first_line(error)) from error
+
+
+def release_memory(device: str) -> None:
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+
+
+def first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"

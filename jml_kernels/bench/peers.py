@@ -1,0 +1,288 @@
+"""Losses of other libraries, where those are installed.
+
+None is required, and none is imported before a loss of it is made. Each is called as its users call
+it, with what they must do to labels, and with the options that come nearest to `JaccardMetricLoss`:
+sums over the batch, a mean over the classes present, no smoothing. What remains different is in
+`what`. None has `same`: each treats a class without labels, or a batch, in another way, and those
+that take soft targets are not exact at the sizes that are timed: their L1 norms are
+`torch.linalg.vector_norm`, which on a CPU adds float32 one after the other. In float64 they agree.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor
+
+from .cases import CE_JACCARD, DISTILLATION, Case
+from .competitor import Competitor, Loss, NotAvailableError
+
+#: lambda of eq. 14, as `JaccardCrossEntropyLoss` has it.
+CE_WEIGHT = 0.25
+
+
+@dataclass(frozen=True)
+class Library:
+    """Where losses come from.
+
+    Attributes:
+        package: its name for pip.
+        oldest: the oldest release, (major, minor), that is known to compute what is said here.
+    """
+
+    package: str
+    oldest: tuple[int, int]
+
+
+SMP = Library("segmentation-models-pytorch", (0, 5))
+MONAI = Library("monai", (1, 5))  # soft_label
+NNUNET = Library("nnunetv2", (2, 6))
+KORNIA = Library("kornia", (0, 9))  # before, Tversky was of all classes together
+TORCHMETRICS = Library("torchmetrics", (1, 6))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a loss cannot take, and why, in words; empty where it can.
+
+    Attributes:
+        soft: targets that are probabilities.
+        cross_entropy: the objective with cross-entropy.
+        dimensions: how many spatial dimensions it can take.
+    """
+
+    soft: str = ""
+    cross_entropy: str = ""
+    dimensions: tuple[int, ...] = (0, 1, 2, 3)
+
+
+_ONLY_LABELS = "takes labels only"
+_HARD = "is meant for hard labels: with soft ones its minimum is not at the target"
+_NO_CROSS_ENTROPY = "has no cross-entropy in its loss"
+
+_SMP_LIMITS = Limits(cross_entropy=_NO_CROSS_ENTROPY)
+_MONAI_LIMITS = Limits(soft=_HARD)
+_MONAI_SOFT_LIMITS = Limits(cross_entropy="has no cross-entropy beside soft_label=True")
+# Without spatial dimensions it would sum over classes.
+_NNUNET_LIMITS = Limits(soft=_HARD, dimensions=(1, 2, 3))
+_KORNIA_LIMITS = Limits(soft=_ONLY_LABELS, cross_entropy=_NO_CROSS_ENTROPY, dimensions=(2,))
+_TORCHMETRICS_LIMITS = Limits(soft=_ONLY_LABELS, cross_entropy="is a metric, without cross-entropy")
+
+
+def obstacle(case: Case, limits: Limits) -> str:
+    """Why a loss with these limits cannot take the case; empty where it can."""
+    dimensions = len(case.shape) - 2
+    if case.objective == DISTILLATION:
+        return "has no distillation"
+    if case.target == "boundary":
+        return "has no boundary smoothing"
+    if case.target == "soft" and limits.soft:
+        return limits.soft
+    if case.objective == CE_JACCARD and limits.cross_entropy:
+        return limits.cross_entropy
+    if dimensions not in limits.dimensions:
+        allowed = " or ".join(map(str, limits.dimensions))
+        return f"takes {allowed} spatial dimensions, not {dimensions}"
+    if case.shape[1] == 1:
+        return "is used with a softmax here, which is constant for one class"
+    return ""
+
+
+def check_case(name: str, case: Case, limits: Limits) -> None:
+    """Raise a NotAvailableError where the loss cannot take the case."""
+    why = obstacle(case, limits)
+    if why:
+        raise NotAvailableError(f"{name} {why}")
+
+
+def check_release(library: Library) -> None:
+    """Raise a NotAvailableError where a release is installed that computes something else."""
+    try:
+        release = importlib.metadata.version(library.package)
+    except importlib.metadata.PackageNotFoundError:
+        return  # a checkout on the path has none, and is taken as it is
+    if tuple(map(int, re.findall(r"\d+", release)[:2])) < library.oldest:
+        oldest = ".".join(map(str, library.oldest))
+        raise NotAvailableError(
+            f"{library.package} {release} is installed; its losses are compared from {oldest} on "
+            f"(pip install -U {library.package})"
+        )
+
+
+def load(library: Library, module: str, name: str) -> Callable:
+    """What a module of the library calls `name`, or a NotAvailableError."""
+    check_release(library)
+    package, root = library.package, module.partition(".")[0]
+    try:
+        importlib.import_module(root)  # first, so that what is missing is named
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever a broken installation raises
+        if isinstance(error, ModuleNotFoundError) and error.name == root:
+            why = f"{package} is not installed (pip install {package})"
+        else:
+            line = next(iter(str(error).splitlines()), "")
+            why = f"{package} is installed, but not usable: {type(error).__name__}: {line}"
+        raise NotAvailableError(why) from error
+
+
+def in_float32(loss: Loss) -> Loss:
+    """Half types in float32, as under autocast: their sums over an image overflow float16."""
+
+    def widened(tensor: Tensor) -> Tensor:
+        is_half = tensor.is_floating_point() and tensor.element_size() == 2
+        return tensor.float() if is_half else tensor
+
+    return lambda *tensors: loss(*map(widened, tensors))
+
+
+def with_channel(loss: Loss) -> Loss:
+    """Labels as (N, 1, *spatial)."""
+    return lambda logits, labels: loss(logits, labels.unsqueeze(1))
+
+
+# ---- segmentation-models-pytorch -----------------------------------------------------------------
+
+
+def smp(class_name: str, case: Case) -> Loss:
+    """Only its multi-label mode takes soft targets, and of logits that takes a sigmoid: the softmax
+    is outside."""
+    check_case(SMP.package, case, _SMP_LIMITS)
+    make = load(SMP, "segmentation_models_pytorch.losses", class_name)
+    if case.target != "soft":
+        return in_float32(make("multiclass"))
+    loss = make("multilabel", from_logits=False)
+    return in_float32(lambda logits, target: loss(logits.softmax(dim=1), target))
+
+
+# ---- MONAI ---------------------------------------------------------------------------------------
+
+#: smooth_dr stays what it is, 1e-5: without it a class of no probability is 0 / 0.
+_MONAI_OPTIONS = {"softmax": True, "batch": True, "smooth_nr": 0.0}
+
+
+def monai(jaccard: bool, case: Case) -> Loss:
+    check_case("this loss of monai", case, _MONAI_LIMITS)
+    options = {"jaccard": jaccard, "to_onehot_y": True, **_MONAI_OPTIONS}
+    if case.objective == CE_JACCARD:
+        make = load(MONAI, "monai.losses", "DiceCELoss")
+        loss = make(lambda_ce=CE_WEIGHT, lambda_dice=1 - CE_WEIGHT, **options)
+    else:
+        loss = load(MONAI, "monai.losses", "DiceLoss")(**options)
+    return in_float32(with_channel(loss))
+
+
+def monai_soft(case: Case) -> Loss:
+    check_case(MONAI.package, case, _MONAI_SOFT_LIMITS)
+    make = load(MONAI, "monai.losses", "DiceLoss")
+    to_one_hot = case.target != "soft"
+    loss = make(jaccard=True, soft_label=True, to_onehot_y=to_one_hot, **_MONAI_OPTIONS)
+    return in_float32(with_channel(loss) if to_one_hot else loss)
+
+
+# ---- nnU-Net -------------------------------------------------------------------------------------
+
+
+def nnunet(case: Case) -> Loss:
+    """With cross-entropy it is the loss that nnU-Net trains with, of which Dice is subtracted."""
+    check_case(NNUNET.package, case, _NNUNET_LIMITS)
+    dice = load(NNUNET, "nnunetv2.training.loss.dice", "MemoryEfficientSoftDiceLoss")
+    options = {"batch_dice": True, "do_bg": True, "smooth": 0.0, "ddp": False}
+    if case.objective == CE_JACCARD:
+        make = load(NNUNET, "nnunetv2.training.loss.compound_losses", "DC_and_CE_loss")
+        weights = {"weight_ce": CE_WEIGHT, "weight_dice": 1 - CE_WEIGHT}
+        loss = make(options, {}, dice_class=dice, **weights)
+    else:
+        softmax = load(NNUNET, "nnunetv2.utilities.helpers", "softmax_helper_dim1")
+        loss = dice(apply_nonlin=softmax, **options)
+    return in_float32(with_channel(loss))
+
+
+# ---- kornia --------------------------------------------------------------------------------------
+
+
+def kornia(function_name: str, options: dict, case: Case) -> Loss:
+    check_case(KORNIA.package, case, _KORNIA_LIMITS)
+    return in_float32(partial(load(KORNIA, "kornia.losses", function_name), **options))
+
+
+# ---- torchmetrics --------------------------------------------------------------------------------
+
+
+def torchmetrics(case: Case) -> Loss:
+    """Its checks of the labels, which take longer than the metric, are off. An argmax needs no
+    float32."""
+    check_case(TORCHMETRICS.package, case, _TORCHMETRICS_LIMITS)
+    index = load(TORCHMETRICS, "torchmetrics.functional.classification", "multiclass_jaccard_index")
+    options = {"num_classes": case.shape[1], "average": "macro", "validate_args": False}
+    return lambda logits, labels: 1 - index(logits, labels, **options)
+
+
+# ---- all -----------------------------------------------------------------------------------------
+
+#: Of a million pixels, on a CPU: losses of 4 x 19 x 512 x 512 logits were off by 1e-4 to 1e-3.
+_INEXACT = "float32 sums of a million pixels off by 1e-3 on a CPU"
+
+#: By their names on the command line.
+PEERS: dict[str, Competitor] = {
+    "smp-jaccard": Competitor(
+        "segmentation-models-pytorch JaccardLoss: Jaccard of L1 norms (that of JML1), softmax "
+        "inside (soft targets: outside), no smoothing (denominator >= 1e-7), sums over the batch, "
+        "classes without labels count as loss 0 in a mean over all classes; equals "
+        f"JaccardMetricLoss, on soft targets too, where every class is present; {_INEXACT}",
+        partial(smp, "JaccardLoss"),
+    ),
+    "smp-dice": Competitor(
+        "segmentation-models-pytorch DiceLoss: as smp-jaccard with Dice; equals "
+        f"DiceSemimetricLoss, on soft targets too, where every class is present; {_INEXACT}",
+        partial(smp, "DiceLoss"),
+    ),
+    "monai-jaccard": Competitor(
+        "MONAI DiceLoss(jaccard=True, batch=True): soft Jaccard, L1, softmax inside, smoothing 0 "
+        "above and 1e-5 below, sums over the batch, mean over all classes, present or not (with "
+        "cross-entropy: DiceCELoss, 0.25 CE + 0.75 of it); on labels equals "
+        'JaccardMetricLoss(active_classes="all")',
+        partial(monai, True),
+    ),
+    "monai-jaccard-soft": Competitor(
+        "MONAI DiceLoss(jaccard=True, soft_label=True, batch=True): Jaccard of L1 norms, that of "
+        "JML1, softmax inside, smoothing 0 above and 1e-5 below, sums over the batch, mean over "
+        "all classes, present or not; on labels and soft targets equals "
+        f'JaccardMetricLoss(active_classes="all"); {_INEXACT}',
+        monai_soft,
+    ),
+    "monai-dice": Competitor(
+        "MONAI DiceLoss(batch=True): as monai-jaccard with soft Dice; on labels equals "
+        'SoftDiceLoss(active_classes="all")',
+        partial(monai, False),
+    ),
+    "nnunet-dice": Competitor(
+        "nnU-Net MemoryEfficientSoftDiceLoss(batch_dice, do_bg): minus the soft Dice score, L1, "
+        "softmax inside, no smoothing (denominator >= 1e-8), sums over the batch, mean over all "
+        "classes, present or not (with cross-entropy: DC_and_CE_loss, 0.25 CE + 0.75 of it); on "
+        'labels equals SoftDiceLoss(active_classes="all") - 1',
+        nnunet,
+    ),
+    "kornia-dice": Competitor(
+        'kornia dice_loss(average="macro"): soft Dice, L1, softmax inside, 1e-8 below, sums per '
+        "image, mean over the classes present in the image, then over images; on labels equals "
+        'SoftDiceLoss(aggregation="image")',
+        partial(kornia, "dice_loss", {"average": "macro"}),
+    ),
+    "kornia-tversky": Competitor(
+        "kornia tversky_loss(alpha=1, beta=1): as kornia-dice with soft Jaccard; on labels equals "
+        'JaccardMetricLoss(aggregation="image")',
+        partial(kornia, "tversky_loss", {"alpha": 1.0, "beta": 1.0}),
+    ),
+    "torchmetrics-jaccard": Competitor(
+        "torchmetrics multiclass_jaccard_index: a metric, forward only: 1 - IoU of the argmax, "
+        "sums over the batch, mean over the classes present in labels or predictions; no loss of "
+        "ours of the logits, but JaccardMetricLoss of the one-hot argmax "
+        '(activation="none", active_classes="both")',
+        torchmetrics,
+    ),
+}

@@ -1,0 +1,75 @@
+"""A run of the benchmark: workers one after the other, what they say as it comes, all of it in the
+end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from .cases import Case
+from .growth import along
+from .worker import Settings, messages
+
+
+@dataclass
+class Results:
+    """What came of a run, ready for JSON.
+
+    Attributes:
+        machine: see `machine.describe`.
+        rows: of the cases, see `figures.row`.
+        sweeps: by axis, of the cases along it.
+    """
+
+    machine: dict[str, dict[str, str]] = field(default_factory=dict)
+    rows: list[dict] = field(default_factory=list)
+    sweeps: dict[str, list[dict]] = field(default_factory=dict)
+
+    def every_row(self) -> Iterator[dict]:
+        yield from self.rows
+        for rows in self.sweeps.values():
+            yield from rows
+
+
+#: Told what is measured next, how many cases are done, and of how many.
+Progress = Callable[[str, int, int], None]
+
+
+def run(
+    settings: Settings,
+    allocators: list[str],
+    axes: list[str],
+    progress: Progress = lambda doing, done, total: None,
+    found: Callable[[dict], None] = lambda row: None,
+) -> Results:
+    """Measure all cases under each setting of the allocator, and sweeps from the first case under
+    the first.
+
+    Args:
+        axes: of `growth.AXES`.
+        found: told every row of `settings.cases` as it comes.
+
+    Raises:
+        WorkerError: where a worker failed.
+    """
+    results = Results()
+    first = settings.cases[0]
+    jobs = [
+        (replace(settings, allocator=allocator), results.rows, found) for allocator in allocators
+    ]
+    for axis in axes:
+        cases: list[Case] = along(axis, first)
+        rows = results.sweeps.setdefault(axis, [])
+        told = replace(settings, allocator=allocators[0], cases=cases)
+        jobs.append((told, rows, lambda row: None))
+    done, total = 0, sum(len(told.cases) for told, _, _ in jobs)
+    for told, rows, tell in jobs:
+        for message in messages(told):
+            results.machine = message.get("machine", results.machine)
+            if "doing" in message:
+                progress(message["doing"], done, total)
+            if "result" in message:
+                done += 1
+                rows.append(message["result"])
+                tell(message["result"])
+    return results

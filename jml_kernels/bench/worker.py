@@ -1,0 +1,99 @@
+"""A process that measures under one setting of the allocator; the others read what it says.
+
+    python -m jml_kernels.bench.worker '{"cases": [...], "names": [...], ...}'
+
+Every line it prints is JSON: {"machine": ...}, {"doing": ...} or {"result": ...}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+
+from ..machine import describe
+from .allocators import environment
+from .cases import Case
+from .measure import measure
+
+
+class WorkerError(Exception):
+    """A worker that failed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker is told.
+
+    Attributes:
+        cases: in their order.
+        names: of competitors, see `competitors.named`; the first is what others are compared with.
+        device: "cpu" or "cuda".
+        allocator: of `allocators.SETTINGS`.
+        rounds: of which figures are medians.
+        threads: of PyTorch; None: its own choice.
+    """
+
+    cases: list[Case]
+    names: list[str]
+    device: str = "cpu"
+    allocator: str = "default"
+    rounds: int = 11
+    threads: int | None = None
+
+    def json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def parse(text: str) -> Settings:
+        told = json.loads(text)
+        cases = [Case(**case | {"shape": tuple(case["shape"])}) for case in told.pop("cases")]
+        return Settings(cases, **told)
+
+
+def messages(settings: Settings) -> Iterator[dict]:
+    """Run a worker and yield what it says.
+
+    Raises:
+        WorkerError: where it failed; why stands on stderr.
+    """
+    command = [sys.executable, "-m", "jml_kernels.bench.worker", settings.json()]
+    variables = environment(settings.allocator)
+    variables["KINETO_LOG_LEVEL"] = "10"  # the profiler, which weighs memory, is to say nothing
+    if settings.threads is not None:
+        variables["OMP_NUM_THREADS"] = str(settings.threads)  # compiled code reads it here
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as process:
+        try:
+            yield from map(json.loads, process.stdout)
+        except BaseException:  # whoever listens has had enough
+            process.terminate()
+            raise
+    if process.returncode:
+        raise WorkerError(f"the worker ended with status {process.returncode}, see above")
+
+
+def work(settings: Settings) -> Iterator[dict]:
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    yield {"machine": describe()}
+    for case in settings.cases:
+        yield {"doing": case.name}
+        row = measure(case, settings.names, settings.device, settings.rounds)
+        yield {"result": row | {"allocator": settings.allocator}}
+
+
+def main() -> None:
+    # What others print goes where it is not taken for a message.
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for message in work(Settings.parse(sys.argv[1])):
+        print(json.dumps(message), file=told, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""`jml-kernels bench`: what the losses cost here, beside the usual code and other libraries."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..backends import NAMES, choose
+from ..bench import plots, report
+from ..bench.allocators import SETTINGS
+from ..bench.cases import LABELS, LAYOUTS, OBJECTIVES, PRESETS, Case
+from ..bench.competitors import COMPILED, EAGER, named
+from ..bench.growth import AXES, BATCH, CLASSES
+from ..bench.session import Results, run
+from ..bench.worker import Settings, WorkerError
+from ..checks import LOGITS_DTYPES, check_choice
+from .extras import MissingPackageError
+
+DTYPES = tuple(str(dtype).removeprefix("torch.") for dtype in LOGITS_DTYPES)
+ROUNDS, QUICK_ROUNDS = 11, 2
+#: With --quick no side is longer, and there are no more images.
+QUICK_SIDE, QUICK_IMAGES = 24, 2
+
+
+def bench(
+    shape: Annotated[
+        list[str], typer.Option(help="Of the logits, N,C or N,C,L or N,C,H,W or N,C,D,H,W.")
+    ] = [],  # noqa: B006, typer copies it
+    preset: Annotated[
+        list[str],
+        typer.Option(help=f"Shapes by data set: {', '.join(PRESETS)}.", show_default="cityscapes"),
+    ] = [],  # noqa: B006
+    dtype: Annotated[list[str], typer.Option(help=f"{', '.join(DTYPES)}.")] = ["float32"],  # noqa: B006
+    layout: Annotated[list[str], typer.Option(help=f"{', '.join(LAYOUTS)}.")] = ["contiguous"],  # noqa: B006
+    objective: Annotated[
+        list[str],
+        typer.Option(
+            help="jml: labels; bls: the same with boundary smoothing; soft: probabilities; ce+jml: "
+            "cross-entropy beside it (eq. 14); kd: labels and a teacher (eq. 17)."
+        ),
+    ] = ["jml"],  # noqa: B006
+    against: Annotated[
+        list[str],
+        typer.Option(
+            help="eager, compile (naive code), cross-entropy, soft-dice, a backend, "
+            "BACKEND-in-place, the name of a peer or all as peers, or module:function, a loss of "
+            "your own."
+        ),
+    ] = [EAGER, COMPILED],  # noqa: B006
+    backend: Annotated[
+        str, typer.Option(help=f"The first of the table: auto, {', '.join(NAMES)}.")
+    ] = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda.", show_default="cuda where there is a GPU")
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(help="regions, as on an image; random, drawn pixel by pixel.")
+    ] = "regions",
+    growth: Annotated[
+        list[str],
+        typer.Option(help=f"How cost grows from the first case: {', '.join(AXES)}, all."),
+    ] = [],  # noqa: B006
+    memory: Annotated[
+        float, typer.Option(min=0.001, help="GiB, for the largest batch that fits.")
+    ] = 16.0,
+    allocator: Annotated[
+        str,
+        typer.Option(
+            help="Of the C library, on a CPU: default; warm, which keeps memory, so that no step "
+            "meets page faults; both."
+        ),
+    ] = "default",
+    rounds: Annotated[
+        int, typer.Option(min=2, help="In each all take turns; figures are medians.")
+    ] = ROUNDS,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of PyTorch.", show_default="its own choice")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny inputs: shows that it runs, no more.")
+    ] = False,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write machine, settings, figures and every turn here."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write plots here (png, svg, pdf); measures growth with classes and "
+            "batch for them."
+        ),
+    ] = None,
+) -> None:
+    """Time the losses, forward and backward, beside other code, on this machine.
+
+    Options that say what is measured may have several words: `--against eager compile`. All take
+    turns in one process, and values and gradients are checked against a float64 oracle on the
+    same inputs first: of what is wrong no time is told. Run nothing beside it.
+
+    Exit status 1: a result was wrong, or nothing could be measured.
+    """
+    sys.path.insert(0, os.getcwd())  # for losses of the user's own
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    try:
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        check_choice("--device", device, ("cpu", "cuda"))
+        check_choice("--allocator", allocator, ("both", *SETTINGS))
+        cases = chosen_cases(shape, preset, dtype, layout, objective, labels, quick)
+        axes = chosen_axes(growth, plot is not None)
+        subject = choose(backend, torch.device(device))
+        names = named([subject, *against])
+        if plot is not None:
+            plots.check(plot)
+        for file in (json_file, plot):
+            check_folder(file)
+    except (ValueError, RuntimeError, MissingPackageError) as error:
+        raise typer.BadParameter(str(error)) from None
+    allocators = list(SETTINGS) if allocator == "both" and device == "cpu" else [allocator]
+    allocators = ["default"] if device == "cuda" else allocators
+    rounds = QUICK_ROUNDS if quick else rounds
+    settings = Settings(cases, names, device, allocators[0], rounds, threads)
+    try:
+        results = follow(settings, allocators, axes, console)
+    except WorkerError as error:
+        Console(stderr=True).print(f"Error: {error}", markup=False)
+        raise typer.Exit(1) from None
+    tell(results, names, memory, console)
+    if quick:
+        console.print("--quick: the inputs are too small for the figures to mean anything.")
+    if json_file is not None:
+        json_file.write_text(json.dumps(document(results, settings, allocators), indent=1) + "\n")
+        console.print(f"Numbers: {json_file}", soft_wrap=True, highlight=False)
+    if plot is not None:
+        plots.save(results.rows, results.sweeps, plot)
+        console.print(f"Plots: {plot}", soft_wrap=True, highlight=False)
+    if any(row["wrong"] or subject not in row["figures"] for row in results.every_row()):
+        raise typer.Exit(1)
+
+
+def chosen_cases(
+    shapes: list[str],
+    presets: list[str],
+    dtypes: list[str],
+    layouts: list[str],
+    objectives: list[str],
+    labels: str,
+    quick: bool,
+) -> list[Case]:
+    """All combinations, each once.
+
+    Raises:
+        ValueError: for a word that is none.
+    """
+    for name, values, expected in (
+        ("--preset", presets, PRESETS),
+        ("--dtype", dtypes, DTYPES),
+        ("--layout", layouts, LAYOUTS),
+        ("--objective", objectives, OBJECTIVES),
+        ("--labels", [labels], LABELS),
+    ):
+        for value in values:
+            check_choice(name, value, tuple(expected))
+    found = [*map(parse_shape, shapes), *(PRESETS[name] for name in presets)]
+    found = found or [PRESETS["cityscapes"]]
+    if quick:
+        found = [tuple(min(n, m) for n, m in zip(s, _quick_limits(s), strict=True)) for s in found]
+    cases = [
+        Case(of, OBJECTIVES[how][0], OBJECTIVES[how][1], labels, kind, lay)
+        for of, kind, lay, how in product(found, dtypes, layouts, objectives)
+    ]
+    return list(dict.fromkeys(cases))
+
+
+def _quick_limits(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (QUICK_IMAGES, shape[1], *[QUICK_SIDE] * (len(shape) - 2))
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """N,C,*spatial; a x may be between.
+
+    Raises:
+        ValueError: where it is none.
+    """
+    parts = text.replace("x", ",").split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts) or not (
+        2 <= len(parts) <= 5
+    ):
+        raise ValueError(
+            f"--shape {text!r}: expected N,C and 0 to 3 sizes more, integers > 0, as 4,19,512,512"
+        )
+    return tuple(map(int, parts))
+
+
+def chosen_axes(growth: list[str], with_plots: bool) -> list[str]:
+    """Of `AXES`, in its order.
+
+    Raises:
+        ValueError: for a word that is none.
+    """
+    for name in growth:
+        check_choice("--growth", name, (*AXES, "all"))
+    wanted = set(AXES if "all" in growth else growth) | ({CLASSES, BATCH} if with_plots else set())
+    return [axis for axis in AXES if axis in wanted]
+
+
+def check_folder(file: Path | None) -> None:
+    if file is not None and not file.resolve().parent.is_dir():
+        raise ValueError(f"{str(file)!r}: expected a file in a folder that exists")
+
+
+def follow(settings: Settings, allocators: list[str], axes: list[str], console: Console) -> Results:
+    """Run, with a bar, and tables as they come."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        return run(
+            settings,
+            allocators,
+            axes,
+            progress=lambda doing, done, total: bar.update(
+                task, description=doing, completed=done, total=total
+            ),
+            found=lambda row: console.print(report.table(row), highlight=False),
+        )
+
+
+def tell(results: Results, names: list[str], memory: float, console: Console) -> None:
+    """What is not of one case alone."""
+    for axis, rows in results.sweeps.items():
+        console.print(report.growth_table(rows, axis), highlight=False)
+        if axis == BATCH:
+            console.print(report.capacity_table(rows, memory * report.GIB), highlight=False)
+    console.print(report.legend(names), report.COLUMNS, highlight=False)
+    machine = results.machine
+    told = [*machine["processor"].values(), *machine.get("GPU", {}).values()]
+    console.print(
+        f"Machine: {', '.join(told)}; torch {machine['versions']['torch']}", highlight=False
+    )
+
+
+def document(results: Results, settings: Settings, allocators: list[str]) -> dict[str, object]:
+    """For --json: all that was measured, times in seconds, memory in bytes."""
+    return {
+        "machine": results.machine,
+        "names": settings.names,
+        "device": settings.device,
+        "allocators": allocators,
+        "rounds": settings.rounds,
+        "threads": settings.threads,
+        "cases": results.rows,
+        "growth": results.sweeps,
+    }
