@@ -1,8 +1,9 @@
-"""What produces the figures in README.md: run from the root of the repository.
+"""What produces the figures of README.md and docs/performance.md, with the package's own benchmark
+(jml_kernels/bench): run from the root of the repository, or all at once by `make bench`.
 
-python -m benchmarks.cpu         fused against naive, torch.compile, cross-entropy, Dice, the floor
-python -m benchmarks.objectives  cross-entropy + JML and distillation against naive and the floor
-python -m benchmarks.sweep       JML against naive and the floor: other dtypes, layouts, sizes
+python -m benchmarks.cpu         measures the suites of suites.py, holds them against goals.py
+python -m benchmarks.pages       writes what it found into the two pages
+python -m benchmarks.regression  measures the ratios of baseline.json; pytest benchmarks compares
+pytest benchmarks                that, and single operators
 python -m benchmarks.gpu         the kernels for GPUs, and their tests, on a GPU (`make gpu`)
-pytest benchmarks                single operators
 """

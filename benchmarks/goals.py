@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .cases import DISTILLATION, Case
-from .competitors import COMPILED, CROSS_ENTROPY, DICE, EAGER, FLOOR, NNUNET_DICE
-from .suites import CITYSCAPES
+from jml_kernels.bench.cases import DISTILLATION
+from jml_kernels.bench.competitors import COMPILED, CROSS_ENTROPY, DICE, EAGER
+from jml_kernels.bench.timing import STEP
+
+from .suites import CITYSCAPES, NNUNET
+
+FLOOR = "fused / floor"
+MEMORY = "peak memory / logits"
 
 
 @dataclass(frozen=True)
@@ -18,13 +24,12 @@ class Goal:
         return value <= self.limit if self.at_most else value >= self.limit
 
     def __str__(self) -> str:
-        return f"{'≤' if self.at_most else '≥'} {self.limit:g}"
+        return f"{'≤' if self.at_most else '≥'} {self.limit:.3g}"
 
 
 _NEAR_THE_FLOOR = Goal(2.5, at_most=True)
 
-#: By kind of case and allocator; the ratio of the competitor's time to the fused time, but for the
-#: floor, where it is the fused time's to the floor.
+#: By kind of case and allocator: the ratio of a competitor's time to the fused time; `FLOOR`.
 GOALS: dict[tuple[str, str], dict[str, Goal]] = {
     ("labels", "warm"): {
         FLOOR: _NEAR_THE_FLOOR,
@@ -32,7 +37,7 @@ GOALS: dict[tuple[str, str], dict[str, Goal]] = {
         COMPILED: Goal(5),
         CROSS_ENTROPY: Goal(2),
         DICE: Goal(2.5),
-        NNUNET_DICE: Goal(2.5),
+        NNUNET: Goal(2.5),
     },
     ("labels", "default"): {EAGER: Goal(10), COMPILED: Goal(4.5)},
     ("soft", "warm"): {FLOOR: _NEAR_THE_FLOOR, EAGER: Goal(4), COMPILED: Goal(2)},
@@ -46,13 +51,45 @@ _SPARE = 2**20
 _SPARE_PER_CLASS = 1024
 
 
-def goals(case: Case, allocator: str) -> dict[str, Goal]:
-    if case.objective == DISTILLATION:
-        return GOALS[DISTILLATION, allocator] if case.shape == CITYSCAPES else {}
-    return GOALS["soft" if case.target == "soft" else "labels", allocator]
+@dataclass(frozen=True)
+class Verdict:
+    """A goal, and what came of it."""
+
+    what: str
+    value: float
+    goal: Goal
+
+    @property
+    def met(self) -> bool:
+        return self.goal.met(self.value)
 
 
-def memory_goal(case: Case) -> Goal:
-    """In units of the logits' bytes: the gradient and 1 MiB + O(N · C)."""
-    spare = _SPARE + _SPARE_PER_CLASS * case.shape[0] * case.shape[1]
-    return Goal(1 + spare / case.bytes, at_most=True)
+def judged(row: dict) -> Iterator[Verdict]:
+    """The goals that the design sets for a row of the results."""
+    case, figures = row["case"], row["figures"]
+    spare = _SPARE + _SPARE_PER_CLASS * case["shape"][0] * case["shape"][1]
+    memory = Goal(1 + spare / row["bytes"]["logits"], at_most=True)
+    yield Verdict(MEMORY, figures[row["subject"]]["peak / logits"], memory)
+    for name, goal in _goals(case, row["allocator"]).items():
+        if name == FLOOR:
+            yield Verdict(FLOOR, row["over floor"]["median"], goal)
+        elif name in figures:
+            yield Verdict(f"{name} / fused", figures[name][STEP]["times"]["median"], goal)
+
+
+def _goals(case: dict, allocator: str) -> dict[str, Goal]:
+    if case["objective"] == DISTILLATION:
+        return GOALS[DISTILLATION, allocator] if tuple(case["shape"]) == CITYSCAPES else {}
+    return GOALS["soft" if case["target"] == "soft" else "labels", allocator]
+
+
+def summary(rows: list[dict]) -> list[str]:
+    """How many goals are met, and which are not: a line each."""
+    every = [(row, verdict) for row in rows for verdict in judged(row)]
+    missed = [
+        f"{row['name']}, {row['allocator']}: {verdict.what} is {verdict.value:.3g}, goal "
+        f"{verdict.goal}"
+        for row, verdict in every
+        if not verdict.met
+    ]
+    return [f"{len(every) - len(missed)} of {len(every)} goals met", *missed]

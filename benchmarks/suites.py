@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .cases import CE_JACCARD, DISTILLATION, Case
-from .competitors import COMPETITORS, COMPILED, EAGER, FUSED
+from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, PRESETS, Case
+from jml_kernels.bench.competitors import COMPILED, CROSS_ENTROPY, DICE, EAGER, IN_PLACE
+from jml_kernels.bench.growth import AXES
+from jml_kernels.bench.peers import PEERS
+
+CPU = "cpu"
+CPU_IN_PLACE = CPU + IN_PLACE
+NNUNET = "nnunet-dice"
+BOTH = ("default", "warm")
+
+CITYSCAPES, ADE20K = PRESETS["cityscapes"], PRESETS["ade20k"]
+VOLUME, BINARY = PRESETS["volume"], PRESETS["binary"]
+IMAGENET = (2, 1000, 96, 96)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Cases, against whom, and whether `goals.py` speaks of them."""
+    """Cases, against whom, under which settings of the allocator, and along which axes cost grows
+    from the first case."""
 
     cases: tuple[Case, ...]
     competitors: tuple[str, ...]
-    judged: bool = False
-
-    def chosen(self, only: list[str]) -> list[Case]:
-        """The cases whose name has all these parts."""
-        return [case for case in self.cases if all(part in case.name for part in only)]
+    allocators: tuple[str, ...] = BOTH
+    axes: tuple[str, ...] = ()
 
 
 def _kinds(shape: tuple[int, ...]) -> list[Case]:
@@ -32,22 +41,18 @@ def _kinds(shape: tuple[int, ...]) -> list[Case]:
     ]
 
 
-CITYSCAPES = (4, 19, 512, 512)
-ADE20K = (2, 150, 256, 256)
-VOLUME = (2, 14, 96, 96, 96)
-BINARY = (8, 2, 1024, 1024)
-IMAGENET = (2, 1000, 96, 96)
-
-_CPU = [*_kinds(CITYSCAPES), *_kinds(ADE20K)]
+_JACCARD = [*_kinds(CITYSCAPES), *_kinds(ADE20K)]
 _OBJECTIVES = [
-    *(
-        Case(shape, target, CE_JACCARD)
-        for shape in (CITYSCAPES, ADE20K)
-        for target in ("labels", "boundary", "soft")
-    ),
-    *(Case(shape, "labels", DISTILLATION) for shape in (CITYSCAPES, ADE20K)),
+    Case(shape, target, objective)
+    for shape in (CITYSCAPES, ADE20K)
+    for target, objective in (
+        ("labels", CE_JACCARD),
+        ("boundary", CE_JACCARD),
+        ("soft", CE_JACCARD),
+        ("labels", DISTILLATION),
+    )
 ]
-_SWEEP = [
+_FORMS = [
     *(
         Case(CITYSCAPES, target, dtype=dtype)
         for dtype in ("float16", "bfloat16", "float64")
@@ -70,25 +75,34 @@ _SWEEP = [
     Case(VOLUME, dtype="float16"),
     Case(VOLUME, layout="channels_last"),
 ]
-
-
-def _small(cases: list[Case]) -> tuple[Case, ...]:
-    """The same cases at sizes that take no time; what they show is that everything runs."""
-    sizes = {
-        CITYSCAPES: (2, 19, 64, 48),
-        ADE20K: (1, 150, 32, 32),
-        VOLUME: (1, 14, 16, 16, 16),
-        BINARY: (2, 2, 64, 64),
-        IMAGENET: (1, 1000, 16, 16),
-    }
-    return tuple(replace(case, shape=sizes[case.shape]) for case in cases)
-
+_PEERS = [
+    Case(shape, target, JACCARD) for shape in (CITYSCAPES, ADE20K) for target in ("labels", "soft")
+]
 
 SUITES = {
-    "cpu": Suite(tuple(_CPU), tuple(COMPETITORS), judged=True),
-    "cpu, quick": Suite(_small(_CPU), tuple(COMPETITORS)),
-    "objectives": Suite(tuple(_OBJECTIVES), (FUSED, EAGER, COMPILED), judged=True),
-    "objectives, quick": Suite(_small(_OBJECTIVES), (FUSED, EAGER, COMPILED)),
-    "sweep": Suite(tuple(_SWEEP), (FUSED, EAGER)),
-    "sweep, quick": Suite(_small(_SWEEP), (FUSED, EAGER)),
+    "jml": Suite(
+        tuple(_JACCARD), (CPU, CPU_IN_PLACE, EAGER, COMPILED, CROSS_ENTROPY, DICE, NNUNET)
+    ),
+    "objectives": Suite(tuple(_OBJECTIVES), (CPU, EAGER, COMPILED)),
+    "forms": Suite(tuple(_FORMS), (CPU, EAGER), ("warm",)),
+    "peers": Suite(tuple(_PEERS), (CPU, *PEERS), ("warm",)),
+    "growth": Suite((Case(CITYSCAPES),), (CPU, EAGER, CROSS_ENTROPY), ("warm",), tuple(AXES)),
 }
+
+#: Sizes that take no time; what they show is that everything runs.
+_SMALL = {
+    CITYSCAPES: (2, 19, 64, 48),
+    ADE20K: (1, 150, 32, 32),
+    VOLUME: (1, 14, 16, 16, 16),
+    BINARY: (2, 2, 64, 64),
+    IMAGENET: (1, 1000, 16, 16),
+}
+
+
+def quick(suite: Suite) -> Suite:
+    """The same at small sizes, without a compiler, which takes longer than all the rest."""
+    return replace(
+        suite,
+        cases=tuple(replace(case, shape=_SMALL[case.shape]) for case in suite.cases),
+        competitors=tuple(name for name in suite.competitors if name != COMPILED),
+    )

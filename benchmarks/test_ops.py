@@ -10,11 +10,11 @@ import torch
 
 import jml_kernels as jml
 from jml_kernels import formulas
+from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, Case, build
 from jml_kernels.objectives import CROSS_ENTROPY
 from jml_kernels.options import LossOptions
 from jml_kernels.statistics import SUMS, TOTALS
 
-from .cases import CE_JACCARD, DISTILLATION, JACCARD, Case, build
 from .suites import ADE20K, CITYSCAPES
 
 CASES = [

@@ -13,6 +13,9 @@ import torch
 from . import __version__
 from .backends import build_info
 
+#: In place of what a program does not say.
+UNKNOWN = "unknown"
+
 
 def versions() -> dict[str, str]:
     """Name -> version of what a result may depend on."""
@@ -69,11 +72,11 @@ def describe() -> dict[str, dict[str, str]]:
 
 
 def said(*command: str, folder: Path | None = None) -> str:
-    """The first line of what a program prints; "unknown" where it cannot."""
+    """The first line of what a program prints; `UNKNOWN` where it cannot."""
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return UNKNOWN
     return (done.stdout.strip().splitlines() or [""])[0]
 
 

@@ -18,13 +18,11 @@ ROOT = Path(__file__).parents[1]
 # Last: an installed package must not be hidden by its sources.
 sys.path.append(str(ROOT))
 
-from benchmarks.cases import CE_JACCARD, DISTILLATION, JACCARD, Case  # noqa: E402
-from benchmarks.competitors import COMPILED, EAGER  # noqa: E402
 from benchmarks.gpu import __main__ as main  # noqa: E402
 from benchmarks.gpu import (  # noqa: E402
     document,
     figures,
-    measure,
+    prepare,
     profile,
     tests,
     worker,
@@ -42,6 +40,10 @@ from benchmarks.gpu.cases import (  # noqa: E402
     Entry,
     quick,
 )
+from jml_kernels.bench.cases import DISTILLATION, Case  # noqa: E402
+from jml_kernels.bench.competitor import Competitor  # noqa: E402
+from jml_kernels.bench.competitors import COMPILED, EAGER  # noqa: E402
+from jml_kernels.bench.figures import row as row_of  # noqa: E402
 
 # ---- cases and bytes -----------------------------------------------------------------------------
 
@@ -75,31 +77,6 @@ def test_sizes():
         assert COMPILED not in entry.competitors
 
 
-@pytest.mark.parametrize(
-    ("target", "objective", "forward"),
-    [
-        ("labels", JACCARD, 1),
-        ("boundary", JACCARD, 1),
-        ("soft", JACCARD, 2),
-        ("labels", CE_JACCARD, 1),
-        ("labels", DISTILLATION, 2),
-    ],
-)
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_bytes(target, objective, forward, dtype):
-    """In units of the logits: 3 with labels, 5 with what is as large and read twice."""
-    case = Case((2, 19, 8, 4), target, objective, dtype=dtype)
-    counted = figures.bytes_of(case)
-    logits = 2 * 19 * 8 * 4 * (2 if dtype == "float16" else 4)
-    assert counted == {
-        "logits": logits,
-        "forward": forward * logits,
-        "backward": (forward + 1) * logits,
-        "step": (2 * forward + 1) * logits,
-        "labels": 0 if target == "soft" else 8 * 2 * 8 * 4,
-    }
-
-
 # ---- figures -------------------------------------------------------------------------------------
 
 CASE = Case((1, 2, 512, 512))  # 2 MiB of logits, and 2 MiB of labels
@@ -107,49 +84,27 @@ SIZE = CASE.bytes
 COPIES = [2.0, 2.0, 3.0]  # a byte of a copy takes 1 / SIZE
 
 
-def turns(cuda=(1.25, 2.5), triton=(2.0, 2.0)) -> figures.Turns:
+def turns(cuda=(1.25, 2.5), triton=(2.0, 2.0)) -> dict:
     def of(forward, backward):
         parts = {"forward": forward, "backward": backward, "step": forward + backward}
         return {part: [value] * 3 for part, value in parts.items()}
 
-    eager = of(10.0, 30.0)
-    del eager["backward"]
-    found = {"cuda": of(*cuda), "triton": of(*triton), EAGER: eager}
-    return {name: parts for name, parts in found.items() if parts["forward"][0]}
+    found = {"cuda": of(*cuda), "triton": of(*triton), EAGER: of(10.0, 30.0)}
+    found = {name: parts for name, parts in found.items() if parts["forward"][0]}
+    return found | {"copy": {"forward": COPIES}}
 
 
 def row(**changed) -> dict:
     arguments = {
         "case": CASE,
+        "device": "cuda",
         "turns": turns(),
-        "copies": COPIES,
         "peaks": {"cuda": SIZE, EAGER: 5 * SIZE},
         "errors": {},
         "wrong": {},
-        "failed": {},
+        "left_out": {},
     }
-    return figures.row(**arguments | changed)
-
-
-def test_shares_of_the_copy():
-    found = row()
-    assert found["copy bytes per second"] == SIZE
-    assert found["share of copy bandwidth"] == {
-        "cuda": {"forward": 1 / 1.25, "backward": 2 / 2.5, "step": 3 / 3.75},
-        "triton": {"forward": 1 / 2, "backward": 1.0, "step": 3 / 4},
-    }
-    # Labels of two classes are as large as their logits in float32.
-    with_labels = found["share, labels counted"]["triton"]
-    assert with_labels == {"forward": 2 / 2, "backward": 3 / 2, "step": 5 / 4}
-
-
-def test_ratios_to_naive():
-    ratios = row()["times of"][EAGER]
-    assert ratios["cuda"]["forward"] == {"median": 8.0, "low": 8.0, "high": 8.0}
-    # Its backward is the difference of step and forward.
-    assert ratios["cuda"]["backward"]["median"] == 12.0
-    assert ratios["triton"]["step"]["median"] == 10.0
-    assert row()["seconds"][EAGER] == {"forward": 10.0, "backward": 30.0, "step": 40.0}
+    return figures.compared(row_of(**arguments | changed))
 
 
 def test_who_is_ahead():
@@ -167,22 +122,26 @@ def test_who_is_ahead():
 
 
 def test_one_backend_is_ahead_of_nobody():
-    found = row(turns=turns(cuda=(0.0, 0.0)), failed={"cuda": "why"})
+    found = row(turns=turns(cuda=(0.0, 0.0)), left_out={"cuda": "why"})
     assert found["ahead"] is None
     assert found["cuda / triton"] is None
     assert figures.triton_ahead([found]) == []
-    assert found["share of copy bandwidth"].keys() == {"triton"}
     assert "cuda failed: why" in figures.line(found)
+
+
+def test_where_nothing_ran():
+    found = row(turns={"copy": {"forward": COPIES}}, left_out={"cuda": "why"})
+    assert found["subject"] is None
+    assert found["figures"] == {}
+    assert figures.line(found) == f"{CASE.name}: cuda failed: why"
 
 
 def test_a_row_is_json():
     found = row()
-    assert json.loads(json.dumps(found))["turns"] == found["turns"]
-    assert found["peak / logits"] == {"cuda": 1.0, EAGER: 5.0}
-    assert found["case"]["kind"] == "labels"
+    assert json.loads(json.dumps(found, allow_nan=False))["turns"] == found["turns"]
     line = figures.line(found)
     assert "cuda 1250.000 + 2500.000 ms (80%, 80%)" in line
-    assert "naive, eager / cuda 10.7" in line
+    assert f"{EAGER} 10000.000 + 30000.000 ms (10.7 times cuda)" in line
     assert "ahead cuda" in line
 
 
@@ -218,68 +177,22 @@ def test_a_budget_may_have_begun_before():
 # ---- one case ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def without_gpu(monkeypatch):
-    """`measure` on the CPU, where the reference stands for a backend."""
-    for name, value in (
-        ("DEVICE", "cpu"),
-        ("synchronize", lambda: None),
-        ("release_memory", lambda: None),
-        ("peak_memory", lambda call: (call(), 1)[1]),
-        ("seconds", lambda step: (step.prepare(), step.run(), 0.5)[2]),
-    ):
-        monkeypatch.setattr(measure, name, value)
-
-
-@pytest.mark.parametrize("objective", [JACCARD, CE_JACCARD, DISTILLATION])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_measure(objective, dtype, without_gpu):
-    case = Case((2, 5, 16, 12), "labels", objective, dtype=dtype, layout="channels_last")
-    said = []
-    entry = Entry(case, ("reference", EAGER, "left out"))
-    found = measure.measure(entry, 2, said.append, {"left out": "why"})
-    assert found["turns"] == {
-        "reference": {part: [0.5, 0.5] for part in figures.PARTS},
-        EAGER: {"forward": [0.5, 0.5], "backward": [0.0, 0.0], "step": [0.5, 0.5]},
-        "copy": [0.5, 0.5],
-    }
-    assert found["errors"].keys() == {"reference"}
-    assert found["wrong"] == {}
-    assert found["failed"] == {"left out": "why"}
-    assert said[:4] == ["inputs", "reference", EAGER, "check"]
-    # Every turn of every part says whose it is.
-    assert sorted(said[4:]) == sorted(2 * ["copy", *3 * ["reference"], *2 * [EAGER]])
-
-
-def test_measure_tells_what_is_wrong_and_what_fails(without_gpu, monkeypatch):
-    def broken(case):
-        return lambda logits, labels: logits.sum()
-
-    def failing(case):
-        raise torch.OutOfMemoryError("too much\nand more")
-
-    makers = {"broken": broken, "failing": failing}
-    monkeypatch.setattr(measure, "maker", makers.get)
-    entry = Entry(Case((1, 3, 8, 8)), ("broken", "failing"))
-    found = measure.measure(entry, 2, lambda what: None, {})
-    assert found["failed"] == {"failing": "OutOfMemoryError: too much"}
-    assert "error of the loss" in found["wrong"]["broken"]
-    assert found["seconds"].keys() == {"broken"}
-
-
-def test_compiling_needs_no_more_than_blank_inputs(without_gpu, monkeypatch):
+def test_compiling_needs_no_more_than_blank_inputs(monkeypatch):
     called = []
 
-    def maker(name):
+    def find(name):
         def loss(logits, *targets):
             called.append((name, logits.shape, logits.stride(), len(targets)))
+            if name == "triton":
+                raise ValueError("what fails is told when it is measured")
             return logits.sum()
 
-        return lambda case: loss
+        return Competitor("made up", lambda case: loss)
 
-    monkeypatch.setattr(measure, "maker", maker)
+    monkeypatch.setattr(prepare, "DEVICE", "cpu")
+    monkeypatch.setattr(prepare, "find", find)
     case = Case((2, 3, 8, 8), "soft", DISTILLATION, layout="channels_last")
-    measure.prepare(Entry(case, ("cuda", "triton", EAGER, COMPILED)))
+    prepare.prepare(Entry(case, ("cuda", "triton", EAGER, COMPILED)))
     strides = (192, 1, 24, 3)
     assert called == [(name, case.shape, strides, 2) for name in ("triton", COMPILED)]
 
@@ -348,15 +261,16 @@ def test_workers_that_never_begin_are_not_asked_for_ever():
 def test_a_worker_says_what_fails_and_begins_nothing_when_time_is_up(monkeypatch):
     said = []
 
-    def measure_one(entry, rounds, say, without):
-        say("cuda")
+    def measure_one(case, names, device, rounds, say, without):
+        say(names[0])
         clock.now += 10
         raise ValueError("a bad case")
 
     clock = Clock(0.0)
     monkeypatch.setattr(worker.time, "time", clock)
     monkeypatch.setattr(worker, "measure", measure_one)
-    monkeypatch.setattr(worker, "release_memory", lambda: None)
+    monkeypatch.setattr(worker, "release_memory", lambda device: None)
+    monkeypatch.setattr(jml, "backends", lambda: {"cuda": None, "triton": None})
     settings = worker.Settings([4, 5, 6], 3, until=15.0)
     worker.work(settings, lambda **message: said.append(message))
     assert said == [
@@ -612,7 +526,7 @@ def test_results_are_written_as_they_come(tmp_path):
     assert len(content()["cases"]) == len(content()["triton ahead"]) == 1
     written.add_failure("a case", "why")
     assert content()["not measured"] == {"a case": "why"}
-    written.add_case(row(turns=turns(cuda=(0.0, 0.0)), failed={"cuda": "lost", EAGER: "memory"}))
+    written.add_case(row(turns=turns(cuda=(0.0, 0.0)), left_out={"cuda": "lost", EAGER: "memory"}))
     assert written.finish() == ["a case: why", f"{CASE.name}: cuda failed: lost"]
     assert content()["finished"]
     assert [path.name for path in file.parent.iterdir()] == ["gpu.json"]

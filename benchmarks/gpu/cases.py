@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 
 import jml_kernels as jml
+from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, Case
+from jml_kernels.bench.competitors import COMPILED, EAGER
 
-from ..cases import CE_JACCARD, DISTILLATION, JACCARD, Case
-from ..competitors import COMPILED, EAGER
+#: Where tensors lie.
+DEVICE = "cuda"
 
 CUDA, TRITON = "cuda", "triton"
 BACKENDS = (CUDA, TRITON)

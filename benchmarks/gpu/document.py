@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from . import figures, tests
+from .cases import BACKENDS
 from .machine import ROOT
 
 
@@ -77,9 +78,9 @@ class Document:
             *(f"{name}: {why}" for name, why in content["not measured"].items()),
             *(f"{row['name']}: {why}" for row in content["cases"] for why in row["wrong"].values()),
             *(
-                f"{row['name']}: {name} failed: {row['failed'][name]}"
+                f"{row['name']}: {name} failed: {row['left out'][name]}"
                 for row in content["cases"]
-                for name in figures.BACKENDS
-                if name in row["failed"]
+                for name in BACKENDS
+                if name in row["left out"]
             ),
         ]

@@ -9,16 +9,17 @@ import sys
 
 import torch
 
-from ..cases import build
-from .cases import ENTRIES
-from .measure import DEVICE, maker
+from jml_kernels.bench.cases import build
+from jml_kernels.bench.competitors import find
+
+from .cases import DEVICE, ENTRIES
 
 
 def main(backend: str, index: int) -> None:
     case = ENTRIES[index].case
     logits, *targets = build(case, DEVICE)
     logits.requires_grad_()
-    loss = maker(backend)(case)
+    loss = find(backend).make(case)
     for profiled in (False, True):  # the first compiles
         torch.cuda.synchronize()
         if profiled:

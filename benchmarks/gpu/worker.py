@@ -16,8 +16,11 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 
-from .cases import ENTRIES, quick
-from .measure import DeviceLostError, first_line, measure, prepare, release_memory
+from jml_kernels.bench.measure import DeviceLostError, first_line, measure, release_memory
+
+from .cases import DEVICE, ENTRIES, quick
+from .figures import compared
+from .prepare import prepare
 
 LOST = 3
 
@@ -59,12 +62,14 @@ def work(settings: Settings, say) -> None:
                 prepare(entry)
             else:
                 without = settings.without.get(str(index), {})
-                say(result=measure(entry, settings.rounds, doing, without), entry=index)
+                names = list(entry.competitors)
+                row = measure(entry.case, names, DEVICE, settings.rounds, doing, without)
+                say(result=compared(row), entry=index)
         except DeviceLostError:
             raise
         except Exception as error:  # whatever it is, it is this case's
             say(failed=first_line(error), entry=index)
-        release_memory()
+        release_memory(DEVICE)
 
 
 def main() -> None:

@@ -82,7 +82,8 @@ def row(
     Returns:
         "figures": by competitor and part "seconds" and "times" (of the first's) with quartiles,
         "bytes per second" of those that cannot be avoided, and their "share" of the bandwidth that
-        a copy reaches, "peak bytes" and "peak / logits"; and what they come from.
+        a copy reaches, "peak bytes" and "peak / logits"; "over floor" of the first; and what they
+        come from.
     """
     turns = dict(turns)
     copies = turns.pop(COPY)[FORWARD]
@@ -94,6 +95,7 @@ def row(
         "subject": subject,
         "bytes": bytes_of(case),
         "copy bytes per second": bandwidth(case, copies),
+        "over floor": subject and over_floor(case, turns[subject][STEP], copies),
         "figures": {
             name: of_competitor(case, parts, turns[subject], copies, peaks.get(name))
             for name, parts in turns.items()
@@ -122,9 +124,8 @@ def compare(found: dict, one: str, other: str) -> dict[str, dict[str, float]] | 
     }
 
 
-def floor_ratio(found: dict) -> dict[str, float]:
-    """The first competitor's step as a multiple of the floor: the time in which this machine copies
-    as many bytes as cannot be avoided."""
-    per_copy = found["bytes"][STEP] / (2 * found["bytes"]["logits"])
-    floor = [per_copy * copy for copy in found["turns"][COPY][FORWARD]]
-    return asdict(ratio(found["turns"][found["subject"]][STEP], floor))
+def over_floor(case: Case, steps: list[float], copies: list[float]) -> dict[str, float]:
+    """A step as a multiple of the floor: the time in which this machine copies as many bytes as
+    cannot be avoided."""
+    per_copy = case.traffic / (2 * case.bytes)
+    return asdict(ratio(steps, [per_copy * copy for copy in copies]))

@@ -133,3 +133,9 @@ def capacity_table(rows: list[dict], memory: float) -> Table:
     for name in rows[0]["figures"]:
         made.add_row(escape(name), str(largest_batch(rows, name, memory)))
     return made
+
+
+def machine(of: dict[str, dict[str, str]]) -> str:
+    """What figures were measured on, in a line."""
+    parts = {**of["processor"], **of.get("GPU", {}), "torch": of["versions"]["torch"]}
+    return "Machine: " + ", ".join(f"{name} {value}" for name, value in parts.items())

@@ -245,11 +245,7 @@ def tell(results: Results, names: list[str], memory: float, console: Console) ->
         if axis == BATCH:
             console.print(report.capacity_table(rows, memory * report.GIB), highlight=False)
     console.print(report.legend(names), report.COLUMNS, highlight=False)
-    machine = results.machine
-    told = [*machine["processor"].values(), *machine.get("GPU", {}).values()]
-    console.print(
-        f"Machine: {', '.join(told)}; torch {machine['versions']['torch']}", highlight=False
-    )
+    console.print(report.machine(results.machine), highlight=False)
 
 
 def document(results: Results, settings: Settings, allocators: list[str]) -> dict[str, object]:

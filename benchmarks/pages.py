@@ -1,0 +1,257 @@
+"""Writes the figures of results/cpu.json into README.md and docs/performance.md, between comments
+that name a section:
+
+    <!-- figures: jml warm -->
+    ...
+    <!-- end of figures -->
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from jml_kernels.bench.competitors import COMPILED, CROSS_ENTROPY, EAGER
+from jml_kernels.bench.growth import AXES, BATCH, growths, largest_batch, place
+from jml_kernels.bench.report import duration, number
+from jml_kernels.bench.timing import BACKWARD, FORWARD, STEP
+
+from .cpu import JUDGED, RESULTS
+from .goals import summary
+from .suites import CPU, CPU_IN_PLACE, NNUNET
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
+_SECTION = re.compile(
+    r"(?P<begin><!-- figures: (?P<name>[\w, +]+) -->\n).*?(?P<end><!-- end of figures -->)", re.S
+)
+
+_HEADS = {
+    CPU_IN_PLACE: "in place",
+    EAGER: "naive, eager",
+    COMPILED: "naive, `torch.compile`",
+    CROSS_ENTROPY: "`cross_entropy`",
+    NNUNET: "nnU-Net's Dice",
+}
+#: A column: its head, and its cell of a row.
+Column = tuple[str, Callable[[dict], str]]
+
+
+def table(rows: list[dict], columns: list[Column]) -> str:
+    lines = [
+        f"| | {' | '.join(head for head, _ in columns)} |",
+        f"|---|{'--:|' * len(columns)}",
+    ]
+    before = None
+    for row in rows:
+        case = row["case"]
+        form = f"{_sizes(case['size'])} {case['form'].removeprefix('float32').strip()}".strip()
+        name = case["kind"] if form == before else f"{form}, {case['kind']}"
+        before = form
+        lines.append(f"| {name} | {' | '.join(cell(row) for _, cell in columns)} |")
+    return "\n".join(lines)
+
+
+def _sizes(size: str) -> str:
+    return size.replace("x", "×")  # noqa: RUF001
+
+
+def over_floor(row: dict) -> str:
+    return number(row["over floor"]["median"])
+
+
+def times(name: str, part: str = STEP) -> Callable[[dict], str]:
+    """Of a competitor, as multiples of the fused loss's."""
+
+    def cell(row: dict) -> str:
+        of = row["figures"].get(name, {}).get(part)
+        if of is None or name in row["wrong"]:
+            return ""
+        return f"{number(of['times']['median'])}×"  # noqa: RUF001
+
+    return cell
+
+
+def memory(name: str) -> Callable[[dict], str]:
+    def cell(row: dict) -> str:
+        of = row["figures"].get(name)
+        return number(of["peak / logits"]) if of else ""
+
+    return cell
+
+
+def shares(part: str) -> Callable[[dict], str]:
+    """Of the fused loss, of the speed of a copy."""
+    return lambda row: f"{row['figures'][CPU][part]['share']:.0%}"
+
+
+def columns(*names: str) -> list[Column]:
+    return [("fused / floor", over_floor), *((_HEADS[name], times(name)) for name in names)]
+
+
+def rows_of(results: dict, suite: str, allocator: str = "warm", drawn: bool = False) -> list[dict]:
+    """Without labels that are drawn pixel by pixel, unless asked for."""
+    return [
+        row
+        for row in results[suite]["rows"]
+        if row["allocator"] == allocator and (drawn or row["case"]["labels"] == "regions")
+    ]
+
+
+# ---- sections ------------------------------------------------------------------------------------
+
+
+def machine(results: dict) -> str:
+    """Of the suite of JML; all are measured on one."""
+    found = results["jml"]
+    processor, versions = found["machine"]["processor"], found["machine"]["versions"]
+    return (
+        f"Measured on {processor['cores']} cores of an {processor['model']} "
+        f"({processor['instruction set of torch']}), {found['threads']} threads, torch "
+        f"{versions['torch']}, medians of {found['rounds']} rounds."
+    )
+
+
+def jml(results: dict, allocator: str) -> str:
+    return table(
+        rows_of(results, "jml", allocator), columns(EAGER, COMPILED, CROSS_ENTROPY, NNUNET)
+    )
+
+
+def jml_drawn(results: dict) -> str:
+    """The hard labels beside the usual ones, both allocators."""
+    parts = []
+    for allocator in ("warm", "default"):
+        rows = rows_of(results, "jml", allocator, drawn=True)
+        every = columns(CPU_IN_PLACE, EAGER, COMPILED, CROSS_ENTROPY, NNUNET)
+        parts.append(f"{allocator.capitalize()} allocator:\n\n{table(rows, every)}")
+    return "\n\n".join(parts)
+
+
+def limit(results: dict) -> str:
+    """How far the fused loss is from the floor, and where."""
+    heads = [(part, shares(part)) for part in (FORWARD, BACKWARD)]
+    both: list[Column] = [*heads, ("both", shares(STEP))]
+    return table(rows_of(results, "jml", drawn=True), both)
+
+
+def peaks(results: dict) -> str:
+    names = (CPU, CPU_IN_PLACE, EAGER, COMPILED, CROSS_ENTROPY, NNUNET)
+    heads = [(_HEADS.get(name, "fused"), memory(name)) for name in names]
+    rows = [*rows_of(results, "jml"), *rows_of(results, "objectives")]
+    return table(rows, heads)
+
+
+def objectives(results: dict) -> str:
+    warm, default = (rows_of(results, "objectives", how) for how in ("warm", "default"))
+    by_name = {row["name"]: row for row in default}
+    beside = [
+        (f"default: {head}", lambda row, cell=times(name): cell(by_name[row["name"]]))
+        for name, head in ((EAGER, "eager"), (COMPILED, "`torch.compile`"))
+    ]
+    return table(warm, [*columns(EAGER, COMPILED), *beside])
+
+
+def forms(results: dict) -> str:
+    return table(rows_of(results, "forms"), [*columns(EAGER), ("memory of naive", memory(EAGER))])
+
+
+def peers(results: dict) -> str:
+    """Who ran, a line each: the cases are the columns."""
+    rows = rows_of(results, "peers")
+    names = dict.fromkeys(name for row in rows for name in row["figures"] if name != CPU)
+    cases = [f"{_sizes(row['case']['size'])}, {row['case']['kind']}" for row in rows]
+    lines = [
+        f"| | {' | '.join(cases)} | memory |",
+        f"|---|{'--:|' * (len(cases) + 1)}",
+    ]
+    for name in names:
+        part = STEP if any(STEP in row["figures"].get(name, {}) for row in rows) else FORWARD
+        cells = [times(name, part)(row) for row in rows]
+        held = next(filter(None, map(memory(name), rows)), "")
+        lines.append(f"| `{name}` | {' | '.join(cells)} | {held} |")
+    return "\n".join(lines)
+
+
+def growth(results: dict) -> str:
+    return "\n\n".join(_along(results["growth"]["growth"][axis], axis) for axis in AXES)
+
+
+def _along(rows: list[dict], axis: str) -> str:
+    letter = {"classes": "C", "pixels": "P", "batch": "N", "k": "k"}[axis]
+    found = growths(rows, axis)
+    heads = {name: "fused" if name == CPU else _HEADS[name] for name in found}
+    lines = [f"| {axis} | {' | '.join(heads.values())} |", f"|--:|{'--:|' * len(heads)}"]
+    first = {name: rows[0]["figures"][name][STEP]["seconds"]["median"] for name in found}
+    for row in rows:
+        steps = {name: row["figures"][name][STEP]["seconds"]["median"] for name in found}
+        cells = [f"{number(steps[name] / first[name])}×" for name in found]  # noqa: RUF001
+        lines.append(f"| {place(axis, row)} | {' | '.join(cells)} |")
+    cells = [f"{letter}^{of.exponent:.2f}" for of in found.values()]
+    lines.append(f"| grows as | {' | '.join(cells)} |")
+    cells = [f"{duration(of.fixed)} + {duration(of.each)}·{letter}" for of in found.values()]
+    lines.append(f"| fitted | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def capacity(results: dict) -> str:
+    """The largest batch, where the loss is all that there is."""
+    rows = results["growth"]["growth"][BATCH]
+    memories = (8, 16, 24, 80)
+    lines = [
+        f"| | {' | '.join(f'{gib} GiB' for gib in memories)} |",
+        f"|---|{'--:|' * len(memories)}",
+    ]
+    for name in rows[0]["figures"]:
+        cells = [str(largest_batch(rows, name, gib * 2**30)) for gib in memories]
+        lines.append(f"| {'fused' if name == CPU else _HEADS[name]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def goals(results: dict) -> str:
+    """What the design asks for, and where it is not met."""
+    rows = [row for suite in JUDGED for row in results[suite]["rows"]]
+    first, *missed = summary(rows)
+    return "\n".join([f"{first}{':' if missed else '.'}", "", *(f"- {line}" for line in missed)])
+
+
+SECTIONS: dict[str, Callable[[dict], str]] = {
+    "machine": machine,
+    "jml warm": lambda results: jml(results, "warm"),
+    "jml default": lambda results: jml(results, "default"),
+    "jml with random labels": jml_drawn,
+    "limit": limit,
+    "memory": peaks,
+    "objectives": objectives,
+    "forms": forms,
+    "peers": peers,
+    "growth": growth,
+    "capacity": capacity,
+    "goals": goals,
+}
+
+
+def render(page: str, results: dict) -> str:
+    """A page with its sections written anew.
+
+    Raises:
+        KeyError: for a section that is none.
+    """
+
+    def section(found: re.Match) -> str:
+        return f"{found['begin']}{SECTIONS[found['name']](results).strip()}\n{found['end']}"
+
+    return _SECTION.sub(section, page)
+
+
+def main() -> None:
+    results = json.loads(RESULTS.read_text())
+    for page in PAGES:
+        page.write_text(render(page.read_text(), results))
+        print(f"written: {page.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
