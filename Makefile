@@ -10,6 +10,8 @@ JML_BUILD ?= cpu
 export JML_BUILD
 # Options of the benchmark on a GPU, see python -m benchmarks.gpu --help: "--profile", "--no-tests".
 GPU_FLAGS ?=
+# Options of that on the CPU, see python -m benchmarks.cpu --help: "--suite jml".
+BENCH_FLAGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,11 +34,12 @@ examples: $(STAMPS)/demo
 	$(BIN)/python examples/cross_entropy_and_jaccard.py
 	$(BIN)/python examples/distillation.py
 
-# Takes the machine for itself: run nothing beside it.
+# Takes the machine for itself, and an hour or less: run nothing beside it. Measures every suite,
+# writes the figures of README.md and docs/performance.md, and looks for what has become slower. Other
+# libraries take part where they are installed in .venv: pip install ".[peers]".
 bench: $(STAMPS)/package
-	$(BIN)/python -m benchmarks.cpu
-	$(BIN)/python -m benchmarks.objectives
-	$(BIN)/python -m benchmarks.sweep
+	$(BIN)/python -m benchmarks.cpu $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.pages
 	$(BIN)/pytest benchmarks
 
 # On a machine with a GPU, in the environment of PYTHON, which has everything already: no network.

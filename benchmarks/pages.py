@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jml_kernels.bench.competitors import COMPILED, CROSS_ENTROPY, EAGER
 from jml_kernels.bench.growth import AXES, BATCH, growths, largest_batch, place
-from jml_kernels.bench.report import duration, number
+from jml_kernels.bench.report import number
 from jml_kernels.bench.timing import BACKWARD, FORWARD, STEP
 
 from .cpu import JUDGED, RESULTS
@@ -24,7 +24,8 @@ from .suites import CPU, CPU_IN_PLACE, NNUNET
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
-_SECTION = re.compile(
+#: As it stands in a page.
+SECTION = re.compile(
     r"(?P<begin><!-- figures: (?P<name>[\w, +]+) -->\n).*?(?P<end><!-- end of figures -->)", re.S
 )
 
@@ -147,9 +148,13 @@ def peaks(results: dict) -> str:
 def objectives(results: dict) -> str:
     warm, default = (rows_of(results, "objectives", how) for how in ("warm", "default"))
     by_name = {row["name"]: row for row in default}
+
+    def by_default(name: str) -> Callable[[dict], str]:
+        return lambda row: times(name)(by_name[row["name"]])
+
     beside = [
-        (f"default: {head}", lambda row, cell=times(name): cell(by_name[row["name"]]))
-        for name, head in ((EAGER, "eager"), (COMPILED, "`torch.compile`"))
+        ("default: eager", by_default(EAGER)),
+        ("`torch.compile`", by_default(COMPILED)),
     ]
     return table(warm, [*columns(EAGER, COMPILED), *beside])
 
@@ -191,7 +196,10 @@ def _along(rows: list[dict], axis: str) -> str:
         lines.append(f"| {place(axis, row)} | {' | '.join(cells)} |")
     cells = [f"{letter}^{of.exponent:.2f}" for of in found.values()]
     lines.append(f"| grows as | {' | '.join(cells)} |")
-    cells = [f"{duration(of.fixed)} + {duration(of.each)}·{letter}" for of in found.values()]
+    cells = [
+        f"{of.fixed / first[name]:.2g} + {of.each / first[name]:.2g}·{letter}"
+        for name, of in found.items()
+    ]
     lines.append(f"| fitted | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -243,7 +251,7 @@ def render(page: str, results: dict) -> str:
     def section(found: re.Match) -> str:
         return f"{found['begin']}{SECTIONS[found['name']](results).strip()}\n{found['end']}"
 
-    return _SECTION.sub(section, page)
+    return SECTION.sub(section, page)
 
 
 def main() -> None:

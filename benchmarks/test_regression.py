@@ -1,5 +1,5 @@
-"""No ratio of the CPU kernels has fallen by more than a third; takes two minutes and the machine for
-itself. Not among the tests of CI: `pytest benchmarks`, or `make bench`."""
+"""No ratio of the CPU kernels has fallen by more than a third. Takes two minutes and the machine
+for itself, so it is not among the tests of CI: `pytest benchmarks`, or `make bench`."""
 
 from __future__ import annotations
 

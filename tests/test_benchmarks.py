@@ -1,4 +1,5 @@
-"""The benchmarks run and print every row. Nothing here is timed: the inputs are tiny."""
+"""What produces the figures of the pages: it runs, and the pages say what was measured. Nothing
+here is timed: the inputs are tiny."""
 
 from __future__ import annotations
 
@@ -11,16 +12,14 @@ import pytest
 import torch
 
 import jml_kernels as jml
+from jml_kernels.bench.cases import Case
 from jml_kernels.naive import naive_jaccard_distillation_loss
 
 ROOT = Path(__file__).parents[1]
-KINDS = {
-    "labels",
-    "labels, random",
-    "boundary smoothing",
-    "boundary smoothing, random",
-    "soft target",
-}
+# Last: an installed package must not be hidden by its sources.
+sys.path.append(str(ROOT))
+
+from benchmarks import goals, pages, regression, suites  # noqa: E402
 
 needs_kernels = pytest.mark.skipif(
     jml.backends()["cpu"] is not None, reason=f"backend cpu: {jml.backends()['cpu']}"
@@ -33,92 +32,183 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def results(script: str, folder: Path, *options: str) -> tuple[list[dict], str]:
-    """What a script wrote as JSON and printed."""
-    file = folder / "results.json"
+# ---- measuring -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> dict:
+    """Of all suites, as they are written."""
+    file = tmp_path_factory.mktemp("benchmarks") / "folder" / "cpu.json"
     # Two threads that meet at every tiny operation wait for each other where a machine is busy.
-    arguments = ("--quick", "--threads", "1", "--markdown", "--json", str(file))
-    done = run(script, *arguments, *options)
-    assert done.returncode == 0, done.stderr
-    return json.loads(file.read_text())["results"], done.stdout
+    done = run("benchmarks.cpu", "--quick", "--threads", "1", "--json", str(file))
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "is wrong" not in done.stdout
+    return json.loads(file.read_text())
 
 
 @needs_kernels
-def test_cpu(tmp_path):
-    # A compiler takes longer over each case than all the rest.
-    found, printed = results("benchmarks.cpu", tmp_path, "--no-compile")
-    assert {(r["allocator"], r["case"]["size"], r["case"]["kind"]) for r in found} == {
-        (allocator, size, kind)
-        for allocator in ("default", "warm")
-        for size in ("2x19x64x48", "1x150x32x32")
-        for kind in KINDS
-    }
-    for result in found:
-        assert f"{result['name']}, {result['allocator']} allocator" in printed
-        rows = {row["name"]: row for row in result["rows"]}
-        dice = (
-            {"our soft Dice", "nnU-Net's Dice"} if "soft" not in result["case"]["kind"] else set()
-        )
-        expected = {"peak memory", "floor", "fused, in place", "naive, eager", "cross-entropy"}
-        assert rows.keys() == expected | dice
-        for name, row in rows.items():
-            assert row["note"] or row["ratio"] or name == "peak memory"
+def test_every_case_is_measured(results):
+    assert results.keys() == suites.SUITES.keys()
+    for name, suite in suites.SUITES.items():
+        small = suites.quick(suite)
+        measured = {(row["name"], row["allocator"]) for row in results[name]["rows"]}
+        assert measured == {(c.name, how) for c in small.cases for how in small.allocators}
+        assert results[name]["growth"].keys() == set(small.axes)
+    for row in results["jml"]["rows"]:
+        held = {name: of["peak / logits"] for name, of in row["figures"].items()}
         # The gradient, and little besides; the naive loss holds five tensors and more.
-        assert 1 <= rows["peak memory"]["peak"] < 1.1
-        assert rows["fused, in place"]["peak"] < 0.1
-        assert rows["naive, eager"]["peak"] >= 5
-        assert result["errors"]["fused"]["loss"] <= 1e-6
-        assert result["errors"]["fused"]["gradient"] <= 1e-5
-    for name in ("fused / floor", "naive, eager / fused", "cross-entropy / fused", "our soft Dice"):
-        assert printed.count(name) >= 16
-    assert "Default allocator:\n\n| logits | case | fused / floor" in printed
-    assert "| 2x19x64x48 float32 | labels, random |" in printed
-
-
-@needs_kernels
-def test_objectives(tmp_path):
-    found, printed = results("benchmarks.objectives", tmp_path, "--no-compile")
-    assert {(r["allocator"], r["case"]["size"], r["case"]["kind"]) for r in found} == {
-        (allocator, size, kind)
-        for allocator in ("default", "warm")
-        for size in ("2x19x64x48", "1x150x32x32")
-        for kind in (
-            "CE + JML, labels",
-            "CE + JML, boundary smoothing",
-            "CE + JML, soft target",
-            "distillation, labels",
-        )
+        assert 1 <= held["cpu"] < 1.1
+        assert held["cpu-in-place"] < 0.1
+        assert held["eager"] >= 5
+        assert row["errors"]["cpu"]["loss"] <= 1e-6
+        assert row["errors"]["cpu"]["gradient"] <= 1e-5
+    # A softmax for each term: distillation has four of the student, and one of the teacher.
+    (distillation,) = {
+        row["figures"]["eager"]["peak / logits"] // 1
+        for row in results["objectives"]["rows"]
+        if row["case"]["objective"] == "distillation"
     }
-    for result in found:
-        assert f"{result['name']}, {result['allocator']} allocator" in printed
-        rows = {row["name"]: row for row in result["rows"]}
-        assert rows.keys() == {"peak memory", "floor", "naive, eager"}
-        assert 1 <= rows["peak memory"]["peak"] < 1.1
-        # A softmax for each term: distillation has four of the student, and one of the teacher.
-        distillation = result["case"]["objective"] == "distillation"
-        assert rows["naive, eager"]["peak"] >= (10 if distillation else 5)
-        assert result["errors"]["fused"]["loss"] <= 1e-6
-        assert result["errors"]["fused"]["gradient"] <= 1e-5
-    assert "| 2x19x64x48 float32 | distillation, labels |" in printed
+    assert distillation >= 10
 
 
 @needs_kernels
-def test_sweep(tmp_path):
-    found, printed = results("benchmarks.sweep", tmp_path)
-    forms = {result["case"]["form"] for result in found}
-    assert forms >= {"float16", "bfloat16", "float64", "float32 channels_last"}
-    assert {result["case"]["shape"][1] for result in found} >= {2, 19, 150, 1000}
-    assert {len(result["case"]["shape"]) for result in found} == {4, 5}
-    for result in found:
-        assert result["name"] in printed
-        assert [row["name"] for row in result["rows"]] == ["peak memory", "floor", "naive, eager"]
+def test_sections_of_the_pages_come_from_what_is_measured(results):
+    for name, section in pages.SECTIONS.items():
+        text = section(results)
+        assert text.strip()
+        if name not in ("machine", "goals"):
+            assert "|---" in text or "|--:" in text
+    assert "2×19×64×48, labels" in pages.jml(results, "warm")  # noqa: RUF001
+    assert "| distillation, labels |" in pages.objectives(results)
+    assert "2×2×64×64 channels_last" in pages.forms(results)  # noqa: RUF001
+    assert "| 17 |" in pages.growth(results)
+    assert "goals met" in pages.goals(results)
 
 
-@needs_kernels
-def test_a_selection_that_selects_nothing_is_an_error():
-    done = run("benchmarks.cpu", "--quick", "--allocator", "warm", "--only", "a case")
+def test_a_suite_that_is_none_is_an_error():
+    done = run("benchmarks.cpu", "--suite", "cpu")
     assert done.returncode == 2
-    assert "no case has 'a case' in its name" in done.stderr
+    assert "--suite='cpu': expected one of 'jml'" in done.stderr
+
+
+def test_suites_have_both_shapes_of_the_design_and_the_hard_cases():
+    cases = suites.SUITES["jml"].cases
+    assert {case.shape for case in cases} == {(4, 19, 512, 512), (2, 150, 256, 256)}
+    kinds = {(case.target, case.labels) for case in cases}
+    assert kinds == {
+        *(("labels", drawn) for drawn in ("regions", "random")),
+        *(("boundary", drawn) for drawn in ("regions", "random")),
+        ("soft", "regions"),
+    }
+    forms = suites.SUITES["forms"].cases
+    assert {case.dtype for case in forms} >= {"float16", "bfloat16", "float64"}
+    assert {case.layout for case in forms} == {"contiguous", "channels_last"}
+    assert {case.shape[1] for case in forms} >= {2, 19, 150, 1000}
+
+
+# ---- pages ---------------------------------------------------------------------------------------
+
+
+def test_pages_say_what_was_measured():
+    """Figures are not written by hand: `python -m benchmarks.pages` changes nothing."""
+    found = json.loads(pages.RESULTS.read_text())
+    named = []
+    for page in pages.PAGES:
+        text = page.read_text()
+        assert pages.render(text, found) == text, f"{page.name}: run python -m benchmarks.pages"
+        sections = [match["name"] for match in pages.SECTION.finditer(text)]
+        assert len(sections) == text.count("<!-- figures:")
+        named += sections
+    assert set(named) == set(pages.SECTIONS)
+
+
+def test_a_section_is_replaced_and_the_rest_kept(monkeypatch):
+    monkeypatch.setitem(pages.SECTIONS, "machine", lambda results: f"on {results}\n")
+    page = "a\n<!-- figures: machine -->\nold\n<!-- end of figures -->\nb\n"
+    once = pages.render(page, "this")
+    assert once == "a\n<!-- figures: machine -->\non this\n<!-- end of figures -->\nb\n"
+    assert pages.render(once, "this") == once
+    with pytest.raises(KeyError):
+        pages.render(page.replace("machine", "nothing"), "this")
+
+
+# ---- goals ---------------------------------------------------------------------------------------
+
+
+def row(allocator="warm", fused=1.0, eager=20.0, held=1.0, case=None, wrong=()) -> dict:
+    """Of results: seconds of a step, of a copy that takes 1/4."""
+    case = case or Case(suites.CITYSCAPES)
+
+    def of(seconds, peak):
+        return {"step": {"times": {"median": seconds / fused}}, "peak / logits": peak}
+
+    return {
+        "name": case.name,
+        "case": {**vars(case)},
+        "allocator": allocator,
+        "subject": "cpu",
+        "bytes": {"logits": case.bytes},
+        "over floor": {"median": fused / (0.25 * 3 / 2)},
+        "figures": {"cpu": of(fused, held), "eager": of(eager, 5.0)},
+        "wrong": dict.fromkeys(wrong, "why"),
+    }
+
+
+def test_goals_that_are_met_and_missed():
+    verdicts = {verdict.what: verdict.met for verdict in goals.judged(row())}
+    assert verdicts == {
+        goals.MEMORY: True,
+        goals.FLOOR: False,  # 2.67
+        "eager / fused": True,
+    }
+    verdicts = {v.what: v.met for v in goals.judged(row(fused=0.9, eager=10.0, held=1.2))}
+    assert verdicts == {goals.MEMORY: False, goals.FLOOR: True, "eager / fused": False}
+    assert "floor" not in {v.what for v in goals.judged(row("default"))}
+    lines = goals.summary([row(), row("default")])
+    assert lines[0] == "4 of 5 goals met"
+    assert lines[1].endswith("warm: fused / floor is 2.67, goal ≤ 2.5")
+
+
+# ---- regression ----------------------------------------------------------------------------------
+
+
+def test_a_ratio_that_falls_by_more_than_a_third_is_told():
+    before = {"a": {"eager": 15.0, "floor": 0.5}, "b": {"eager": 3.0}}
+    assert regression.fallen(before, before) == []
+    held = {"a": {"eager": 10.1, "floor": 0.34}, "b": {"eager": 30.0}}
+    assert regression.fallen(held, before) == []
+    worse = {"a": {"eager": 9.9, "floor": 0.5}}
+    assert regression.fallen(worse, before) == [
+        "a: eager / fused fell from 15 to 9.9",
+        "b: eager is no longer measured",
+    ]
+
+
+def test_ratios_are_the_higher_the_better():
+    found = regression.ratios(row(fused=1.0, eager=20.0))
+    assert found == {"floor": pytest.approx(3 / 8), "eager": 20.0}
+    with pytest.raises(ArithmeticError, match="why"):
+        regression.ratios(row(wrong=("cpu",)))
+
+
+def test_the_baseline_has_every_case():
+    content = json.loads(regression.BASELINE.read_text())
+    for of in content.values():
+        assert of["ratios"].keys() == {case.name for case in regression.CASES}
+        assert of["processor"]["model"]
+
+
+@needs_kernels
+def test_a_baseline_is_written_and_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(regression, "BASELINE", tmp_path / "baseline.json")
+    assert regression.baseline() is None
+    small = (Case((1, 3, 16, 16)),)
+    found = regression.measure(small, rounds=2)
+    regression.write(found, {"model": "made up"})
+    read = regression.baseline()
+    assert read.keys() == {small[0].name}
+    assert read[small[0].name].keys() == {"floor", "eager", "cross-entropy"}
+    assert regression.fallen(found, read) == []
 
 
 def test_naive_distillation_is_equation_17():

@@ -134,7 +134,7 @@ def print_costs(console: Console, results: list[Result], settings: Settings) -> 
         title_justify="left",
         box=box.SIMPLE,
         caption=f"Logits {' x '.join(map(str, shape))}, {logits / MIB:.1f} MiB; the gradient, as "
-        "large, is in the peaks. Larger logits: see benchmarks/.",
+        "large, is in the peaks. Larger logits: jml-kernels bench.",
         caption_justify="left",
     )
     for heading in ("naive\nms", "fused\nms", "ratio", "naive\nMiB", "fused\nMiB", "ratio "):
