@@ -53,23 +53,23 @@ def run(
         WorkerError: where a worker failed.
     """
     results = Results()
-    first = settings.cases[0]
-    jobs = [
-        (replace(settings, allocator=allocator), results.rows, found) for allocator in allocators
-    ]
+    cases: list[Case] = settings.cases
+    jobs = [(allocator, case, results.rows) for allocator in allocators for case in cases]
     for axis in axes:
-        cases: list[Case] = along(axis, first)
         rows = results.sweeps.setdefault(axis, [])
-        told = replace(settings, allocator=allocators[0], cases=cases)
-        jobs.append((told, rows, lambda row: None))
-    done, total = 0, sum(len(told.cases) for told, _, _ in jobs)
-    for told, rows, tell in jobs:
+        jobs += [(allocators[0], case, rows) for case in along(axis, cases[0])]
+    done = 0
+    for allocator in allocators:  # a process each
+        left = [(case, rows) for how, case, rows in jobs if how == allocator]
+        told = replace(settings, allocator=allocator, cases=[case for case, _ in left])
         for message in messages(told):
             results.machine = message.get("machine", results.machine)
             if "doing" in message:
-                progress(message["doing"], done, total)
+                progress(message["doing"], done, len(jobs))
             if "result" in message:
                 done += 1
+                _, rows = left.pop(0)
                 rows.append(message["result"])
-                tell(message["result"])
+                if rows is results.rows:
+                    found(message["result"])
     return results

@@ -133,7 +133,7 @@ def bench(
     except WorkerError as error:
         Console(stderr=True).print(f"Error: {error}", markup=False)
         raise typer.Exit(1) from None
-    tell(results, names, memory, console)
+    tell(results, memory, console)
     if quick:
         console.print("--quick: the inputs are too small for the figures to mean anything.")
     if json_file is not None:
@@ -238,12 +238,13 @@ def follow(settings: Settings, allocators: list[str], axes: list[str], console: 
         )
 
 
-def tell(results: Results, names: list[str], memory: float, console: Console) -> None:
+def tell(results: Results, memory: float, console: Console) -> None:
     """What is not of one case alone."""
     for axis, rows in results.sweeps.items():
         console.print(report.growth_table(rows, axis), highlight=False)
         if axis == BATCH:
             console.print(report.capacity_table(rows, memory * report.GIB), highlight=False)
+    names = dict.fromkeys(name for row in results.every_row() for name in row["figures"])
     console.print(report.legend(names), report.COLUMNS, highlight=False)
     console.print(report.machine(results.machine), highlight=False)
 
