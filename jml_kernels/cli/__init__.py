@@ -7,16 +7,18 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import info, train
+from . import check, info, train
 
 app = typer.Typer(
-    help="Jaccard Metric Losses, fused: what runs on this machine, and a training run to see it.",
+    help="Jaccard Metric Losses, fused: what runs on this machine and whether it is right, and a "
+    "training run to see it.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_show_locals=False,
 )
+app.command()(check.check)
 app.command()(info.info)
 app.command()(train.train)
 

@@ -1,0 +1,35 @@
+"""gradcheck: gradients in float64 against finite differences."""
+
+from __future__ import annotations
+
+import functools
+
+from torch.autograd import gradcheck
+from torch.autograd.gradcheck import GradcheckError
+
+from .cases import GRADIENTS, Case, chosen
+from .inputs import FAR_FROM_TIES, arguments, untied_seed
+from .losses import make
+from .results import Measure, Mismatch, Subject, Trial
+
+
+def trials(subject: Subject) -> list[Trial]:
+    return [
+        Trial(case.name, functools.partial(check, case, subject))
+        for case in chosen(GRADIENTS, subject)
+    ]
+
+
+def check(case: Case, subject: Subject) -> list[Measure]:
+    logits, *others = arguments(case, subject.device, untied_seed(case, FAR_FROM_TIES))
+    loss = make(case, subject.backend, subject.device)
+    try:
+        # The fast mode takes random directions: two evaluations, not two for each element.
+        gradcheck(
+            lambda z: loss(z, *others), logits.requires_grad_(), fast_mode=subject.is_interpreted
+        )
+    except GradcheckError as error:
+        # What follows are the numbers of both.
+        found = str(error).partition("\n")[0].rstrip(",")
+        raise Mismatch(found, "the gradient of finite differences") from None
+    return []
