@@ -20,7 +20,7 @@ from ..selfcheck.runner import run
 
 
 def check(
-    more: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", hidden=True)] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="NAME", hidden=True)] = None,
     backend: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,7 +42,7 @@ def check(
     Gradients against finite differences in float64; loss and gradient against the reference in
     float64, over dtypes, layouts, targets, options and shapes; the same bits twice and on any
     number of threads; bad input; torch.compile; peak memory; and on a GPU that the host never
-    waits, CUDA graphs and streams. It takes a minute or two on two cores.
+    waits, CUDA graphs and streams. Under a minute on two cores.
 
     `--backend triton` runs Triton's kernels where there is no GPU too, through its interpreter, on
     fewer and smaller cases.

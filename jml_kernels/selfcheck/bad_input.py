@@ -97,10 +97,11 @@ def _loss(bad: Bad, subject: Subject, tensors: tuple, **more: object) -> Tensor:
 
 def _bad_label(bad: Bad, subject: Subject) -> list[Measure]:
     tensors = spoiled(bad, subject.device)
-    if subject.device == "cpu":
-        _require_index_error(bad, subject, tensors)
-    else:  # looking would make the GPU wait
+    if subject.where in ("on the GPU", "emulated"):  # looking would make the GPU wait
         _require_nan(_loss(bad, subject, tensors))
+    else:
+        _require_index_error(bad, subject, tensors)
+    if subject.device == "cuda":
         _require_index_error(bad, subject, tensors, validate=True)
     return []
 

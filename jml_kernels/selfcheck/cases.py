@@ -146,6 +146,16 @@ LOSSES = [
              interpreted=loss in (*_DISTINCT, "statistics"))
         for loss in FAMILY if loss != "JDT"
     ],
+    *[
+        Case(f"{loss}, multi-label", "of independent classes", loss, target="bits",
+             options=_SIGMOID, ignored=0.1, interpreted=False)
+        for loss in FAMILY if loss not in ("JDT", "distillation")
+    ],
+    *[
+        Case(f"{loss}, none", "of probabilities", loss, target="soft", options=_NONE,
+             interpreted=False)
+        for loss in FAMILY if loss not in ("JDT", "distillation")
+    ],
 ]  # fmt: skip
 
 _LAYOUTS = ("contiguous", "channels_last", "cropped", "stepped", "transposed", "expanded")
@@ -157,24 +167,30 @@ _QUICK_LAYOUTS = {
     ("float64", "expanded", "labels"),
     ("float64", "channels_last", "soft"),
 }
+_KINDS = {
+    "labels": {},
+    "soft": {"target": "soft"},
+    "boundary": {"options": _BLS},
+    "multi-label": {"target": "bits", "options": _SIGMOID},
+    "teacher": {"loss": "distillation"},
+}
 DTYPES_AND_LAYOUTS = [
     Case(
-        f"{_named(dtype)} {layout}, {target}",
+        f"{_named(dtype)} {layout}, {kind}",
         "every dtype in every layout",
         shape=(2, 5, 9, 11),
         dtype=dtype,
         layout=layout,
-        target="soft" if target == "soft" else "labels",
         target_layout=layout,
-        options=_BLS if target == "boundary" else {},
-        quick=(_named(dtype), layout, target) in _QUICK_LAYOUTS,
-        interpreted=(dtype == torch.float32 and target == "soft")
-        or (layout == "channels_last" and target == "labels")
-        or (_named(dtype), layout, target) in _QUICK_LAYOUTS,
+        quick=(_named(dtype), layout, kind) in _QUICK_LAYOUTS,
+        interpreted=(dtype == torch.float32 and kind == "soft")
+        or (layout == "channels_last" and kind == "labels")
+        or (_named(dtype), layout, kind) in _QUICK_LAYOUTS,
+        **more,
     )
     for dtype in FLOAT_DTYPES
     for layout in _LAYOUTS
-    for target in ("labels", "soft", "boundary")
+    for kind, more in _KINDS.items()
 ]
 
 TARGETS = [
@@ -250,6 +266,7 @@ _SHAPES = [
     ("1 class", "a softmax that is 1: the gradient is 0", (1, 1, 5, 7)),
     ("2 classes", "the smallest softmax", (1, 2, 5, 7)),
     ("19 classes", "Cityscapes", (1, 19, 9, 16)),
+    ("40 classes", "no power of two", (1, 40, 5, 7)),
     ("150 classes", "ADE20K: small tiles, and several", (1, 150, 13, 15)),
     ("1000 classes", "classes in chunks", (1, 1000, 3, 5)),
     ("1 pixel", "nothing to vectorise", (1, 5, 1, 1)),
@@ -261,9 +278,10 @@ _SHAPES = [
     ("tiles", "no tile is whole at the end", _TILES),
     ("many images", "more than there are threads", (37, 3, 5)),
     ("many tiles", "tiles are shared out among threads", (1, 7, 151, 163)),
+    ("2.6 million", "an image of usual size", (2, 19, 256, 272)),
 ]
-_QUICK_SHAPES = {"0-D", "3-D", "1 class", "150 classes", "0 images", "1025 pixels"}
-_LARGE_SHAPES = {"many images", "many tiles", "1023 pixels", "1024 pixels"}
+_QUICK_SHAPES = {"3-D", "1 class", "40 classes", "0 images", "1025 pixels"}
+_LARGE_SHAPES = {"many images", "many tiles", "2.6 million", "1023 pixels", "1024 pixels"}
 SHAPES = [
     Case(
         f"{name}, {target}",
@@ -397,7 +415,7 @@ GRADIENTS = [
         _small(name, why, *more.pop("loss", ()), **more)
         for name, why, more in [
             ("all columns, boundary", "each sum by itself, of labels",
-             {"loss": ["sums"], "options": _BLS, "quick": True}),
+             {"loss": ["sums"], "options": _BLS, "quick": True, "shape": (1, 3, 3, 2)}),
             ("all columns, soft", "and of probabilities",
              {"loss": ["sums"], "target": "soft", "masked": 0.2}),
             ("channels_last", "the gradient has the logits' strides", {"layout": "channels_last"}),
@@ -412,7 +430,8 @@ GRADIENTS = [
              {"masked": 0.2, "ignored": 0.2, "quick": True, "interpreted": False}),
             ("all ignored", "the gradient is 0", {"ignored": 1.0, "interpreted": False}),
             ("multi-label", "independent classes",
-             {"target": "bits", "ignored": 0.2, "options": _SIGMOID, "quick": True}),
+             {"shape": (1, 3, 3, 2), "target": "bits", "ignored": 0.2, "options": _SIGMOID,
+              "quick": True}),
             ("sigmoid, soft", "a probability for each class",
              {"target": "soft", "options": _SIGMOID, "interpreted": False}),
             ("binary", "one class",
@@ -438,7 +457,8 @@ GRADIENTS = [
             ("class_weights", "one of them 0",
              {"weights": _WEIGHTS[:1], "interpreted": False}),
             ("cross-entropy, weights", "weights of labels",
-             {"loss": ["cross-entropy"], "options": _LS, "weights": _WEIGHTS, "quick": True}),
+             {"shape": (1, 3, 3, 2), "loss": ["cross-entropy"], "options": _LS,
+              "weights": _WEIGHTS, "quick": True}),
             ("cross-entropy, soft, weights", "and of probabilities",
              {"loss": ["cross-entropy"], "target": "soft", "weights": _WEIGHTS,
               "interpreted": False}),
@@ -481,18 +501,18 @@ STEPS = [
     Case("many images", "images are shared out among threads", shape=(90, 3, 257),
          interpreted=False),
     Case("labels, small", "the same for an interpreter", shape=(1, 7, 21, 33), ignored=0.1),
-    Case("teacher, small", "the same for an interpreter", "distillation", shape=(1, 5, 11, 23),
+    Case("teacher, small", "the same for an interpreter", "distillation", shape=(1, 5, 7, 5),
          options=_BLS, quick=True),
 ]  # fmt: skip
 
 COMPILED = [
     Case("cross-entropy, boundary", "labels, with every kind of option", "cross-entropy",
          shape=(2, 5, 6, 7), options={**_BLS, "aggregation": "image"}, weights=_WEIGHTS,
-         quick=True),
+         quick=True, interpreted=False),
     Case("JML, soft, masked", "probabilities and a mask", target="soft", masked=0.2,
          layout="channels_last", shape=(2, 5, 6, 7), dtype=torch.float16),
     Case("distillation", "labels and a teacher", "distillation", ignored=0.1,
-         options={"temperature": 2.0}, interpreted=False),
+         options={"temperature": 2.0}),
     Case("multi-label", "independent classes", target="bits", options=_SIGMOID, interpreted=False),
     Case("JDT", "the loss of the paper's authors", "JDT", interpreted=False),
 ]  # fmt: skip

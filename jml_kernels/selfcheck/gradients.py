@@ -8,8 +8,9 @@ from torch.autograd import gradcheck
 from torch.autograd.gradcheck import GradcheckError
 
 from .cases import GRADIENTS, Case, chosen
-from .inputs import FAR_FROM_TIES, arguments, untied_seed
+from .inputs import arguments, seed_without_ties
 from .losses import make
+from .repeatability import threads
 from .results import Measure, Mismatch, Subject, Trial
 
 
@@ -21,13 +22,17 @@ def trials(subject: Subject) -> list[Trial]:
 
 
 def check(case: Case, subject: Subject) -> list[Measure]:
-    logits, *others = arguments(case, subject.device, untied_seed(case, FAR_FROM_TIES))
+    logits, *others = arguments(case, subject.device, seed_without_ties(case))
     loss = make(case, subject.backend, subject.device)
     try:
-        # The fast mode takes random directions: two evaluations, not two for each element.
-        gradcheck(
-            lambda z: loss(z, *others), logits.requires_grad_(), fast_mode=subject.is_interpreted
-        )
+        # Many small calls: on a busy machine threads would wait for one another. The fast mode
+        # takes a random direction: two evaluations, not two for each element.
+        with threads(1):
+            gradcheck(
+                lambda z: loss(z, *others),
+                logits.requires_grad_(),
+                fast_mode=subject.is_interpreted,
+            )
     except GradcheckError as error:
         # What follows are the numbers of both.
         found = str(error).partition("\n")[0].rstrip(",")

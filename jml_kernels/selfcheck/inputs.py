@@ -1,4 +1,4 @@
-"""The tensors of a case: the same on every machine and device, whatever the backend."""
+"""The tensors of a case: drawn on the CPU, so that every backend and device gets the same."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from .. import accuracy, reference
 from .cases import Case
 
-#: A relative distance from ties that finite differences of 1e-6 do not bridge.
-FAR_FROM_TIES = 1e-3
+#: A relative distance from ties that steps of finite differences, 1e-6, do not bridge.
+FAR = 1e-3
 
 
 def _surrounded(values: Tensor, step: int, margin: int) -> Tensor:
@@ -61,12 +61,12 @@ def arguments(case: Case, device: str = "cpu", seed: int = 0) -> tuple[Tensor | 
 
 
 @functools.cache
-def untied_seed(case: Case, tie: float = accuracy.TIE) -> int:
-    """The first seed that leaves no probability near a soft target, where the gradient jumps."""
+def seed_without_ties(case: Case) -> int:
+    """The first that leaves no probability near a soft target, where the gradient jumps."""
     for seed in range(100):
         logits, *others = arguments(case, seed=seed)
         targets = soft_targets(case, logits, *others)
-        if accuracy.untied(logits, targets, case.activation, tie).all():
+        if accuracy.untied(logits, targets, case.activation, FAR).all():
             return seed
     raise ValueError(f"case={case.name!r}: expected one whose probabilities meet no target")
 

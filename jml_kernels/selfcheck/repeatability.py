@@ -35,24 +35,26 @@ def _trials(subject: Subject, run: Callable[[Case, Subject], list[Measure]]) -> 
     return [Trial(case.name, functools.partial(run, case, subject)) for case in cases]
 
 
-def step(case: Case, subject: Subject) -> accuracy.Answer:
+def _step(case: Case, subject: Subject) -> Callable[[], accuracy.Answer]:
+    """The tensors are made once: PyTorch's softmax has other bits on other numbers of threads."""
     logits, *others = arguments(case, subject.device)
     loss = make(case, subject.backend, subject.device)
-    return accuracy.answer(loss, logits.requires_grad_(), *others)
+    return lambda: accuracy.answer(loss, logits.requires_grad_(), *others)
 
 
 def _twice(case: Case, subject: Subject) -> list[Measure]:
-    first = step(case, subject)
+    step = _step(case, subject)
+    first = step()
     for _ in range(1 if subject.is_interpreted else 3):
-        require_same_bits(step(case, subject), first)
+        require_same_bits(step(), first)
     return []
 
 
 def _any_threads(case: Case, subject: Subject) -> list[Measure]:
-    found = []
+    step, found = _step(case, subject), []
     for count in THREADS:
         with threads(count):
-            found.append(step(case, subject))
+            found.append(step())
     for count, answer in zip(THREADS[1:], found[1:], strict=True):
         require_same_bits(answer, found[0], f" with {count} threads and with 1")
     return []

@@ -40,10 +40,12 @@ def _subject(row: Row) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    if row.skipped is not None:
-        return row.check, "", "", f"[yellow]skipped:[/] {escape(row.skipped)}"
     failed = f"[bold red]{row.failed}[/]" if row.failed else "0"
-    return row.check, str(row.passed), failed, "\n".join(map(_worst, row.worst))
+    if row.skipped is None:
+        return row.check, str(row.passed), failed, "\n".join(map(_worst, row.worst))
+    if row.failed:
+        return row.check, "", failed, f"[red]cannot run:[/] {escape(row.skipped)}"
+    return row.check, "", "", f"[yellow]skipped:[/] {escape(row.skipped)}"
 
 
 def _worst(measure: Measure) -> str:

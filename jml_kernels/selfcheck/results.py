@@ -89,7 +89,7 @@ class Row:
     Attributes:
         where: what ran it, see `Subject.where`.
         worst: of each thing measured, what came nearest to what is allowed, or farthest beyond.
-        skipped: why nothing ran; None where it did.
+        skipped: why nothing ran; None where it did. A failure too of a backend that was asked for.
     """
 
     backend: str

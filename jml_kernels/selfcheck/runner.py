@@ -76,7 +76,7 @@ def run(asked: Sequence[str], quick: bool, progress: Progress) -> Report:
 def cannot_run(backend: str, reason: str, is_asked: bool) -> tuple[Row, list[Failure]]:
     if is_asked:
         failure = Failure(backend, RUNS, "", reason, "a backend that runs here")
-        return Row(backend, "", RUNS, failed=1), [failure]
+        return Row(backend, "", RUNS, failed=1, skipped=reason), [failure]
     if backend == "triton" and interpreted.why_not() is None:
         reason += "; --backend triton runs it through its interpreter"
     return Row(backend, "", RUNS, skipped=reason), []
@@ -84,7 +84,7 @@ def cannot_run(backend: str, reason: str, is_asked: bool) -> tuple[Row, list[Fai
 
 def check_backend(subject: Subject, report: Report, progress: Progress) -> None:
     for check, trials_of in CHECKS.items():
-        trials = trials_of(subject)
+        trials = trials_of(subject) or "its cases are left to the run without --quick"
         if isinstance(trials, str):
             row, failures = Row(subject.backend, subject.where, check, skipped=trials), []
         else:
