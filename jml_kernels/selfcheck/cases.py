@@ -396,7 +396,8 @@ PARITY = [*LOSSES, *DTYPES_AND_LAYOUTS, *TARGETS, *SHAPES, *OPTIONS, *DISTILLATI
 
 # ---- gradients: float64 and small, for finite differences ----------------------------------------
 
-_SMALL = Case("", "", shape=(2, 3, 3, 2), dtype=torch.float64)
+_SMALL = Case("", "", shape=(2, 3, 3, 2), dtype=torch.float64, interpreted=False)
+_TINY = replace(_SMALL, shape=(1, 3, 2), interpreted=True)
 
 
 def _small(name: str, why: str, *loss: str, **more) -> Case:
@@ -406,7 +407,7 @@ def _small(name: str, why: str, *loss: str, **more) -> Case:
 
 GRADIENTS = [
     *[
-        _small(f"{loss}, {target}", "every loss", loss, target=target, interpreted=False,
+        _small(f"{loss}, {target}", "every loss", loss, target=target,
                quick=target == "soft" or loss == "distillation")
         for loss in (*FAMILY[:-1], "sums") for target in ("labels", "soft")
         if not (loss == "distillation" and target == "soft")
@@ -415,71 +416,88 @@ GRADIENTS = [
         _small(name, why, *more.pop("loss", ()), **more)
         for name, why, more in [
             ("all columns, boundary", "each sum by itself, of labels",
-             {"loss": ["sums"], "options": _BLS, "quick": True, "shape": (1, 3, 3, 2)}),
+             {"loss": ["sums"], "options": _BLS, "quick": True}),
             ("all columns, soft", "and of probabilities",
              {"loss": ["sums"], "target": "soft", "masked": 0.2}),
             ("channels_last", "the gradient has the logits' strides", {"layout": "channels_last"}),
             ("cropped", "and no others",
-             {"layout": "cropped", "target": "soft", "interpreted": False}),
-            ("0-D", "classification", {"shape": (4, 3), "interpreted": False}),
-            ("3-D", "volumes", {"shape": (1, 3, 2, 3, 2), "options": _BLS, "interpreted": False}),
-            ("smoothing", "smoothed labels", {"options": _LS, "interpreted": False}),
-            ("boundary", "smoothed where labels meet", {"options": _BLS, "interpreted": False}),
-            ("mask", "pixels taken out", {"masked": 0.3, "interpreted": False}),
+             {"layout": "cropped", "target": "soft"}),
+            ("0-D", "classification", {"shape": (4, 3)}),
+            ("3-D", "volumes", {"shape": (1, 3, 2, 3, 2), "options": _BLS}),
+            ("smoothing", "smoothed labels", {"options": _LS}),
+            ("boundary", "smoothed where labels meet", {"options": _BLS}),
+            ("mask", "pixels taken out", {"masked": 0.3}),
             ("mask, ignored", "by both",
-             {"masked": 0.2, "ignored": 0.2, "quick": True, "interpreted": False}),
-            ("all ignored", "the gradient is 0", {"ignored": 1.0, "interpreted": False}),
+             {"masked": 0.2, "ignored": 0.2, "quick": True}),
+            ("all ignored", "the gradient is 0", {"ignored": 1.0}),
             ("multi-label", "independent classes",
-             {"shape": (1, 3, 3, 2), "target": "bits", "ignored": 0.2, "options": _SIGMOID,
+             {"target": "bits", "ignored": 0.2, "options": _SIGMOID,
               "quick": True}),
             ("sigmoid, soft", "a probability for each class",
-             {"target": "soft", "options": _SIGMOID, "interpreted": False}),
+             {"target": "soft", "options": _SIGMOID}),
             ("binary", "one class",
-             {"shape": (2, 1, 3, 2), "options": _SIGMOID, "interpreted": False}),
-            ("none, labels", "probabilities", {"options": _NONE, "interpreted": False}),
+             {"shape": (2, 1, 3, 2), "options": _SIGMOID}),
+            ("none, labels", "probabilities", {"options": _NONE}),
             ("none, soft", "the same against probabilities", {"target": "soft", "options": _NONE}),
             ("alpha 0, beta 1", "false positives cost nothing",
-             {"options": {"alpha": 0.0, "beta": 1.0}, "interpreted": False}),
-            ("gamma 0.5", "a power", {"options": {"gamma": 0.5}, "interpreted": False}),
+             {"options": {"alpha": 0.0, "beta": 1.0}}),
+            ("gamma 0.5", "a power", {"options": {"gamma": 0.5}}),
             ("log_loss", "a logarithm",
-             {"options": {"log_loss": True, "smooth": 0.5}, "interpreted": False}),
+             {"options": {"log_loss": True, "smooth": 0.5}}),
             ("smooth", "in numerator and denominator",
-             {"options": {"smooth": 1.0}, "interpreted": False}),
+             {"options": {"smooth": 1.0}}),
             ("aggregations", "their sum",
              {"options": {"aggregation": {"dataset": 0.2, "image": 0.5, "class": 0.3}}}),
             *[
                 (f"active {mode}", "which classes count",
-                 {"options": {"active_classes": mode}, "target": "soft", "interpreted": False})
+                 {"options": {"active_classes": mode}, "target": "soft"})
                 for mode in ("all", "present", "prob", "both")
             ],
             ("reduction none", "losses of classes",
-             {"options": {"reduction": "none", "aggregation": "image"}, "interpreted": False}),
+             {"options": {"reduction": "none", "aggregation": "image"}}),
             ("class_weights", "one of them 0",
-             {"weights": _WEIGHTS[:1], "interpreted": False}),
+             {"weights": _WEIGHTS[:1]}),
             ("cross-entropy, weights", "weights of labels",
-             {"shape": (1, 3, 3, 2), "loss": ["cross-entropy"], "options": _LS,
+             {"loss": ["cross-entropy"], "options": _LS,
               "weights": _WEIGHTS, "quick": True}),
             ("cross-entropy, soft, weights", "and of probabilities",
-             {"loss": ["cross-entropy"], "target": "soft", "weights": _WEIGHTS,
-              "interpreted": False}),
+             {"loss": ["cross-entropy"], "target": "soft", "weights": _WEIGHTS}),
             ("cross-entropy, multi-label", "the binary one",
-             {"loss": ["cross-entropy"], "target": "bits", "options": _SIGMOID,
-              "interpreted": False}),
+             {"loss": ["cross-entropy"], "target": "bits", "options": _SIGMOID}),
             ("cross-entropy, none", "the logarithm of a probability",
-             {"loss": ["cross-entropy"], "options": _NONE, "interpreted": False}),
+             {"loss": ["cross-entropy"], "options": _NONE}),
             ("distillation, temperatures", "a scale and its square",
              {"loss": ["distillation"], "options": {"temperature": 2.0, "student_temperature": 3.0,
                                                     "distillation": "kl"}}),
             ("distillation, no labels", "the teacher alone",
-             {"loss": ["distillation"], "target": "none", "interpreted": False}),
+             {"loss": ["distillation"], "target": "none"}),
             ("distillation, boundary", "smoothed labels and a mask",
-             {"loss": ["distillation"], "options": _BLS, "masked": 0.1, "weights": _WEIGHTS,
-              "interpreted": False}),
+             {"loss": ["distillation"], "options": _BLS, "masked": 0.1, "weights": _WEIGHTS}),
             ("distillation, sigmoid", "independent classes",
-             {"loss": ["distillation"], "options": _SIGMOID, "interpreted": False}),
+             {"loss": ["distillation"], "options": _SIGMOID}),
             ("JDT, options", "all of them at once",
-             {"loss": ["JDT"], "target": "soft", "interpreted": False,
+             {"loss": ["JDT"], "target": "soft",
               "options": {"mIoUD": 0.5, "mIoUI": 0.3, "mIoUC": 0.2, "gamma": 1.5, "norm": 2}}),
+        ]
+    ],
+    # Two evaluations for each element: what an interpreter can do.
+    *[
+        replace(_TINY, name=f"2 pixels, {name}", why=why, **more)
+        for name, why, more in [
+            ("sums, boundary", "each sum by itself, of labels",
+             {"loss": "sums", "options": _BLS}),
+            ("sums, soft", "and of probabilities",
+             {"loss": "sums", "target": "soft", "layout": "channels_last"}),
+            ("JML1, soft", "the formula's gradient", {"target": "soft", "quick": True}),
+            ("JML1, smoothing", "against smoothed labels", {"options": _LS, "quick": True}),
+            ("soft Jaccard L2, labels", "squares", {"loss": "soft Jaccard L2"}),
+            ("aggregations", "of images and classes",
+             {"shape": (2, 3, 2), "options": {"aggregation": {"image": 0.5, "class": 0.3}}}),
+            ("cross-entropy, weights", "weights of labels",
+             {"loss": "cross-entropy", "options": _LS, "weights": _WEIGHTS}),
+            ("multi-label", "independent classes", {"target": "bits", "options": _SIGMOID}),
+            ("distillation", "a scale and its square",
+             {"loss": "distillation", "options": {"temperature": 2.0, "student_temperature": 3.0}}),
         ]
     ],
 ]  # fmt: skip

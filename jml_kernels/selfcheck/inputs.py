@@ -109,16 +109,17 @@ def _dense(case: Case, generator: torch.Generator) -> Tensor:
 
 
 def _integers(case: Case, generator: torch.Generator) -> Tensor:
-    """Labels in blocks of 3 pixels along each dimension, so that not every pixel is at a boundary;
-    or 0 and 1 of each class."""
+    """Labels in blocks of 3 pixels along each longer dimension, so that not every pixel is at a
+    boundary; or 0 and 1 of each class."""
     if case.target == "bits":
         found = torch.randint(0, 2, case.shape, generator=generator)
     else:
         n, *spatial = case.label_shape
-        coarse = [-(-size // 3) for size in spatial]
+        edges = [3 if size > 5 else 1 for size in spatial]
+        coarse = [-(-size // edge) for size, edge in zip(spatial, edges, strict=True)]
         found = torch.randint(0, case.label_count, (n, *coarse), generator=generator)
-        for dim, size in enumerate(spatial, start=1):
-            found = found.repeat_interleave(3, dim).narrow(dim, 0, size)
+        for dim, (size, edge) in enumerate(zip(spatial, edges, strict=True), start=1):
+            found = found.repeat_interleave(edge, dim).narrow(dim, 0, size)
         found = found.contiguous()
     ignored = torch.rand(found.shape, generator=generator) < case.ignored
     return found.masked_fill(ignored, case.ignore_index).to(case.integers)
