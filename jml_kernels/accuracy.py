@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import reference
+
 #: |loss - oracle|, by the dtype of the logits. Half types are computed in float32.
 LOSS_TOLERANCE = {
     torch.float64: 1e-12,
@@ -55,28 +57,35 @@ def in_dtype(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]
     return [t.detach().to(dtype) if t is not None and t.is_floating_point() else t for t in tensors]
 
 
-def untied(logits: Tensor, targets: Iterable[Tensor]) -> Tensor:
+def untied(
+    logits: Tensor, targets: Iterable[Tensor], activation: str = "softmax", tie: float = TIE
+) -> Tensor:
     """Whether a pixel has no tie, see `TIE`: bool (N, 1, *spatial).
 
     Args:
-        targets: those that softmax(logits) may meet, float64 (N, C, *spatial), one after the
-            other. Plain labels are 0 or 1, which it does not meet.
+        targets: those that the probabilities may meet, float64 (N, C, *spatial), one after the
+            other. Plain labels are 0 or 1, which a softmax does not meet.
+        activation: of the logits, as in `options.TargetOptions`.
+        tie: how near is too near, relatively.
     """
     found = torch.ones_like(logits[:, :1], dtype=torch.bool)
-    x = torch.softmax(logits.detach().double(), dim=1)
+    x = reference.probabilities(logits.detach().double(), activation)
     for y in targets:
-        found &= ((x - y).abs() > TIE * (x + y)).all(dim=1, keepdim=True)
+        found &= ((x - y).abs() > tie * (x + y)).all(dim=1, keepdim=True)
     return found
 
 
 def errors(found: Answer, expected: Answer, counted: Tensor | None = None) -> tuple[float, float]:
-    """(of the loss, absolute; of the gradient on the pixels counted, relative)"""
-    distance = found.gradient.double() - expected.gradient
+    """(of the loss, absolute; of the gradient on the pixels counted, relative, or absolute where
+    0 is expected everywhere). `found` may lie on another device."""
+    distance = found.gradient.to(expected.gradient.device, torch.float64) - expected.gradient
     if counted is not None:
         distance = distance * counted
+    error = torch.linalg.vector_norm(distance)
+    size = torch.linalg.vector_norm(expected.gradient)
     return (
         abs(found.loss.item() - expected.loss.item()),
-        (torch.linalg.vector_norm(distance) / torch.linalg.vector_norm(expected.gradient)).item(),
+        (error / torch.where(size == 0, 1, size)).item(),
     )
 
 

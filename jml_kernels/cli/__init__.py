@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import bench, info, train
+from . import bench, check, info, train
 from .many import Many
 
 app = typer.Typer(
-    help="Jaccard Metric Losses, fused: what runs here, what it costs, and a training run.",
+    help="Jaccard Metric Losses, fused: what runs here, whether it is right, what it costs, and a "
+    "training run to see it.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -19,8 +20,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(info.info)
-app.command()(train.train)
+app.command(cls=Many)(check.check)
 app.command(cls=Many)(bench.bench)
+app.command()(train.train)
 
 
 def _print_version(wanted: bool) -> None:

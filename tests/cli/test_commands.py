@@ -11,7 +11,11 @@ from typer.testing import CliRunner
 import jml_kernels as jml
 from jml_kernels.cli import app
 
-COMMANDS = {"info": ["backends"], "train": ["--quick", "--out", "--seed", "--threads", "--steps"]}
+COMMANDS = {
+    "check": ["--backend", "--quick", "--json"],
+    "info": ["backends"],
+    "train": ["--quick", "--out", "--seed", "--threads", "--steps"],
+}
 
 
 def invoke(*arguments: str):

@@ -1,0 +1,38 @@
+"""torch.compile: the whole loss in one graph, with the same value and gradient. PyTorch's
+"aot_eager" traces forward and backward as every compiler does, and needs none."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from .. import accuracy
+from .cases import COMPILED, Case, chosen
+from .inputs import arguments
+from .losses import make
+from .results import Measure, Subject, Trial
+
+
+def trials(subject: Subject) -> list[Trial]:
+    return [
+        Trial(case.name, functools.partial(compare, case, subject))
+        for case in chosen(COMPILED, subject)
+    ]
+
+
+def compare(case: Case, subject: Subject) -> list[Measure]:
+    logits, *others = arguments(case, subject.device)
+    loss = make(case, subject.backend, subject.device)
+    eager = accuracy.answer(loss, logits.requires_grad_(), *others)
+    torch.compiler.reset()
+    try:
+        graph = torch.compile(loss, fullgraph=True, backend="aot_eager")
+        found = accuracy.answer(graph, logits, *others)
+    finally:
+        torch.compiler.reset()
+    names = ("loss: distance from eager", "gradient: distance from eager")
+    errors = accuracy.errors(found, eager)
+    return [
+        Measure(*error) for error in zip(names, errors, accuracy.allowed(case.dtype), strict=True)
+    ]

@@ -1,0 +1,79 @@
+"""The losses that are checked, made with a backend."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from .. import functional, modules
+from ..jdt import JDTLoss
+from ..statistics import EXTREMA, SUMS
+from .cases import Case
+
+
+class _Statistics(nn.Module):
+    """All statistics as one number, each with a weight of its own: a column that is wrong shows,
+    whether or not a loss needs it.
+
+    Args:
+        extrema: those too that only choose classes, and have no gradient.
+    """
+
+    def __init__(self, extrema: bool, **options):
+        super().__init__()
+        self.names = (*SUMS, *(EXTREMA if extrema else ()))
+        self.options = options
+
+    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        found = functional.class_statistics(logits, target, mask, **self.options)
+        columns = torch.stack([getattr(found, name).double() for name in self.names])
+        pixels = found.valid.double().clamp(min=1)
+        weights = torch.arange(1, columns.numel() + 1, device=columns.device).view_as(columns)
+        shares = (weights * columns / pixels.view(-1, 1)).sum() / weights.sum().clamp(min=1)
+        entropy = (found.cross_entropy / pixels).sum() / max(len(pixels), 1)
+        return (shares + entropy).to(found.valid.dtype)
+
+
+def _jdt(backend: str, **options) -> JDTLoss:
+    """It chooses its backend by itself; here it may not."""
+    loss = JDTLoss(**options)
+    for name in ("hard", "hard_masked", "soft"):
+        setattr(loss, name, replace(getattr(loss, name), backend=backend))
+    return loss
+
+
+_LOSSES: dict[str, Callable[..., nn.Module]] = {
+    "JML1": modules.JaccardMetricLoss,
+    "JML2": functools.partial(modules.JaccardMetricLoss, variant=2),
+    "soft Jaccard L1": modules.SoftJaccardLoss,
+    "soft Jaccard L2": functools.partial(modules.SoftJaccardLoss, norm=2),
+    "Dice semimetric 1": modules.DiceSemimetricLoss,
+    "Dice semimetric 2": functools.partial(modules.DiceSemimetricLoss, variant=2),
+    "soft Dice L1": modules.SoftDiceLoss,
+    "soft Dice L2": functools.partial(modules.SoftDiceLoss, norm=2),
+    "Tversky": functools.partial(modules.TverskyMetricLoss, 0.3, 0.7, gamma=1.5),
+    "cross-entropy": modules.JaccardCrossEntropyLoss,
+    "distillation": modules.JaccardDistillationLoss,
+    "JDT": _jdt,
+    "statistics": functools.partial(_Statistics, True),
+    "sums": functools.partial(_Statistics, False),
+}
+
+
+def make(case: Case, backend: str, device: str) -> nn.Module:
+    """The loss of a case, called with `inputs.arguments`."""
+    weights = {name: _weights(case.shape[1], name) for name in case.weights}
+    return _LOSSES[case.loss](**weights, **case.options, backend=backend).to(device)
+
+
+def _weights(classes: int, name: str) -> Tensor:
+    """(C,): exact in every dtype, one of them 0, and not the same for both names."""
+    weights = 0.5 + torch.arange(classes) % 4 / 2
+    weights = weights.flip(0) if name == "class_weights" else weights
+    if classes > 1:
+        weights[-1] = 0
+    return weights

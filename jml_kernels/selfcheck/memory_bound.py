@@ -1,0 +1,69 @@
+"""Memory: besides its inputs and the gradient a step holds 1 MiB and O(N C) numbers, and with
+`inplace_backward` no gradient either."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import torch
+
+from ..memory import peak_memory
+from .cases import MEMORY, Case, chosen, elements
+from .inputs import arguments
+from .losses import make
+from .results import Measure, Mismatch, Subject, Trial
+
+MEBIBYTE = 2**20
+#: Bytes for each image and class: sums, extrema, their gradients, and what the formula makes of
+#: them.
+PER_CLASS = 1024
+#: Partial sums of the programs on a GPU.
+PARTIAL_SUMS = 4 * MEBIBYTE
+#: Of an image on a GPU, so that the gradient is much larger than what is allowed beside it.
+GPU_IMAGE = (512, 512)
+
+
+def trials(subject: Subject) -> list[Trial] | str:
+    if subject.backend == "reference":
+        return "the reference promises nothing"
+    if subject.is_interpreted:
+        return "tensors that are large enough take Triton's interpreter minutes"
+    return [
+        Trial(f"{case.name}{suffix}", functools.partial(measure, _sized(case, subject), subject))
+        for case in chosen(MEMORY, subject)
+        for case, suffix in ((case, ""), (_in_place(case), ", inplace_backward"))
+    ]
+
+
+def _sized(case: Case, subject: Subject) -> Case:
+    on_gpu = subject.device == "cuda"
+    return replace(case, shape=(*case.shape[:2], *GPU_IMAGE)) if on_gpu else case
+
+
+def _in_place(case: Case) -> Case:
+    return replace(case, options={**case.options, "inplace_backward": True})
+
+
+def allowed(case: Case, device: str) -> int:
+    """Bytes, besides the gradient."""
+    spare = MEBIBYTE + PER_CLASS * case.shape[0] * case.shape[1]
+    return spare + (PARTIAL_SUMS if device == "cuda" else 0)
+
+
+def measure(case: Case, subject: Subject) -> list[Measure]:
+    logits, *others = arguments(case, subject.device)
+    loss = make(case, subject.backend, subject.device)
+    logits.requires_grad_()
+    in_place = "inplace_backward" in case.options
+
+    def step() -> torch.Tensor:
+        (gradient,) = torch.autograd.grad(loss(logits, *others), logits)
+        return gradient
+
+    if in_place and step().data_ptr() != logits.data_ptr():
+        raise Mismatch("a gradient elsewhere", "one in the memory of the logits")
+    step()  # what is allocated once does not count
+    gradient = 0 if in_place else elements(case) * logits.element_size()
+    beside = peak_memory(step, subject.device) - gradient
+    return [Measure("bytes beside the gradient", beside, allowed(case, subject.device))]

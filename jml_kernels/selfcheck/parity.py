@@ -1,0 +1,60 @@
+"""Parity: loss and gradient of a backend against the reference in float64, on the same values."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import accuracy, checks
+from .cases import PARITY, Case, chosen
+from .inputs import arguments, soft_targets
+from .losses import make
+from .results import Measure, Mismatch, Subject, Trial
+
+#: The least share of a case's pixels that is compared.
+COUNTED = 0.9
+
+
+def trials(subject: Subject) -> list[Trial]:
+    return [
+        Trial(case.name, functools.partial(compare, case, subject))
+        for case in chosen(PARITY, subject)
+    ]
+
+
+class Expected(NamedTuple):
+    answer: accuracy.Answer
+    counted: Tensor
+    """the pixels without a tie, see `accuracy.untied`"""
+
+
+@functools.cache
+def expected(case: Case) -> Expected:
+    """By the reference, in float64 and on the CPU."""
+    logits, *others = accuracy.in_dtype(torch.float64, *arguments(case))
+    counted = accuracy.untied(logits, soft_targets(case, logits, *others), case.activation)
+    if counted.numel() and counted.double().mean() < COUNTED:
+        raise ValueError(f"case={case.name!r}: expected one with fewer ties")
+    loss = make(case, "reference", "cpu")
+    return Expected(accuracy.answer(loss, logits.requires_grad_(), *others), counted)
+
+
+def compare(case: Case, subject: Subject) -> list[Measure]:
+    logits, *others = arguments(case, subject.device)
+    right = expected(case)
+    loss = make(case, subject.backend, subject.device)
+    found = accuracy.answer(loss, logits.requires_grad_(), *others)
+    if found.gradient.dtype != case.dtype:
+        raise Mismatch(f"a gradient of {found.gradient.dtype}", str(case.dtype))
+    if found.loss.dtype != checks.result_dtype(logits):
+        raise Mismatch(f"a loss of {found.loss.dtype}", str(checks.result_dtype(logits)))
+    errors = zip(
+        ("error of the loss", "error of the gradient"),
+        accuracy.errors(found, right.answer, right.counted),
+        accuracy.allowed(case.dtype),
+        strict=True,
+    )
+    return [Measure(*error) for error in errors]

@@ -1,0 +1,129 @@
+"""Runs the checks of backends, and keeps what they find."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..backends import NAMES, backends
+from . import (
+    bad_input,
+    compilation,
+    gradients,
+    interpreted,
+    memory_bound,
+    on_gpu,
+    parity,
+    repeatability,
+)
+from .report import number
+from .results import Failure, Measure, Mismatch, Report, Row, Subject, Trial
+
+#: Name -> the trials of a backend, or why there are none; in the order in which they run.
+CHECKS: dict[str, Callable[[Subject], list[Trial] | str]] = {
+    "gradcheck": gradients.trials,
+    "parity": parity.trials,
+    "same bits twice": repeatability.twice,
+    "same bits on any threads": repeatability.any_threads,
+    "bad input": bad_input.trials,
+    "torch.compile": compilation.trials,
+    "memory": memory_bound.trials,
+    "host never waits": on_gpu.host_never_waits,
+    "CUDA graph": on_gpu.cuda_graph,
+    "side streams": on_gpu.side_streams,
+}
+#: The check of a backend that cannot run.
+RUNS = "runs here"
+
+
+class Progress(Protocol):
+    """Who is told how far the checks are."""
+
+    def start(self, what: str, count: int | None) -> None:
+        """`count` trials begin; None: nobody knows how many."""
+
+    def step(self, case: str) -> None:
+        """A trial begins."""
+
+    def done(self, row: Row) -> None:
+        """A check has ended."""
+
+
+def run(asked: Sequence[str], quick: bool, progress: Progress) -> Report:
+    """All checks of the backends asked for; of all that run here where none is.
+
+    A backend that was asked for and cannot run is a failure; Triton without a GPU runs through its
+    interpreter, in a process of its own.
+    """
+    report = Report()
+    for backend in asked or NAMES:
+        reason = backends()[backend]
+        if reason is None:
+            check_backend(Subject(backend, quick), report, progress)
+        elif backend in asked and backend == "triton" and interpreted.why_not() is None:
+            progress.start("triton through its interpreter", None)
+            for row, failures in interpreted.check(quick):
+                report.add(row, failures)
+                progress.done(row)
+        else:
+            row, failures = cannot_run(backend, reason, backend in asked)
+            report.add(row, failures)
+            progress.done(row)
+    return report
+
+
+def cannot_run(backend: str, reason: str, is_asked: bool) -> tuple[Row, list[Failure]]:
+    if is_asked:
+        failure = Failure(backend, RUNS, "", reason, "a backend that runs here")
+        return Row(backend, "", RUNS, failed=1, skipped=reason), [failure]
+    if backend == "triton" and interpreted.why_not() is None:
+        reason += "; --backend triton runs it through its interpreter"
+    return Row(backend, "", RUNS, skipped=reason), []
+
+
+def check_backend(subject: Subject, report: Report, progress: Progress) -> None:
+    for check, trials_of in CHECKS.items():
+        trials = trials_of(subject) or "its cases are left to the run without --quick"
+        if isinstance(trials, str):
+            row, failures = Row(subject.backend, subject.where, check, skipped=trials), []
+        else:
+            progress.start(f"{subject.backend}: {check}", len(trials))
+            row, failures = try_all(subject, check, trials, progress)
+        report.add(row, failures)
+        progress.done(row)
+
+
+def try_all(
+    subject: Subject, check: str, trials: list[Trial], progress: Progress
+) -> tuple[Row, list[Failure]]:
+    failures, worst, passed = [], {}, 0
+    for trial in trials:
+        progress.step(trial.case)
+        measures, wrong = attempt(trial)
+        passed += not wrong
+        failures += [Failure(subject.backend, check, trial.case, *words) for words in wrong]
+        for measure in measures:
+            before = worst.setdefault(measure.what, measure)
+            worst[measure.what] = max(before, measure, key=lambda one: one.share)
+    failed = len(trials) - passed
+    row = Row(subject.backend, subject.where, check, passed, failed, tuple(worst.values()))
+    return row, failures
+
+
+def attempt(trial: Trial) -> tuple[list[Measure], list[tuple[str, str]]]:
+    """(what was measured, what is wrong with it: found and expected, in words)"""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Triton's interpreter divides by 0 as a GPU does
+            measures = list(trial.run())
+    except Mismatch as mismatch:
+        return [], [(mismatch.found, mismatch.expected)]
+    except Exception as error:
+        return [], [(f"{type(error).__name__}: {error}", "no exception")]
+    wrong = [
+        (f"{measure.what} {number(measure.found)}", f"at most {number(measure.allowed)}")
+        for measure in measures
+        if not measure.holds
+    ]
+    return measures, wrong

@@ -1,0 +1,216 @@
+"""Every check of `jml-kernels check` finds the fault that it is there for: each is planted in the
+operator of the CPU."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+import jml_kernels as jml
+from jml_kernels import ops
+from jml_kernels.selfcheck import memory_bound, on_gpu, runner
+from jml_kernels.selfcheck.cases import ON_GPU, Case
+from jml_kernels.selfcheck.report import rows_and_failures, to_json
+from jml_kernels.selfcheck.results import Measure, Mismatch, Report, Row, Subject, Trial
+
+CPU = Subject("cpu", quick=True)
+pytestmark = pytest.mark.skipif(
+    jml.backends()["cpu"] is not None, reason=f"backend cpu: {jml.backends()['cpu']}"
+)
+right = ops.loss
+numbers = itertools.count()
+
+
+class Nothing:
+    """A progress that nobody watches."""
+
+    def start(self, what, count):
+        pass
+
+    def step(self, case):
+        pass
+
+    def done(self, row):
+        pass
+
+
+def too_large(*arguments):
+    return right(*arguments) * (1 + 1e-4)
+
+
+def no_gradient_of_all(*arguments):
+    logits = arguments[1]
+    return right(*arguments) + 1e-2 * logits.detach().to(torch.float64).mean()
+
+
+def never_the_same(*arguments):
+    return right(*arguments) * (1 + 1e-6 * next(numbers))
+
+
+def other_with_other_threads(*arguments):
+    return right(*arguments) * (1 + 1e-6 * torch.get_num_threads())
+
+
+def anything_goes(*arguments):
+    return torch.zeros(())
+
+
+def other_in_a_graph(*arguments):
+    return right(*arguments) * (1.01 if torch.compiler.is_compiling() else 1)
+
+
+def a_graph_break(*arguments):
+    torch._dynamo.graph_break()
+    return right(*arguments)
+
+
+def a_copy(*arguments):
+    return right(*arguments) + torch.zeros_like(arguments[1]).flatten()[0]
+
+
+def a_gradient_elsewhere(*arguments):
+    backend, logits, *others = arguments
+    return right(backend, logits.clone(), *others)
+
+
+def an_exception(*arguments):
+    raise KeyError("planted")
+
+
+@pytest.mark.parametrize(
+    ("check", "fault", "found"),
+    [
+        ("parity", too_large, "error of the loss"),
+        ("parity", too_large, "error of the gradient"),
+        ("parity", an_exception, "KeyError: 'planted'"),
+        ("gradcheck", no_gradient_of_all, "Jacobian mismatch"),
+        ("same bits twice", never_the_same, "1 of 1 numbers of the loss differ"),
+        ("same bits on any threads", other_with_other_threads, "with 2 threads and with 1"),
+        ("bad input", anything_goes, "loss 0.0"),
+        ("torch.compile", other_in_a_graph, "loss: distance from eager"),
+        ("torch.compile", a_graph_break, "Unsupported"),
+        ("memory", a_copy, "bytes beside the gradient"),
+        ("memory", a_gradient_elsewhere, "a gradient elsewhere"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_fault_is_found(check, fault, found, monkeypatch):
+    trials = runner.CHECKS[check](CPU)[:5]
+    row, failures = runner.try_all(CPU, check, trials, Nothing())
+    assert (row.passed, row.failed, failures) == (len(trials), 0, [])
+    monkeypatch.setattr(ops, "loss", fault)
+    row, failures = runner.try_all(CPU, check, trials, Nothing())
+    assert row.failed > 0
+    assert row.passed + row.failed == len(trials)
+    assert any(found in failure.found for failure in failures)
+    assert {failure.case for failure in failures} <= {trial.case for trial in trials}
+
+
+def test_bad_labels_and_numbers_are_each_looked_at(monkeypatch):
+    monkeypatch.setattr(ops, "loss", anything_goes)
+    row, failures = runner.try_all(CPU, "bad input", runner.CHECKS["bad input"](CPU), Nothing())
+    assert row.passed == 0
+    assert {failure.expected.split(" that")[0] for failure in failures} == {"an IndexError", "nan"}
+
+
+# ---- what becomes of a trial ---------------------------------------------------------------------
+
+
+def judged(*measures: Measure):
+    return runner.try_all(CPU, "parity", [Trial("a case", lambda: measures)], Nothing())
+
+
+def test_what_is_no_number_fails():
+    row, (failure,) = judged(Measure("error", math.nan, 1.0))
+    assert (row.passed, row.failed) == (0, 1)
+    assert (failure.found, failure.expected) == ("error nan", "at most 1.0e+00")
+
+
+def test_the_worst_is_kept():
+    measures = [Measure("error", 0.5, 1.0), Measure("error", 0.03, 0.01), Measure("bytes", 3, 4)]
+    row, failures = judged(*measures)
+    assert row.worst == (measures[1], measures[2])
+    assert [failure.found for failure in failures] == ["error 3.0e-02"]
+
+
+def test_two_things_wrong_with_a_case_are_one_failed_case():
+    row, failures = judged(Measure("a", 2.0, 1.0), Measure("b", 2.0, 1.0))
+    assert (row.failed, len(failures)) == (1, 2)
+
+
+def test_json_there_and_back():
+    report = Report()
+    report.add(*judged(Measure("error", math.nan, 1.0), Measure("bytes", 3, 4)))
+    report.add(Row("cpu", "on the CPU", "memory", skipped="no"))
+    found = to_json(report, False, 1.0)
+    assert found["rows"][0]["worst"][0]["found"] is None
+    again = Report()
+    for row, failures in rows_and_failures(found):
+        again.add(row, failures)
+    assert again.failures == report.failures
+    assert str(again.rows) == str(report.rows)  # NaN is not NaN
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trial", memory_bound.trials(Subject("cpu")), ids=lambda trial: trial.case)
+def test_a_second_gradient_would_exceed_what_is_allowed(trial):
+    """Else the check could not fail."""
+    case, subject = trial.run.args
+    gradient = math.prod(case.shape) * case.dtype.itemsize
+    assert gradient > 2 * memory_bound.allowed(case, subject.device)
+
+
+# ---- what a GPU does, without one ----------------------------------------------------------------
+
+
+def test_nothing_of_a_gpu_runs_without_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for check in ("host never waits", "CUDA graph", "side streams"):
+        assert runner.CHECKS[check](CPU) == "no GPU here"
+
+
+class Now:
+    """Streams and graphs of a GPU that does everything at once, and replays nothing."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def wait_stream(self, stream):
+        pass
+
+    def replay(self):
+        pass
+
+
+@pytest.fixture
+def gpu_of_the_cpu(monkeypatch):
+    for name in ("Stream", "CUDAGraph", "stream", "graph", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, Now)
+    for name in ("synchronize", "set_sync_debug_mode", "_sleep"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+
+
+@pytest.mark.parametrize("case", ON_GPU, ids=lambda case: case.name)
+def test_steps_of_a_gpu(case: Case, gpu_of_the_cpu):
+    """As far as they can go here: a graph that replays nothing is found."""
+    assert on_gpu._never_waits(case, CPU) == []
+    assert on_gpu._on_side_streams(case, CPU) == []
+    with pytest.raises(Mismatch, match="differ in a graph"):
+        on_gpu._captured(case, CPU)
+
+
+def test_an_input_that_comes_late_is_missed(gpu_of_the_cpu, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "copy_", lambda self, other: self)
+    with pytest.raises(Mismatch, match="differ on a side stream"):
+        on_gpu._on_side_streams(ON_GPU[0], CPU)
