@@ -27,7 +27,7 @@ def number(value: float | None) -> str:
 
 def duration(seconds: float) -> str:
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
+        if seconds >= 0.9995 * size:  # 1.00 of a unit, not 1000 of the next
             return f"{number(seconds / size)} {unit}"
     return f"{number(seconds / 1e-9)} ns" if seconds > 0 else "0"
 
@@ -134,7 +134,9 @@ def growth_table(rows: list[dict], axis: str) -> Group:
         made.add_row(str(place(axis, row)), *(_step(row, name) for name in found))
     made.add_section()
     letter = {CLASSES: "C", PIXELS: "P", BATCH: "N", WINDOW: "k"}[axis]
-    made.add_row("grows as", *(f"{letter}^{of.exponent:.2f}" for of in found.values()))
+    made.add_row(
+        "grows as", *(f"{letter}^{round(of.exponent, 2) + 0:.2f}" for of in found.values())
+    )
     made.add_row("fixed", *(duration(of.fixed) for of in found.values()))
     made.add_row(f"per {letter}", *(duration(of.each) for of in found.values()))
     told = dict.fromkeys(note for row in rows for note in failures(row))
