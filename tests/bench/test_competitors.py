@@ -15,7 +15,7 @@ from jml_kernels.bench.competitors import COMPETITORS, IN_PLACE, PEERS, find, fu
 
 SHAPE = (2, 4, 6, 8)
 ON_THE_CPU = [name for name in competitors.BACKENDS if not why_not(name, torch.device("cpu"))]
-#: Who runs here and has no tests of its own, but for the compiler: it takes longer than all the rest.
+#: Who runs here, but for the compiler, which takes longer than all the rest, and for peers.
 NAMES = [
     *(name + end for name in ON_THE_CPU for end in ("", IN_PLACE)),
     *("eager", "cross-entropy", "soft-dice"),
