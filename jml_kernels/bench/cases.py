@@ -133,8 +133,11 @@ class Case:
 
 def region_labels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """int64 (N, *spatial): regions about `REGION` pixels wide, with curved boundaries, which are
-    where one of C smooth random fields overtakes another."""
+    where one of C smooth random fields overtakes another. Without spatial dimensions there are no
+    regions, and labels are drawn one by one."""
     n, c, *spatial = shape
+    if not spatial:
+        return torch.randint(c, (n,), generator=generator, device=generator.device)
     coarse = [size // REGION + 2 for size in spatial]
     field = torch.randn(n, c, *coarse, generator=generator, device=generator.device)
     mode = _INTERPOLATION[len(spatial)]

@@ -17,7 +17,7 @@ from .. import naive
 from ..backends import NAMES as BACKENDS
 from .cases import CE_JACCARD, DISTILLATION, JACCARD, Case
 from .competitor import Competitor, Loss, NotAvailableError
-from .peers import PEERS
+from .peers import PEERS, in_float32
 
 EAGER = "eager"
 COMPILED = "compile"
@@ -52,14 +52,9 @@ def _fused(case: Case, backend: str, **options) -> Loss:
 
 
 def eager(case: Case) -> Loss:
-    """Half types in float32, as under autocast: their sums over an image overflow float16."""
-
-    def loss(*tensors: Tensor) -> Tensor:
-        if tensors[0].element_size() == 2:
-            tensors = [t.float() if t.is_floating_point() else t for t in tensors]
-        return _NAIVE[case.objective](*tensors, **case.options)
-
-    return loss
+    if case.objective == DISTILLATION and case.target == "boundary":
+        raise NotAvailableError("the naive distillation has no boundary smoothing")
+    return in_float32(functools.partial(_NAIVE[case.objective], **case.options))
 
 
 def compiled(case: Case) -> Loss:
@@ -68,7 +63,7 @@ def compiled(case: Case) -> Loss:
 
 
 def cross_entropy(case: Case) -> Loss:
-    return lambda logits, target, *teacher: F.cross_entropy(logits, target)
+    return in_float32(lambda logits, target, *teacher: F.cross_entropy(logits, target))
 
 
 def dice(case: Case) -> Loss:
@@ -88,7 +83,7 @@ def dice(case: Case) -> Loss:
         total = prob.sum(dim=dims) + target_sum
         return 1 - ((2 * intersection + 1) / (total + 1)).mean()
 
-    return loss
+    return in_float32(loss)
 
 
 def _our_own() -> dict[str, Competitor]:
@@ -149,7 +144,7 @@ def _imported(path: str) -> Loss:
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
         found = found() if inspect.isclass(found) else found
-    except Exception as error:  # whatever a module of the user's does
+    except (Exception, SystemExit) as error:  # whatever a module of the user's does
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path!r}: expected module:function, and it fails: {why}") from error
     if not callable(found):

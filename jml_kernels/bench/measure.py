@@ -130,7 +130,9 @@ class Judge:
             loss = fused(case, "reference")
             self.expected = accuracy.answer(loss, leaf.requires_grad_(), *others)
             self.counted = accuracy.untied(logits, _soft_targets(case, logits.shape[1], *targets))
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
             self.why_not = first_line(error)
 
     def errors(self, step: Step) -> dict[str, float] | None:
@@ -207,6 +209,12 @@ def release_memory(device: str) -> None:
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Of a GPU, or of the CPU, whose allocator raises a plain RuntimeError."""
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def first_line(error: BaseException) -> str:

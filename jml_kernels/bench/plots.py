@@ -20,8 +20,9 @@ def check(file: Path) -> None:
     """Raise, before anything is measured, a MissingPackageError without matplotlib, and a
     ValueError for a format that it does not know."""
     known = _figure().canvas.get_supported_filetypes()
-    if file.suffix.removeprefix(".") not in known:
-        raise ValueError(f"{str(file)!r}: expected a name that ends in one of {', '.join(known)}")
+    if file.suffix.removeprefix(".").lower() not in known:
+        expected = ", ".join(known)
+        raise ValueError(f"--plot={str(file)!r}: expected a name that ends in one of {expected}")
 
 
 def _figure(**options):
@@ -32,10 +33,12 @@ def save(rows: list[dict], sweeps: dict[str, list[dict]], file: Path) -> None:
     """Draw and write.
 
     Args:
-        rows: of the cases, whose shares of the limit are drawn.
+        rows: of the cases, whose shares of the limit are drawn; of several settings of the
+            allocator, the first.
         sweeps: rows by axis, of classes and of the batch at least.
         file: its suffix says the format, as matplotlib knows it.
     """
+    rows = [row for row in rows if setting(row) == setting(rows[0])]
     figure = _figure(figsize=(12, 8.5), layout="constrained")
     axes = figure.subplots(2, 2)
     _time(axes[0, 0], sweeps[CLASSES])
@@ -93,7 +96,9 @@ def _limit(axis, rows: list[dict]) -> None:
         places = [at + i * height for at in range(len(rows))]
         axis.barh(places, shares, height=height, color=f"C{i}", label=name)
     axis.set_yticks([at + 0.4 - height / 2 for at in range(len(rows))])
-    axis.set_yticklabels([f"{r['case']['size']}\n{r['case']['kind']}" for r in rows], fontsize=7)
+    cases = [row["case"] for row in rows]
+    words = [f"{case['size']} {case['form']}\n{case['kind']}" for case in cases]
+    axis.set_yticklabels(words, fontsize=7)
     axis.invert_yaxis()
     axis.legend(fontsize=7)
     axis.set(xlabel="%", title="Share of the limit: a copy of the bytes that cannot be avoided")

@@ -27,7 +27,7 @@ def number(value: float | None) -> str:
 
 def duration(seconds: float) -> str:
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
+        if seconds >= 0.9995 * size:  # 1.00 of a unit, not 1000 of the next
             return f"{number(seconds / size)} {unit}"
     return f"{number(seconds / 1e-9)} ns" if seconds > 0 else "0"
 
@@ -39,11 +39,11 @@ def setting(row: dict) -> str:
 
 def table(row: dict) -> Group:
     """Of one case. The median of a time is followed by half of the distance of its quartiles."""
-    title = f"{row['name']} ({setting(row)})"
-    made = Table(title=title, title_justify="left", title_style="bold", min_width=len(title))
-    made.add_column("", no_wrap=True)
+    made = _table(f"{row['name']} ({setting(row)})")
+    made.add_column("", overflow="fold")
     for head in (FORWARD, BACKWARD, "both", "x", "quartiles", "GB/s", "limit", "memory"):
-        made.add_column(head, justify="right", no_wrap=True)
+        several = head in (FORWARD, BACKWARD, "both", "quartiles")  # words
+        made.add_column(head, justify="right", overflow="fold", no_wrap=not several)
     for name, of in row["figures"].items():
         if name in row["wrong"]:
             made.add_row(name, "WRONG", style="red")
@@ -63,6 +63,17 @@ def table(row: dict) -> Group:
     return Group(made, *map(Text, notes(row)))
 
 
+def _table(title: str) -> Table:
+    """One in which a narrow terminal breaks lines, and loses nothing."""
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        min_width=len(title),
+        collapse_padding=True,
+    )
+
+
 def _time(part: dict | None) -> str:
     if part is None:
         return "-"
@@ -73,14 +84,22 @@ def _time(part: dict | None) -> str:
 
 def notes(row: dict) -> list[str]:
     """What is wrong or left out, and how far from ours a loss of the user's is."""
-    found = [f"  WRONG: {why}" for why in row["wrong"].values()]
-    for name, of in row["errors"].items():
-        if ":" in name:
-            found.append(
-                f"  {name} differs from ours by {of['loss']:.1e} (loss) and "
-                f"{_error(of['gradient'])} (gradient, relative)"
-            )
-    return found + [f"  {name} is left out: {why}" for name, why in row["left out"].items()]
+    distances = [
+        f"  {name} differs from ours by {_error(of['loss'])} (loss) and "
+        f"{_error(of['gradient'])} (gradient, relative)"
+        for name, of in row["errors"].items()
+        if ":" in name
+    ]
+    return failures(row) + distances
+
+
+def failures(row: dict) -> list[str]:
+    """What is wrong or left out."""
+    wrong = {name: why.removeprefix(f"{name}: ") for name, why in row["wrong"].items()}
+    return [
+        *(f"  WRONG: {name}: {why}" for name, why in wrong.items()),
+        *(f"  {name} is left out: {why}" for name, why in row["left out"].items()),
+    ]
 
 
 def _error(value: float | None) -> str:
@@ -103,39 +122,54 @@ COLUMNS = (
 )
 
 
-def growth_table(rows: list[dict], axis: str) -> Table:
-    """Of rows along an axis: times of a step at each place, and how they grow."""
-    title = f"How it grows with {axis}, from {rows[0]['name']} ({setting(rows[0])})"
-    made = Table(title=title, title_justify="left", title_style="bold", min_width=len(title))
+def growth_table(rows: list[dict], axis: str) -> Group:
+    """Of rows along an axis: times of a step at each place, and how they grow; who was wrong or
+    left out, and why."""
+    made = _table(f"How it grows with {axis}, from {rows[0]['name']} ({setting(rows[0])})")
     found = growths(rows, axis)
     made.add_column(axis, no_wrap=True)
     for name in found:
-        made.add_column(escape(name), justify="right", no_wrap=True)
+        made.add_column(escape(name), justify="right", overflow="fold")
     for row in rows:
-        steps = [row["figures"].get(name, {}).get(STEP) for name in found]
-        times = [duration(step["seconds"]["median"]) if step else "-" for step in steps]
-        made.add_row(str(place(axis, row)), *times)
+        made.add_row(str(place(axis, row)), *(_step(row, name) for name in found))
     made.add_section()
     letter = {CLASSES: "C", PIXELS: "P", BATCH: "N", WINDOW: "k"}[axis]
-    made.add_row("grows as", *(f"{letter}^{of.exponent:.2f}" for of in found.values()))
+    made.add_row(
+        "grows as", *(f"{letter}^{round(of.exponent, 2) + 0:.2f}" for of in found.values())
+    )
     made.add_row("fixed", *(duration(of.fixed) for of in found.values()))
     made.add_row(f"per {letter}", *(duration(of.each) for of in found.values()))
-    return made
+    told = dict.fromkeys(note for row in rows for note in failures(row))
+    return Group(made, *map(Text, told))
+
+
+def _step(row: dict, name: str) -> str:
+    if name in row["wrong"]:
+        return "WRONG"
+    step = row["figures"].get(name, {}).get(STEP)
+    return duration(step["seconds"]["median"]) if step else "-"
 
 
 def capacity_table(rows: list[dict], memory: float) -> Table:
     """The largest batch that fits, by competitor."""
     shape = "x".join(map(str, rows[0]["case"]["shape"][1:]))
-    title = f"Images of {shape} in {memory / GIB:g} GiB, with all that a step of the loss holds"
-    made = Table(title=title, title_justify="left", title_style="bold", min_width=len(title))
-    made.add_column("")
+    size = f"{memory / GIB:g} GiB"
+    made = _table(f"Images of {shape} in {size}, with all that a step of the loss holds")
+    made.add_column("", overflow="fold")
     made.add_column("largest batch", justify="right")
-    for name in rows[0]["figures"]:
-        made.add_row(escape(name), str(largest_batch(rows, name, memory)))
+    wrong = {name for row in rows for name in row["wrong"]}
+    for name in dict.fromkeys(name for row in rows for name in row["figures"]):
+        most = "WRONG" if name in wrong else str(largest_batch(rows, name, memory))
+        made.add_row(escape(name), most)
     return made
 
 
 def machine(of: dict[str, dict[str, str]]) -> str:
     """What figures were measured on, in a line."""
-    parts = {**of["processor"], **of.get("GPU", {}), "torch": of["versions"]["torch"]}
-    return "Machine: " + ", ".join(f"{name} {value}" for name, value in parts.items())
+    parts = {"CPU": of["processor"], "GPU": of.get("GPU", {})}
+    told = [
+        f"{name}: " + ", ".join(f"{what} {value}" for what, value in part.items())
+        for name, part in parts.items()
+        if part
+    ]
+    return "; ".join([*told, f"torch {of['versions']['torch']}"])

@@ -67,7 +67,7 @@ class OfGpu:
 
     def __call__(self, step: Step) -> Turn:
         first = self._turns(step, 1)[0]
-        runs = int(self.TURN / max(sum(first.values()), 1e-9))
+        runs = int(self.TURN / max(*first.values(), 1e-9))  # the step, where there is one
         turns = self._turns(step, min(max(runs, self.LEAST), self.MOST))
         return {part: statistics.median(turn[part] for turn in turns) for part in first}
 

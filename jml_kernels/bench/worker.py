@@ -21,6 +21,10 @@ from .allocators import environment
 from .cases import Case
 from .measure import measure
 
+#: Where modules were found when this one was. A worker first imports this package from there, and
+#: not from a folder of its name, its sources perhaps, that happens to be the current one.
+_PATH = list(sys.path)
+
 
 class WorkerError(Exception):
     """A worker that failed."""
@@ -62,7 +66,11 @@ def messages(settings: Settings) -> Iterator[dict]:
     Raises:
         WorkerError: where it failed; why stands on stderr.
     """
-    command = [sys.executable, "-m", "jml_kernels.bench.worker", settings.json()]
+    start = (
+        f"import sys; sys.path[:] = {_PATH!r}; from jml_kernels.bench import worker; "
+        f"sys.path[:] = {sys.path!r}; worker.main()"
+    )
+    command = [sys.executable, "-c", start, settings.json()]
     variables = environment(settings.allocator)
     variables["KINETO_LOG_LEVEL"] = "10"  # the profiler, which weighs memory, is to say nothing
     if settings.threads is not None:

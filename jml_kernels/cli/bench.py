@@ -116,13 +116,13 @@ def bench(
         check_choice("--allocator", allocator, ("both", *SETTINGS))
         cases = chosen_cases(shape, preset, dtype, layout, objective, labels, quick)
         axes = chosen_axes(growth, plot is not None)
-        subject = choose(backend, torch.device(device))
-        names = named([subject, *against])
+        check_device(device)
+        names = chosen_names(backend, device, against)
+        for option, file in (("--json", json_file), ("--plot", plot)):
+            check_file(option, file)
         if plot is not None:
             plots.check(plot)
-        for file in (json_file, plot):
-            check_folder(file)
-    except (ValueError, RuntimeError, MissingPackageError) as error:
+    except (ValueError, MissingPackageError) as error:
         raise typer.BadParameter(str(error)) from None
     allocators = list(SETTINGS) if allocator == "both" and device == "cpu" else [allocator]
     allocators = ["default"] if device == "cuda" else allocators
@@ -138,11 +138,11 @@ def bench(
         console.print("--quick: the inputs are too small for the figures to mean anything.")
     if json_file is not None:
         json_file.write_text(json.dumps(document(results, settings, allocators), indent=1) + "\n")
-        console.print(f"Numbers: {json_file}", soft_wrap=True, highlight=False)
+        console.print(f"Numbers: {json_file}", soft_wrap=True, highlight=False, markup=False)
     if plot is not None:
         plots.save(results.rows, results.sweeps, plot)
-        console.print(f"Plots: {plot}", soft_wrap=True, highlight=False)
-    if any(row["wrong"] or subject not in row["figures"] for row in results.every_row()):
+        console.print(f"Plots: {plot}", soft_wrap=True, highlight=False, markup=False)
+    if any(row["wrong"] or names[0] not in row["figures"] for row in results.every_row()):
         raise typer.Exit(1)
 
 
@@ -185,19 +185,19 @@ def _quick_limits(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """N,C,*spatial; a x may be between.
+    """N,C,*spatial; a x may be between. Two classes or more: the softmax of one is constant.
 
     Raises:
         ValueError: where it is none.
     """
     parts = text.replace("x", ",").split(",")
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts) or not (
-        2 <= len(parts) <= 5
-    ):
+    sizes = tuple(int(part) if part.strip().isdecimal() else 0 for part in parts)
+    if not 2 <= len(sizes) <= 5 or min(sizes) < 1 or sizes[1] < 2:
         raise ValueError(
-            f"--shape {text!r}: expected N,C and 0 to 3 sizes more, integers > 0, as 4,19,512,512"
+            f"--shape={text!r}: expected N,C and 0 to 3 sizes more, integers > 0 and C > 1, as "
+            "4,19,512,512"
         )
-    return tuple(map(int, parts))
+    return sizes
 
 
 def chosen_axes(growth: list[str], with_plots: bool) -> list[str]:
@@ -212,9 +212,30 @@ def chosen_axes(growth: list[str], with_plots: bool) -> list[str]:
     return [axis for axis in AXES if axis in wanted]
 
 
-def check_folder(file: Path | None) -> None:
-    if file is not None and not file.resolve().parent.is_dir():
-        raise ValueError(f"{str(file)!r}: expected a file in a folder that exists")
+def check_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device='cuda': expected 'cpu', PyTorch finds no GPU here")
+
+
+def chosen_names(backend: str, device: str, against: list[str]) -> list[str]:
+    """Of all who take part, the backend first.
+
+    Raises:
+        ValueError: for a word that is none, and for a backend that cannot run here.
+    """
+    try:
+        subject = choose(backend, torch.device(device))
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"--{error}") from error  # backend=...
+    try:
+        return named([subject, *against])
+    except ValueError as error:
+        raise ValueError(f"--against: {error}") from error
+
+
+def check_file(option: str, file: Path | None) -> None:
+    if file is not None and (file.is_dir() or not file.resolve().parent.is_dir()):
+        raise ValueError(f"{option}={str(file)!r}: expected a file in a folder that exists")
 
 
 def follow(settings: Settings, allocators: list[str], axes: list[str], console: Console) -> Results:
@@ -246,7 +267,7 @@ def tell(results: Results, memory: float, console: Console) -> None:
             console.print(report.capacity_table(rows, memory * report.GIB), highlight=False)
     names = dict.fromkeys(name for row in results.every_row() for name in row["figures"])
     console.print(report.legend(names), report.COLUMNS, highlight=False)
-    console.print(report.machine(results.machine), highlight=False)
+    console.print(report.machine(results.machine), highlight=False, markup=False)
 
 
 def document(results: Results, settings: Settings, allocators: list[str]) -> dict[str, object]:

@@ -1,0 +1,46 @@
+"""One thread, and rows of results that nobody measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from jml_kernels.bench import figures
+from jml_kernels.bench.cases import Case
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """These tensors are too small to share."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def turns_of(forward: float, backward: float | None) -> figures.Turns:
+    if backward is None:
+        return {"forward": [forward] * 3}
+    parts = {"forward": forward, "backward": backward, "step": forward + backward}
+    return {part: [value] * 3 for part, value in parts.items()}
+
+
+@pytest.fixture
+def make_row() -> Callable[..., dict]:
+    """A row of a case: by name the seconds of forward and backward, None where there is none."""
+
+    def make(case: Case, times: dict[str, tuple[float, float | None]], **changed) -> dict:
+        turns = {name: turns_of(*seconds) for name, seconds in times.items()}
+        turns[figures.COPY] = {"forward": changed.pop("copies", [1e-3] * 3)}
+        allocator = changed.pop("allocator", "default")
+        arguments = {
+            "peaks": dict.fromkeys(times, case.bytes),
+            "errors": {},
+            "wrong": {},
+            "left_out": {},
+        }
+        return figures.row(case, "cpu", turns, **arguments | changed) | {"allocator": allocator}
+
+    return make
