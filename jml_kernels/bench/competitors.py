@@ -101,8 +101,10 @@ def _our_own() -> dict[str, Competitor]:
 #: By name, in the order of the tables.
 COMPETITORS: dict[str, Competitor] = {
     **_our_own(),
-    EAGER: Competitor("the same loss as it is usually written", eager, same=True),
-    COMPILED: Competitor("that under torch.compile", compiled, same=True),
+    EAGER: Competitor("this loss as it is usually written", eager, same=True),
+    COMPILED: Competitor(
+        "this loss as it is usually written, under torch.compile", compiled, same=True
+    ),
     CROSS_ENTROPY: Competitor("torch.nn.functional.cross_entropy, no overlap", cross_entropy),
     DICE: Competitor("soft Dice written to save memory, over the batch, smooth 1", dice),
     **PEERS,

@@ -88,6 +88,7 @@ def row(
     turns = dict(turns)
     copies = turns.pop(COPY)[FORWARD]
     subject = next(iter(turns), None)
+    has_step = subject is not None and STEP in turns[subject]
     return {
         "name": case.name,
         "case": asdict(case) | {"size": case.size, "form": case.form, "kind": case.kind},
@@ -95,7 +96,7 @@ def row(
         "subject": subject,
         "bytes": bytes_of(case),
         "copy bytes per second": bandwidth(case, copies),
-        "over floor": subject and over_floor(case, turns[subject][STEP], copies),
+        "over floor": over_floor(case, turns[subject][STEP], copies) if has_step else None,
         "figures": {
             name: of_competitor(case, parts, turns[subject], copies, peaks.get(name))
             for name, parts in turns.items()

@@ -105,7 +105,7 @@ def test_compare(row):
 
 def test_times_the_floor(row):
     """The step moves 3 times the logits, a copy 2."""
-    found = figures.floor_ratio(row)
+    found = row["over floor"]
     assert found["median"] == 3.75 / (1.5 * 2.0)
     assert found["low"] < found["high"]
 
