@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..backends import NAMES
+from ..machine import describe
 from ..selfcheck import report as written
 from ..selfcheck.results import Row
 from ..selfcheck.runner import run
@@ -55,6 +56,7 @@ def check(
             f"{str(file)!r}: expected a file in a folder that exists", param_hint="--json"
         )
     console, started = Console(), time.perf_counter()
+    machine = describe()  # while a GPU still answers, whatever a kernel does to it
     with _follow(console) as progress:
         report = run(names, quick, progress)
     seconds = time.perf_counter() - started
@@ -63,7 +65,7 @@ def check(
         console.print(written.failures(report))
     console.print(_verdict(len(report.failures), seconds))
     if file is not None:
-        found = written.to_json(report, quick, seconds)
+        found = written.to_json(report, machine, quick, seconds)
         text = json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False)
         file.write_text(text + "\n", encoding="utf-8")
     if not report.holds:

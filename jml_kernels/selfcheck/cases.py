@@ -71,6 +71,10 @@ class Case:
         return (self.shape[0], *self.shape[2:])
 
     @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
     def label_count(self) -> int:
         return 2 if self.shape[1] == 1 and self.activation != "softmax" else self.shape[1]
 
@@ -573,7 +577,3 @@ ON_GPU = [
                                         "active_classes": "both"}}),
     ]
 ]  # fmt: skip
-
-
-def elements(case: Case) -> int:
-    return math.prod(case.shape)
