@@ -48,7 +48,8 @@ def check(
     `--backend triton` runs Triton's kernels where there is no GPU too, through its interpreter, on
     fewer and smaller cases.
 
-    Exit status 1: a check failed, or a backend that was asked for cannot run.
+    Exit status 1: a check failed, a backend that was asked for cannot run, or the file cannot be
+    written.
     """
     names = _names([*(backend or []), *(more or [])])
     if file is not None and not file.absolute().parent.is_dir():
@@ -67,7 +68,11 @@ def check(
     if file is not None:
         found = written.to_json(report, machine, quick, seconds)
         text = json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False)
-        file.write_text(text + "\n", encoding="utf-8")
+        try:
+            file.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            Console(stderr=True).print(f"Error: {error}", markup=False, soft_wrap=True)
+            raise typer.Exit(1) from None
     if not report.holds:
         raise typer.Exit(1)
 

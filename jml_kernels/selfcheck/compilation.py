@@ -8,10 +8,11 @@ import functools
 import torch
 
 from .. import accuracy
-from .cases import COMPILED, Case, chosen
+from .cases import Case, chosen
 from .inputs import arguments
 from .losses import make
 from .results import Measure, Subject, Trial
+from .step_cases import COMPILED
 
 
 def trials(subject: Subject) -> list[Trial]:

@@ -9,10 +9,11 @@ from dataclasses import replace
 import torch
 
 from ..memory import peak_memory
-from .cases import MEMORY, Case, chosen
+from .cases import Case, chosen
 from .inputs import arguments
 from .losses import make
 from .results import Measure, Mismatch, Subject, Trial
+from .step_cases import MEMORY
 
 MEBIBYTE = 2**20
 #: Bytes for each image and class: sums, extrema, their gradients, and what the formula makes of

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from .. import accuracy, checks
-from .cases import PARITY, Case, chosen
+from .cases import Case, chosen
 from .inputs import arguments, soft_targets
 from .losses import make
+from .parity_cases import PARITY
 from .results import Measure, Mismatch, Subject, Trial
 
 #: The least share of a case's pixels that is compared.

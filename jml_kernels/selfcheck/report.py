@@ -50,7 +50,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _worst(measure: Measure) -> str:
-    text = f"{measure.what.removesuffix(' error')} {number(measure.found)} of {number(measure.allowed)}"
+    what = measure.what.removesuffix(" error")
+    text = f"{what} {number(measure.found)} of {number(measure.allowed)}"
     return text if measure.holds else f"[red]{text}[/]"
 
 

@@ -12,9 +12,12 @@ import torch
 import jml_kernels as jml
 from jml_kernels import ops
 from jml_kernels.selfcheck import memory_bound, on_gpu, runner
-from jml_kernels.selfcheck.cases import ON_GPU, Case
+from jml_kernels.selfcheck.cases import Case
+from jml_kernels.selfcheck.gradient_cases import GRADIENTS
+from jml_kernels.selfcheck.parity_cases import PARITY
 from jml_kernels.selfcheck.report import rows_and_failures, to_json
 from jml_kernels.selfcheck.results import Measure, Mismatch, Report, Row, Subject, Trial
+from jml_kernels.selfcheck.step_cases import COMPILED, MEMORY, ON_GPU, STEPS
 
 CPU = Subject("cpu", quick=True)
 pytestmark = pytest.mark.skipif(
@@ -114,6 +117,12 @@ def test_bad_labels_and_numbers_are_each_looked_at(monkeypatch):
     row, failures = runner.try_all(CPU, "bad input", runner.CHECKS["bad input"](CPU), Nothing())
     assert row.passed == 0
     assert {failure.expected.split(" that")[0] for failure in failures} == {"an IndexError", "nan"}
+
+
+@pytest.mark.parametrize("cases", [PARITY, GRADIENTS, STEPS, COMPILED, MEMORY, ON_GPU])
+def test_a_failure_names_one_case(cases):
+    assert len({case.name for case in cases}) == len(cases)
+    assert all(case.why for case in cases)
 
 
 # ---- what becomes of a trial ---------------------------------------------------------------------
