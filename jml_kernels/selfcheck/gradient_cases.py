@@ -96,7 +96,7 @@ GRADIENTS = [
             ("sums, soft", "and of probabilities",
              {"loss": "sums", "target": "soft", "layout": "channels_last"}),
             ("JML1, soft", "the formula's gradient", {"target": "soft", "quick": True}),
-            ("JML1, smoothing", "against smoothed labels", {"options": LS, "quick": True}),
+            ("JML1, smoothing", "against smoothed labels", {"options": LS}),
             ("soft Jaccard L2, labels", "squares", {"loss": "soft Jaccard L2"}),
             ("aggregations", "of images and classes",
              {"shape": (2, 3, 2), "options": {"aggregation": {"image": 0.5, "class": 0.3}}}),

@@ -31,18 +31,19 @@ def named(dtype: torch.dtype) -> str:
 LOSSES = [
     *[
         Case(f"{loss}, labels", "every loss", loss, ignored=0.1 if loss != "JDT" else 0,
-             quick=loss in ("JML1", "JDT"), interpreted=loss in ("JML1", "JDT", "statistics"))
+             quick=loss in ("JML1", "JDT"), interpreted=loss in ("JML1", "statistics"))
         for loss in FAMILY
     ],
     *[
         Case(f"{loss}, soft", "against probabilities its terms differ", loss, target="soft",
-             masked=0.2, quick=loss in (*_DISTINCT[:-1], "statistics"))
+             masked=0.2, quick=loss in (*_DISTINCT[:-1], "statistics"),
+             interpreted=loss not in ("soft Jaccard L1", "cross-entropy", "JDT"))
         for loss in FAMILY if loss != "distillation"
     ],
     *[
         Case(f"{loss}, boundary", "against smoothed labels", loss, options=BLS,
              quick=loss in ("JML1", "cross-entropy", "distillation", "statistics"),
-             interpreted=loss in (*_DISTINCT, "statistics"))
+             interpreted=loss in (*_DISTINCT[:-2], "statistics"))
         for loss in FAMILY if loss != "JDT"
     ],
     *[
@@ -64,7 +65,7 @@ _QUICK_LAYOUTS = {
     ("float32", "cropped", "soft"),
     ("float32", "transposed", "boundary"),
     ("float64", "expanded", "labels"),
-    ("float64", "channels_last", "soft"),
+    ("bfloat16", "stepped", "multi-label"),
 }
 _KINDS = {
     "labels": {},
@@ -116,7 +117,7 @@ TARGETS = [
     Case("mask", "takes pixels out", masked=0.3),
     Case("ignored", "ignore_index takes pixels out", ignored=0.3),
     Case("mask and ignored", "either takes a pixel out", masked=0.3, ignored=0.3, quick=True,
-         shape=(2, 5, 6, 7), layout="channels_last"),
+         shape=(2, 5, 6, 7), layout="channels_last", interpreted=False),
     Case("ignored 255", "the usual encoding of data sets", integers=torch.uint8, ignored=0.3,
          options={"ignore_index": 255}),
     Case("ignored 0", "background left out", options={"ignore_index": 0}),
@@ -147,7 +148,8 @@ TARGETS = [
     Case("sigmoid, soft", "a probability for each class", target="soft", options=SIGMOID),
     Case("sigmoid, boundary", "smoothed labels of independent classes",
          options={**SIGMOID, **BLS}),
-    Case("binary", "one class has labels 0 and 1", shape=BINARY, options=SIGMOID, quick=True),
+    Case("binary", "one class has labels 0 and 1", shape=BINARY, options=SIGMOID, quick=True,
+         interpreted=False),
     Case("binary, smoothing", "smoothed as two classes", shape=BINARY,
          options={**SIGMOID, **LS}),
     Case("binary, soft", "the chance of 1", shape=BINARY, target="soft", options=SIGMOID),
@@ -246,7 +248,8 @@ OPTIONS = [
     *[
         Case(f"inplace_backward, {layout}", "the gradient lies over the logits",
              shape=(2, 5, 9, 11), layout=layout, target="soft",
-             options={"inplace_backward": True}, quick=layout == "channels_last")
+             options={"inplace_backward": True}, quick=layout == "channels_last",
+             interpreted=layout == "contiguous")
         for layout in ("contiguous", "channels_last", "cropped")
     ],
 ]  # fmt: skip
