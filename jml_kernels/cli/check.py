@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..backends import NAMES
+from ..machine import describe
 from ..selfcheck import report as written
 from ..selfcheck.results import Row
 from ..selfcheck.runner import run
@@ -46,7 +47,8 @@ def check(
     `--backend triton` runs Triton's kernels where there is no GPU too, through its interpreter, on
     fewer and smaller cases.
 
-    Exit status 1: a check failed, or a backend that was asked for cannot run.
+    Exit status 1: a check failed, a backend that was asked for cannot run, or the file cannot be
+    written.
     """
     names = _names(backend or [])
     if file is not None and not file.absolute().parent.is_dir():
@@ -54,6 +56,7 @@ def check(
             f"{str(file)!r}: expected a file in a folder that exists", param_hint="--json"
         )
     console, started = Console(), time.perf_counter()
+    machine = describe()  # while a GPU still answers, whatever a kernel does to it
     with _follow(console) as progress:
         report = run(names, quick, progress)
     seconds = time.perf_counter() - started
@@ -62,9 +65,13 @@ def check(
         console.print(written.failures(report))
     console.print(_verdict(len(report.failures), seconds))
     if file is not None:
-        found = written.to_json(report, quick, seconds)
+        found = written.to_json(report, machine, quick, seconds)
         text = json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False)
-        file.write_text(text + "\n", encoding="utf-8")
+        try:
+            file.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            Console(stderr=True).print(f"Error: {error}", markup=False, soft_wrap=True)
+            raise typer.Exit(1) from None
     if not report.holds:
         raise typer.Exit(1)
 

@@ -8,10 +8,11 @@ import functools
 import torch
 
 from .. import accuracy
-from .cases import COMPILED, Case, chosen
+from .cases import Case, chosen
 from .inputs import arguments
 from .losses import make
 from .results import Measure, Subject, Trial
+from .step_cases import COMPILED
 
 
 def trials(subject: Subject) -> list[Trial]:
@@ -31,8 +32,10 @@ def compare(case: Case, subject: Subject) -> list[Measure]:
         found = accuracy.answer(graph, logits, *others)
     finally:
         torch.compiler.reset()
-    names = ("loss: distance from eager", "gradient: distance from eager")
-    errors = accuracy.errors(found, eager)
-    return [
-        Measure(*error) for error in zip(names, errors, accuracy.allowed(case.dtype), strict=True)
-    ]
+    errors = zip(
+        ("loss error", "gradient error"),
+        accuracy.errors(found, eager),
+        accuracy.allowed(case.dtype),
+        strict=True,
+    )
+    return [Measure(*error) for error in errors]

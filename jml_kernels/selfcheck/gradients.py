@@ -7,7 +7,8 @@ import functools
 from torch.autograd import gradcheck
 from torch.autograd.gradcheck import GradcheckError
 
-from .cases import GRADIENTS, Case, chosen
+from .cases import Case, chosen
+from .gradient_cases import GRADIENTS
 from .inputs import arguments, seed_without_ties
 from .losses import make
 from .repeatability import threads

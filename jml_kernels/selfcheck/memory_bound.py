@@ -9,10 +9,11 @@ from dataclasses import replace
 import torch
 
 from ..memory import peak_memory
-from .cases import MEMORY, Case, chosen, elements
+from .cases import Case, chosen
 from .inputs import arguments
 from .losses import make
 from .results import Measure, Mismatch, Subject, Trial
+from .step_cases import MEMORY
 
 MEBIBYTE = 2**20
 #: Bytes for each image and class: sums, extrema, their gradients, and what the formula makes of
@@ -28,7 +29,7 @@ def trials(subject: Subject) -> list[Trial] | str:
     if subject.backend == "reference":
         return "the reference promises nothing"
     if subject.is_interpreted:
-        return "tensors that are large enough take Triton's interpreter minutes"
+        return "tensors large enough to tell take Triton's interpreter too long"
     return [
         Trial(f"{case.name}{suffix}", functools.partial(measure, _sized(case, subject), subject))
         for case in chosen(MEMORY, subject)
@@ -64,6 +65,6 @@ def measure(case: Case, subject: Subject) -> list[Measure]:
     if in_place and step().data_ptr() != logits.data_ptr():
         raise Mismatch("a gradient elsewhere", "one in the memory of the logits")
     step()  # what is allocated once does not count
-    gradient = 0 if in_place else elements(case) * logits.element_size()
+    gradient = 0 if in_place else case.elements * logits.element_size()
     beside = peak_memory(step, subject.device) - gradient
-    return [Measure("bytes beside the gradient", beside, allowed(case, subject.device))]
+    return [Measure("bytes", beside, allowed(case, subject.device))]

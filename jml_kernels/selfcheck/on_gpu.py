@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ..accuracy import Answer
-from .cases import ON_GPU, Case, chosen
+from .cases import Case, chosen
 from .inputs import arguments
 from .losses import make
 from .repeatability import require_same_bits
 from .results import Measure, Mismatch, Subject, Trial
+from .step_cases import ON_GPU
 
 #: Cycles of a kernel that does nothing: some 0.1 s, in which the host has launched all the rest.
 LONG = 200_000_000

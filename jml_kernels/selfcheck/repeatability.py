@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from .. import accuracy
-from .cases import STEPS, Case, chosen
+from .cases import Case, chosen
 from .inputs import arguments
 from .losses import make
 from .results import Measure, Mismatch, Subject, Trial
+from .step_cases import STEPS
 
 THREADS = (1, 2, 3)
 

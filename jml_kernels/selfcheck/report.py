@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..machine import describe
 from .results import Failure, Measure, Report, Row
 
 # ---- on a terminal -------------------------------------------------------------------------------
@@ -19,12 +18,14 @@ from .results import Failure, Measure, Report, Row
 
 def number(value: float) -> str:
     """Counts as they are, others with two digits."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.1e}"
+    if isinstance(value, int) or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:.1e}".replace(".0e", "e")
 
 
 def table(report: Report) -> Table:
     found = Table(title="Checks", title_justify="left")
-    for head in ("Backend", "Check", "Passed", "Failed", "Worst, of what is allowed"):
+    for head in ("Backend", "Check", "Passed", "Failed", "Worst error, of what is allowed"):
         found.add_column(head, justify="right" if head in ("Passed", "Failed") else "left")
     previous = None
     for row in report.rows:
@@ -49,7 +50,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _worst(measure: Measure) -> str:
-    text = f"{measure.what} {number(measure.found)} of {number(measure.allowed)}"
+    what = measure.what.removesuffix(" error")
+    text = f"{what} {number(measure.found)} of {number(measure.allowed)}"
     return text if measure.holds else f"[red]{text}[/]"
 
 
@@ -68,10 +70,12 @@ def _paragraph(failure: Failure) -> Text:
 # ---- JSON ----------------------------------------------------------------------------------------
 
 
-def to_json(report: Report, quick: bool, seconds: float) -> dict[str, object]:
-    """Standard JSON: what is no number is null."""
+def to_json(
+    report: Report, machine: dict[str, object], quick: bool, seconds: float
+) -> dict[str, object]:
+    """Standard JSON: what is no number is null. `machine`: of `machine.describe`."""
     return {
-        "machine": describe(),
+        "machine": machine,
         "quick": quick,
         "seconds": round(seconds, 1),
         "passed": report.holds,

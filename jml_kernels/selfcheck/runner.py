@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from ..backends import NAMES, backends
@@ -24,8 +26,8 @@ from .results import Failure, Measure, Mismatch, Report, Row, Subject, Trial
 CHECKS: dict[str, Callable[[Subject], list[Trial] | str]] = {
     "gradcheck": gradients.trials,
     "parity": parity.trials,
-    "same bits twice": repeatability.twice,
-    "same bits on any threads": repeatability.any_threads,
+    "same bits": repeatability.twice,
+    "any threads": repeatability.any_threads,
     "bad input": bad_input.trials,
     "torch.compile": compilation.trials,
     "memory": memory_bound.trials,
@@ -33,6 +35,8 @@ CHECKS: dict[str, Callable[[Subject], list[Trial] | str]] = {
     "CUDA graph": on_gpu.cuda_graph,
     "side streams": on_gpu.side_streams,
 }
+#: Characters of an exception.
+MOST_SAID = 500
 #: The check of a backend that cannot run.
 RUNS = "runs here"
 
@@ -120,10 +124,18 @@ def attempt(trial: Trial) -> tuple[list[Measure], list[tuple[str, str]]]:
     except Mismatch as mismatch:
         return [], [(mismatch.found, mismatch.expected)]
     except Exception as error:
-        return [], [(f"{type(error).__name__}: {error}", "no exception")]
+        return [], [(_described(error), "no exception")]
     wrong = [
         (f"{measure.what} {number(measure.found)}", f"at most {number(measure.allowed)}")
         for measure in measures
         if not measure.holds
     ]
     return measures, wrong
+
+
+def _described(error: Exception) -> str:
+    """What it says, if not at any length, and where it comes from."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    text = str(error)
+    shown = text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]}..."
+    return f"{type(error).__name__}: {shown} ({Path(where.filename).name}:{where.lineno})"

@@ -12,9 +12,12 @@ import torch
 import jml_kernels as jml
 from jml_kernels import ops
 from jml_kernels.selfcheck import memory_bound, on_gpu, runner
-from jml_kernels.selfcheck.cases import ON_GPU, Case
+from jml_kernels.selfcheck.cases import Case
+from jml_kernels.selfcheck.gradient_cases import GRADIENTS
+from jml_kernels.selfcheck.parity_cases import PARITY
 from jml_kernels.selfcheck.report import rows_and_failures, to_json
 from jml_kernels.selfcheck.results import Measure, Mismatch, Report, Row, Subject, Trial
+from jml_kernels.selfcheck.step_cases import COMPILED, MEMORY, ON_GPU, STEPS
 
 CPU = Subject("cpu", quick=True)
 pytestmark = pytest.mark.skipif(
@@ -83,16 +86,16 @@ def an_exception(*arguments):
 @pytest.mark.parametrize(
     ("check", "fault", "found"),
     [
-        ("parity", too_large, "error of the loss"),
-        ("parity", too_large, "error of the gradient"),
+        ("parity", too_large, "loss error"),
+        ("parity", too_large, "gradient error"),
         ("parity", an_exception, "KeyError: 'planted'"),
         ("gradcheck", no_gradient_of_all, "Jacobian mismatch"),
-        ("same bits twice", never_the_same, "1 of 1 numbers of the loss differ"),
-        ("same bits on any threads", other_with_other_threads, "with 2 threads and with 1"),
+        ("same bits", never_the_same, "1 of 1 numbers of the loss differ"),
+        ("any threads", other_with_other_threads, "with 2 threads and with 1"),
         ("bad input", anything_goes, "loss 0.0"),
-        ("torch.compile", other_in_a_graph, "loss: distance from eager"),
+        ("torch.compile", other_in_a_graph, "loss error"),
         ("torch.compile", a_graph_break, "Unsupported"),
-        ("memory", a_copy, "bytes beside the gradient"),
+        ("memory", a_copy, "bytes "),
         ("memory", a_gradient_elsewhere, "a gradient elsewhere"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
@@ -116,6 +119,12 @@ def test_bad_labels_and_numbers_are_each_looked_at(monkeypatch):
     assert {failure.expected.split(" that")[0] for failure in failures} == {"an IndexError", "nan"}
 
 
+@pytest.mark.parametrize("cases", [PARITY, GRADIENTS, STEPS, COMPILED, MEMORY, ON_GPU])
+def test_a_failure_names_one_case(cases):
+    assert len({case.name for case in cases}) == len(cases)
+    assert all(case.why for case in cases)
+
+
 # ---- what becomes of a trial ---------------------------------------------------------------------
 
 
@@ -126,14 +135,25 @@ def judged(*measures: Measure):
 def test_what_is_no_number_fails():
     row, (failure,) = judged(Measure("error", math.nan, 1.0))
     assert (row.passed, row.failed) == (0, 1)
-    assert (failure.found, failure.expected) == ("error nan", "at most 1.0e+00")
+    assert (failure.found, failure.expected) == ("error nan", "at most 1e+00")
+
+
+def test_an_exception_is_a_failure():
+    def run():
+        raise RuntimeError(999 * "long ")
+
+    row, (failure,) = runner.try_all(CPU, "parity", [Trial("a case", run)], Nothing())
+    assert (row.failed, failure.expected) == (1, "no exception")
+    assert failure.found.startswith("RuntimeError: long long")
+    assert "test_checks_can_fail.py:" in failure.found
+    assert len(failure.found) < 600
 
 
 def test_the_worst_is_kept():
     measures = [Measure("error", 0.5, 1.0), Measure("error", 0.03, 0.01), Measure("bytes", 3, 4)]
     row, failures = judged(*measures)
     assert row.worst == (measures[1], measures[2])
-    assert [failure.found for failure in failures] == ["error 3.0e-02"]
+    assert [failure.found for failure in failures] == ["error 3e-02"]
 
 
 def test_two_things_wrong_with_a_case_are_one_failed_case():
@@ -145,7 +165,7 @@ def test_json_there_and_back():
     report = Report()
     report.add(*judged(Measure("error", math.nan, 1.0), Measure("bytes", 3, 4)))
     report.add(Row("cpu", "on the CPU", "memory", skipped="no"))
-    found = to_json(report, False, 1.0)
+    found = to_json(report, {}, False, 1.0)
     assert found["rows"][0]["worst"][0]["found"] is None
     again = Report()
     for row, failures in rows_and_failures(found):

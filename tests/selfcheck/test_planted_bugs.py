@@ -40,14 +40,14 @@ BUGS = {
         "b = (fp + fn - tp) * (0.5 * factor)",
         "b = (fp - fn - tp) * (0.5 * factor)",
         {"gradcheck", "parity"},
-        {"2 pixels, JML1, smoothing", "JML1, soft", "JML1, labels"},
+        {"2 pixels, JML1, soft", "JML1, soft", "JML1, labels"},
     ),
     "the derivative of the index": Bug(
         "formula.py",
         "of_errors = hits * inverse * inverse",
         "of_errors = inverse",
         {"parity", "gradcheck"},
-        {"2 pixels, JML1, soft", "JML2, soft", "cross-entropy, soft"},
+        {"2 pixels, JML1, soft", "JML2, soft", "JML1, labels"},
     ),
     "every pixel is at a boundary": Bug(
         "targets.py",
@@ -109,6 +109,6 @@ def test_the_copy_itself_passes(package):
     status, found = check(package, TRITON_INTERPRET="0")
     assert (status, found["failures"]) == (0, [])
     passed = {row["check"]: row["passed"] for row in found["rows"]}
-    assert passed["parity"] > 30
-    assert passed["gradcheck"] > 1
+    assert passed["parity"] > 20
+    assert passed["gradcheck"] > 0
     assert all(row["where"] == "interpreted" for row in found["rows"])
