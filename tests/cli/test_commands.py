@@ -11,7 +11,15 @@ from typer.testing import CliRunner
 import jml_kernels as jml
 from jml_kernels.cli import app
 
-COMMANDS = {"info": ["backends"], "train": ["--quick", "--out", "--seed", "--threads", "--steps"]}
+COMMANDS = {
+    "info": ["backends"],
+    "train": ["--quick", "--out", "--seed", "--threads", "--steps"],
+    "bench": [
+        *("--shape", "--preset", "--dtype", "--layout", "--objective", "--labels"),
+        *("--against", "--backend", "--device", "--threads", "--allocator", "--rounds"),
+        *("--growth", "--memory", "--quick", "--json", "--plot"),
+    ],
+}
 
 
 def invoke(*arguments: str):
