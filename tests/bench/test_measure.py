@@ -169,11 +169,8 @@ def fails(*arguments):
     ],
     ids=["forward", "backward", "not 0-dim", "no tensor", "changes its inputs"],
 )
-@pytest.mark.parametrize("first", [True, False])
-def test_what_fails_stops_no_other(loss, why, first, add):
-    names = [OURS, "cross-entropy"]
-    names.insert(0 if first else 1, add("broken", loss))
-    found = of(names)
+def test_what_fails_stops_no_other(loss, why, add):
+    found = of([add("broken", loss), OURS, "cross-entropy"])
     assert found["left out"].keys() == {"broken"}
     assert found["left out"]["broken"].startswith(why)
     assert "\n" not in found["left out"]["broken"]

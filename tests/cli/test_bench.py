@@ -216,8 +216,19 @@ def test_growth_in_the_order_of_the_axes():
 def test_json():
     found = document(*TINY, "--allocator", "both", "--growth", "batch")
     assert found.keys() == {
-        *("machine", "names", "device", "allocators", "rounds", "threads", "cases", "growth"),
+        *(
+            "machine",
+            "names",
+            "device",
+            "allocators",
+            "rounds",
+            "threads",
+            "failed",
+            "cases",
+            "growth",
+        ),
     }
+    assert found["failed"] is None
     assert found["names"] == [OURS, "cross-entropy"]
     assert (found["device"], found["allocators"]) == ("cpu", ["default", "warm"])
     assert (found["rounds"], found["threads"]) == (bench.QUICK_ROUNDS, 1)
@@ -277,15 +288,14 @@ def test_a_bar_and_tables_do_not_mix(monkeypatch):
     """On a terminal, where lines of a bar are taken back."""
     row = next(m["result"] for m in work(Settings([Case((2, 3, 4, 4))], [OURS])) if "result" in m)
 
-    def run(settings, allocators, axes, progress, found) -> Results:
+    def run(settings, allocators, axes, progress, found, results) -> None:
         for done in range(2):
             progress(f"case {done}", done, 2)
             found(row)
-        return Results(rows=[row] * 2)
 
     monkeypatch.setattr(bench, "run", run)
     console = Console(file=StringIO(), force_terminal=True, width=120, color_system=None)
-    bench.follow(Settings([], []), ["default"], [], console)
+    bench.follow(Settings([], []), ["default"], [], console, Results())
     text = console.file.getvalue()
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.replace("\r", "\n")).splitlines()
     assert sum(line.startswith("2x3x4x4 float32, labels") for line in shown) == 2
@@ -352,10 +362,35 @@ def test_a_worker_that_fails(monkeypatch):
         yield
 
     monkeypatch.setattr(session, "messages", messages)
-    result = invoke(*TINY)
+    result = invoke(*TINY, "--json", "results.json")
     assert result.exit_code == 1
     assert "Error: the worker ended with status [3]" in result.output
     assert "Who takes part" not in result.output
+    found = json.loads(Path("results.json").read_text())
+    assert found["failed"] == "the worker ended with status [3]"
+    assert found["cases"] == []
+
+
+def test_what_came_before_a_worker_failed(monkeypatch):
+    """Is told and written: it may have taken an hour."""
+
+    def messages(settings: Settings):
+        for message in work(settings):
+            yield message
+            if "result" in message and message["result"]["case"]["shape"][0] == 4:
+                raise WorkerError("killed")
+
+    monkeypatch.setattr(session, "messages", messages)
+    result = invoke(*TINY, "--growth", "batch", "k", "--json", "results.json", "--plot", "x.svg")
+    assert result.exit_code == 1
+    assert "Error: killed" in result.output
+    assert re.findall(r"How it grows with (\w+)", result.output) == ["classes", "batch"]
+    found = json.loads(Path("results.json").read_text())
+    assert found["failed"] == "killed"
+    assert len(found["cases"]) == 1
+    counts = {axis: len(rows) for axis, rows in found["growth"].items()}
+    assert counts == {"classes": 8, "batch": 3, "k": 0}
+    assert not Path("x.svg").exists()
 
 
 # ---- what is refused -----------------------------------------------------------------------------
