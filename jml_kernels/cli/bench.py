@@ -273,10 +273,11 @@ def follow(
 
 def tell(results: Results, names: list[str], memory: float, console: Console) -> None:
     """What is not of one case alone."""
+    known = {note for row in results.rows for note in report.failures(row)}
     for axis, rows in results.sweeps.items():
         if not rows:  # a worker failed before
             continue
-        console.print(report.growth_table(rows, axis), highlight=False)
+        console.print(report.growth_table(rows, axis, known), highlight=False)
         if axis == BATCH:
             console.print(report.capacity_table(rows, memory * report.GIB), highlight=False)
     console.print(report.legend(names), report.COLUMNS, highlight=False)
