@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from rich.console import Group
 from rich.markup import escape
@@ -122,9 +122,13 @@ COLUMNS = (
 )
 
 
-def growth_table(rows: list[dict], axis: str) -> Group:
+def growth_table(rows: list[dict], axis: str, known: Collection[str] = ()) -> Group:
     """Of rows along an axis: times of a step at each place, and how they grow; who was wrong or
-    left out, and why."""
+    left out, and why.
+
+    Args:
+        known: lines of `failures` that need not be told again.
+    """
     made = _table(f"How it grows with {axis}, from {rows[0]['name']} ({setting(rows[0])})")
     found = growths(rows, axis)
     made.add_column(axis, no_wrap=True)
@@ -140,7 +144,7 @@ def growth_table(rows: list[dict], axis: str) -> Group:
     made.add_row("fixed", *(duration(of.fixed) for of in found.values()))
     made.add_row(f"per {letter}", *(duration(of.each) for of in found.values()))
     told = dict.fromkeys(note for row in rows for note in failures(row))
-    return Group(made, *map(Text, told))
+    return Group(made, *(Text(note) for note in told if note not in known))
 
 
 def _step(row: dict, name: str) -> str:

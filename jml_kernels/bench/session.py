@@ -41,6 +41,7 @@ def run(
     axes: list[str],
     progress: Progress = lambda doing, done, total: None,
     found: Callable[[dict], None] = lambda row: None,
+    results: Results | None = None,
 ) -> Results:
     """Measure all cases under each setting of the allocator, and sweeps from the first case under
     the first.
@@ -48,11 +49,12 @@ def run(
     Args:
         axes: of `growth.AXES`.
         found: told every row of `settings.cases` as it comes.
+        results: to fill and return; they hold what came before a worker failed.
 
     Raises:
         WorkerError: where a worker failed.
     """
-    results = Results()
+    results = Results() if results is None else results
     cases: list[Case] = settings.cases
     jobs = [(allocator, case, results.rows) for allocator in allocators for case in cases]
     for axis in axes:

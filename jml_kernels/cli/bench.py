@@ -128,17 +128,22 @@ def bench(
     allocators = ["default"] if device == "cuda" else allocators
     rounds = QUICK_ROUNDS if quick else rounds
     settings = Settings(cases, names, device, allocators[0], rounds, threads)
+    results, failed = Results(), None
     try:
-        results = follow(settings, allocators, axes, console)
-    except WorkerError as error:
-        Console(stderr=True).print(f"Error: {error}", markup=False)
-        raise typer.Exit(1) from None
-    tell(results, memory, console)
+        follow(settings, allocators, axes, console, results)
+    except WorkerError as error:  # what came before is told and written
+        failed = str(error)
+    if results.rows:
+        tell(results, memory, console)
     if quick:
         console.print("--quick: the inputs are too small for the figures to mean anything.")
     if json_file is not None:
-        json_file.write_text(json.dumps(document(results, settings, allocators), indent=1) + "\n")
+        written = document(results, settings, allocators, failed)
+        json_file.write_text(json.dumps(written, indent=1) + "\n")
         console.print(f"Numbers: {json_file}", soft_wrap=True, highlight=False, markup=False)
+    if failed is not None:
+        Console(stderr=True).print(f"Error: {failed}", markup=False)
+        raise typer.Exit(1)
     if plot is not None:
         plots.save(results.rows, results.sweeps, plot)
         console.print(f"Plots: {plot}", soft_wrap=True, highlight=False, markup=False)
@@ -238,8 +243,14 @@ def check_file(option: str, file: Path | None) -> None:
         raise ValueError(f"{option}={str(file)!r}: expected a file in a folder that exists")
 
 
-def follow(settings: Settings, allocators: list[str], axes: list[str], console: Console) -> Results:
-    """Run, with a bar, and tables as they come."""
+def follow(
+    settings: Settings, allocators: list[str], axes: list[str], console: Console, results: Results
+) -> None:
+    """Run and fill the results, with a bar, and tables as they come.
+
+    Raises:
+        WorkerError: where a worker failed.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
@@ -248,7 +259,7 @@ def follow(settings: Settings, allocators: list[str], axes: list[str], console: 
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=None)
-        return run(
+        run(
             settings,
             allocators,
             axes,
@@ -256,13 +267,17 @@ def follow(settings: Settings, allocators: list[str], axes: list[str], console: 
                 task, description=doing, completed=done, total=total
             ),
             found=lambda row: console.print(report.table(row), highlight=False),
+            results=results,
         )
 
 
 def tell(results: Results, memory: float, console: Console) -> None:
     """What is not of one case alone."""
+    known = {note for row in results.rows for note in report.failures(row)}
     for axis, rows in results.sweeps.items():
-        console.print(report.growth_table(rows, axis), highlight=False)
+        if not rows:  # a worker failed before
+            continue
+        console.print(report.growth_table(rows, axis, known), highlight=False)
         if axis == BATCH:
             console.print(report.capacity_table(rows, memory * report.GIB), highlight=False)
     names = dict.fromkeys(name for row in results.every_row() for name in row["figures"])
@@ -270,8 +285,11 @@ def tell(results: Results, memory: float, console: Console) -> None:
     console.print(report.machine(results.machine), highlight=False, markup=False)
 
 
-def document(results: Results, settings: Settings, allocators: list[str]) -> dict[str, object]:
-    """For --json: all that was measured, times in seconds, memory in bytes."""
+def document(
+    results: Results, settings: Settings, allocators: list[str], failed: str | None = None
+) -> dict[str, object]:
+    """For --json: all that was measured, times in seconds, memory in bytes; how it ended where a
+    worker failed."""
     return {
         "machine": results.machine,
         "names": settings.names,
@@ -279,6 +297,7 @@ def document(results: Results, settings: Settings, allocators: list[str]) -> dic
         "allocators": allocators,
         "rounds": settings.rounds,
         "threads": settings.threads,
+        "failed": failed,
         "cases": results.rows,
         "growth": results.sweeps,
     }

@@ -7,14 +7,14 @@ import sys
 import pytest
 import torch
 
-from jml_kernels.backends import why_not
+from jml_kernels.backends import choose
 from jml_kernels.bench import competitors
 from jml_kernels.bench.cases import OBJECTIVES, Case, build
 from jml_kernels.bench.competitor import NotAvailableError
 from jml_kernels.bench.competitors import COMPETITORS, IN_PLACE, PEERS, find, fused, named
 
 SHAPE = (2, 4, 6, 8)
-ON_THE_CPU = [name for name in competitors.BACKENDS if not why_not(name, torch.device("cpu"))]
+ON_THE_CPU = dict.fromkeys([choose("auto", torch.device("cpu")), "reference"])
 #: Who runs here, but for the compiler, which takes longer than all the rest, and for peers.
 NAMES = [
     *(name + end for name in ON_THE_CPU for end in ("", IN_PLACE)),

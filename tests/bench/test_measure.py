@@ -169,11 +169,8 @@ def fails(*arguments):
     ],
     ids=["forward", "backward", "not 0-dim", "no tensor", "changes its inputs"],
 )
-@pytest.mark.parametrize("first", [True, False])
-def test_what_fails_stops_no_other(loss, why, first, add):
-    names = [OURS, "cross-entropy"]
-    names.insert(0 if first else 1, add("broken", loss))
-    found = of(names)
+def test_what_fails_stops_no_other(loss, why, add):
+    found = of([add("broken", loss), OURS, "cross-entropy"])
     assert found["left out"].keys() == {"broken"}
     assert found["left out"]["broken"].startswith(why)
     assert "\n" not in found["left out"]["broken"]
@@ -231,7 +228,8 @@ def test_in_place_spoils_no_inputs(objective, dtype, add, monkeypatch):
         return loss
 
     monkeypatch.setitem(COMPETITORS, "watch", Competitor("made up", make))
-    names = ["watch", f"{OURS}-in-place", "reference-in-place", "eager"]
+    in_place = dict.fromkeys([f"{OURS}-in-place", "reference-in-place"])
+    names = ["watch", *in_place, "eager"]
     found = of(names, case)
     assert found["wrong"] == found["left out"] == {}
     assert list(found["figures"]) == names

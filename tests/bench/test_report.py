@@ -191,6 +191,10 @@ def test_what_is_wrong_on_the_way_is_told(make_row):
     assert "5.00 ms" not in text
     assert text.count("WRONG: cpu: error of the loss is nan") == 1
     assert "triton is left out: there is none" in text
+    known = report.failures(rows[0])
+    text = printed(report.growth_table(rows, "batch", known))
+    assert "triton is left out" not in text
+    assert "WRONG: cpu" in text
 
 
 def test_who_is_wrong_everywhere_is_told(make_row):

@@ -9,7 +9,7 @@ import pytest
 from jml_kernels.bench import session
 from jml_kernels.bench.cases import Case
 from jml_kernels.bench.growth import along
-from jml_kernels.bench.session import run
+from jml_kernels.bench.session import Results, run
 from jml_kernels.bench.worker import Settings, WorkerError
 
 CASES = [Case((2, 3, 8, 8)), Case((2, 3, 8, 8), "soft")]
@@ -82,7 +82,7 @@ def test_a_worker_that_fails_ends_the_run(monkeypatch):
         raise WorkerError("why")
 
     monkeypatch.setattr(session, "messages", messages)
-    found = []
+    found, results = [], Results()
     with pytest.raises(WorkerError, match="why"):
-        run(GIVEN, ["default"], [], found=found.append)
-    assert found == [{"name": "first"}]
+        run(GIVEN, ["default"], [], found=found.append, results=results)
+    assert found == results.rows == [{"name": "first"}]

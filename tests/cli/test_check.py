@@ -86,7 +86,8 @@ def test_names(words):
 
 
 @pytest.mark.parametrize(
-    "options", ["--backend cpu reference", "--backend cpu --backend reference", "--backend cpu,reference"]
+    "options",
+    ["--backend cpu reference", "--backend cpu --backend reference", "--backend cpu,reference"],
 )
 def test_backends_by_name(options, two_checks, here, tmp_path):
     here()

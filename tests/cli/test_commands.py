@@ -15,6 +15,11 @@ COMMANDS = {
     "check": ["--backend", "--quick", "--json"],
     "info": ["backends"],
     "train": ["--quick", "--out", "--seed", "--threads", "--steps"],
+    "bench": [
+        *("--shape", "--preset", "--dtype", "--layout", "--objective", "--labels"),
+        *("--against", "--backend", "--device", "--threads", "--allocator", "--rounds"),
+        *("--growth", "--memory", "--quick", "--json", "--plot"),
+    ],
 }
 
 
