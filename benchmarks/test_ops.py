@@ -9,9 +9,8 @@ import pytest
 import torch
 
 import jml_kernels as jml
-from jml_kernels import formulas
 from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, Case, build
-from jml_kernels.objectives import CROSS_ENTROPY
+from jml_kernels.formulas import Objective, Term
 from jml_kernels.options import LossOptions
 from jml_kernels.statistics import SUMS, TOTALS
 
@@ -52,11 +51,11 @@ def arguments(case: Case) -> tuple:
     labels, dense = (
         (None, target) if case.target == "soft" else (target, teacher[0] if teacher else None)
     )
-    columns = formulas.overlap_columns("metric1", LossOptions())
-    columns |= CROSS_ENTROPY if case.objective != JACCARD else 0
+    term = Term(0.0 if case.objective == JACCARD else 0.25, 0.75, LossOptions().active_classes)
+    columns = Objective("metric1", LossOptions(), term, term).columns
     epsilon, size = case.options.get("label_smoothing", 0.0), case.options.get("boundary_size", 0)
     temperatures = (1.0 if teacher else None, 1.0)
-    rule = (columns, columns, "softmax", epsilon, size, -100, *temperatures)
+    rule = (*columns, "softmax", epsilon, size, -100, *temperatures)
     return logits, labels, dense, None, None, *rule
 
 

@@ -169,6 +169,18 @@ def test_goals_that_are_met_and_missed():
     assert lines[1].endswith("warm: fused / floor is 2.67, goal ≤ 2.5")
 
 
+# ---- single operators ----------------------------------------------------------------------------
+
+
+@needs_kernels
+def test_operators_run():
+    """Once each, with no clock."""
+    chosen = ("-k", "2x150 and not channels_last", "--benchmark-disable")
+    done = run("pytest", "benchmarks/test_ops.py", *chosen, "-p", "no:cacheprovider")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count(".") >= 10
+
+
 # ---- regression ----------------------------------------------------------------------------------
 
 

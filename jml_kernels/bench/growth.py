@@ -47,8 +47,10 @@ AXES = {CLASSES: _classes, PIXELS: _pixels, BATCH: _batch, WINDOW: _window}
 
 def along(axis: str, case: Case) -> list[Case]:
     """The cases of a sweep from one. Labels should be regions: drawn pixel by pixel, every window
-    is at a boundary whatever its size."""
-    return [one for one in AXES[axis](case) if one.bytes <= max(LARGEST, case.bytes)]
+    is at a boundary whatever its size. None where there is but one place: logits without spatial
+    dimensions have one pixel an image."""
+    cases = [one for one in AXES[axis](case) if one.bytes <= max(LARGEST, case.bytes)]
+    return cases if len(cases) > 1 else []
 
 
 @dataclass(frozen=True)

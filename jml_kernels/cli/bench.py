@@ -80,8 +80,11 @@ def bench(
         ),
     ] = "default",
     rounds: Annotated[
-        int, typer.Option(min=2, help="In each all take turns; figures are medians.")
-    ] = ROUNDS,
+        int | None,
+        typer.Option(
+            min=2, help="In each all take turns; figures are medians.", show_default=str(ROUNDS)
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of PyTorch.", show_default="its own choice")
     ] = None,
@@ -126,7 +129,7 @@ def bench(
         raise typer.BadParameter(str(error)) from None
     allocators = list(SETTINGS) if allocator == "both" and device == "cpu" else [allocator]
     allocators = ["default"] if device == "cuda" else allocators
-    rounds = QUICK_ROUNDS if quick else rounds
+    rounds = rounds or (QUICK_ROUNDS if quick else ROUNDS)
     settings = Settings(cases, names, device, allocators[0], rounds, threads)
     results, failed = Results(), None
     try:
@@ -275,7 +278,7 @@ def tell(results: Results, memory: float, console: Console) -> None:
     """What is not of one case alone."""
     known = {note for row in results.rows for note in report.failures(row)}
     for axis, rows in results.sweeps.items():
-        if not rows:  # a worker failed before
+        if not rows:  # nothing grows along it, or a worker failed before
             continue
         console.print(report.growth_table(rows, axis, known), highlight=False)
         if axis == BATCH:
