@@ -41,10 +41,17 @@ def save(rows: list[dict], sweeps: dict[str, list[dict]], file: Path) -> None:
     rows = [row for row in rows if setting(row) == setting(rows[0])]
     figure = _figure(figsize=(12, 8.5), layout="constrained")
     axes = figure.subplots(2, 2)
-    _time(axes[0, 0], sweeps[CLASSES])
-    _memory(axes[0, 1], sweeps[BATCH])
-    _limit(axes[1, 0], rows)
-    _capacity(axes[1, 1], sweeps[BATCH])
+    for axis, draw, drawn in (
+        (axes[0, 0], _time, sweeps[CLASSES]),
+        (axes[0, 1], _memory, sweeps[BATCH]),
+        (axes[1, 0], _limit, rows),
+        (axes[1, 1], _capacity, sweeps[BATCH]),
+    ):
+        if drawn:
+            draw(axis, drawn)
+        else:  # one image may be as large as a sweep may get
+            axis.text(0.5, 0.5, "not measured: one place only", ha="center")
+            axis.set_axis_off()
     figure.suptitle(f"Forward and backward of a loss ({setting(rows[0])})")
     figure.savefig(file, dpi=DPI)
 

@@ -69,6 +69,10 @@ def test_along_classes():
     assert {(shape[0], *shape[2:]) for shape in found} == {(1, 64, 32)}
 
 
+def test_one_place_is_no_sweep():
+    assert shapes("pixels", Case((64, 10))) == []
+
+
 def test_along_pixels():
     expected = [(1, 19, 8, 4), (1, 19, 16, 8), (1, 19, 32, 16), (1, 19, 64, 32)]
     assert shapes("pixels") == expected

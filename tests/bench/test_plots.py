@@ -84,6 +84,16 @@ def test_one_setting_of_the_allocator(figures, make_row, tmp_path):
     assert len(figures[0].axes[2].get_yticklabels()) == len(rows)
 
 
+def test_a_sweep_of_one_place_is_not_drawn(figures, make_row, tmp_path):
+    rows, sweeps = results(make_row)
+    plots.save(rows, sweeps | {"batch": []}, tmp_path / "plots.svg")
+    time, memory, limit, capacity = figures[0].axes
+    assert time.lines
+    assert limit.patches
+    assert not memory.lines
+    assert not capacity.lines
+
+
 @pytest.mark.parametrize("name", ["plots.xyz", "plots", "png"])
 def test_format_that_is_not_known(name, figures):
     with pytest.raises(ValueError, match=rf"^--plot='{name}': expected a name that ends in .*png"):
