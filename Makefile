@@ -34,7 +34,7 @@ examples: $(STAMPS)/demo
 	$(BIN)/python examples/cross_entropy_and_jaccard.py
 	$(BIN)/python examples/distillation.py
 
-# Takes the machine for itself, and an hour or less: run nothing beside it. Measures every suite,
+# Takes the machine for itself, for half an hour: run nothing beside it. Measures every suite,
 # writes the figures of README.md and docs/performance.md, and looks for what has become slower. Other
 # libraries take part where they are installed in .venv: pip install ".[peers]".
 bench: $(STAMPS)/package

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from jml_kernels.bench.competitors import COMPILED, CROSS_ENTROPY, EAGER
 from jml_kernels.bench.growth import AXES, BATCH, growths, largest_batch, place
+from jml_kernels.bench.peers import PEERS
 from jml_kernels.bench.report import number
 from jml_kernels.bench.timing import BACKWARD, FORWARD, STEP
 
@@ -177,7 +178,14 @@ def peers(results: dict) -> str:
         cells = [times(name, part)(row) for row in rows]
         held = next(filter(None, map(memory(name), rows)), "")
         lines.append(f"| `{name}` | {' | '.join(cells)} | {held} |")
-    return "\n".join(lines)
+    installed = results["peers"]["machine"].get("peers", {})
+    releases = ", ".join(f"{package} {release}" for package, release in installed.items())
+    return "\n".join(lines) + (f"\n\nReleases: {releases}." if releases else "")
+
+
+def described(results: dict) -> str:
+    """What each of them computes."""
+    return "\n".join(f"- `{name}`: {peer.what}." for name, peer in PEERS.items())
 
 
 def growth(results: dict) -> str:
@@ -235,6 +243,7 @@ SECTIONS: dict[str, Callable[[dict], str]] = {
     "objectives": objectives,
     "forms": forms,
     "peers": peers,
+    "what peers compute": described,
     "growth": growth,
     "capacity": capacity,
     "goals": goals,

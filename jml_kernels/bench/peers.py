@@ -46,6 +46,20 @@ KORNIA = Library("kornia", (0, 9))  # before, Tversky was of all classes togethe
 TORCHMETRICS = Library("torchmetrics", (1, 6))
 
 
+LIBRARIES = (SMP, MONAI, NNUNET, KORNIA, TORCHMETRICS)
+
+
+def versions() -> dict[str, str]:
+    """Package -> release, of the libraries that are installed."""
+    found = {}
+    for library in LIBRARIES:
+        try:
+            found[library.package] = importlib.metadata.version(library.package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a loss cannot take, and why, in words; empty where it can.

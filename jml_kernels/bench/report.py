@@ -176,4 +176,5 @@ def machine(of: dict[str, dict[str, str]]) -> str:
         for name, part in parts.items()
         if part
     ]
-    return "; ".join([*told, f"torch {of['versions']['torch']}"])
+    packages = {"torch": of["versions"]["torch"], **of.get("peers", {})}
+    return "; ".join([*told, ", ".join(f"{name} {version}" for name, version in packages.items())])

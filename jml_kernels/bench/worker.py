@@ -20,6 +20,7 @@ from ..machine import describe
 from .allocators import environment
 from .cases import Case
 from .measure import measure
+from .peers import versions
 
 #: Where modules were found when this one was. A worker first imports this package from there, and
 #: not from a folder of its name, its sources perhaps, that happens to be the current one.
@@ -88,7 +89,8 @@ def messages(settings: Settings) -> Iterator[dict]:
 def work(settings: Settings) -> Iterator[dict]:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    yield {"machine": describe()}
+    installed = versions()
+    yield {"machine": describe() | ({"peers": installed} if installed else {})}
     for case in settings.cases:
         yield {"doing": case.name}
         row = measure(case, settings.names, settings.device, settings.rounds)

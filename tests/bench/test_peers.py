@@ -21,7 +21,7 @@ from torch import Tensor
 import jml_kernels as jml
 from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, Case
 from jml_kernels.bench.competitor import Loss, NotAvailableError
-from jml_kernels.bench.peers import PEERS
+from jml_kernels.bench.peers import PEERS, versions
 
 TOLERANCE = 1e-4
 SHAPE = (3, 4, 12, 10)
@@ -420,3 +420,13 @@ def test_names_are_those_of_a_command_line():
         assert not set(name) & set(" ,_")
         assert not peer.same
         assert peer.what
+
+
+def test_versions_of_what_is_installed(monkeypatch):
+    def version(package: str) -> str:
+        if package == "kornia":
+            return "0.9.0"
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert versions() == {"kornia": "0.9.0"}
