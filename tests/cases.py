@@ -15,6 +15,9 @@ from torch import Tensor
 
 from jml_kernels import functional
 from jml_kernels.accuracy import GRADIENT_TOLERANCE, LOSS_TOLERANCE  # noqa: F401, for the judges
+from jml_kernels.checks import LOGITS_DTYPES as FLOAT_DTYPES
+from jml_kernels.selfcheck.layouts import surrounded
+from jml_kernels.selfcheck.parity_cases import INTEGER_DTYPES
 
 # ---- tolerances: section 5 of the design ---------------------------------------------------------
 
@@ -36,44 +39,16 @@ OVERLAPS: dict[str, Callable[..., Tensor]] = {
     "soft2": lambda *a, **k: functional.soft_jaccard_loss(*a, norm=2, **k),
 }
 
-INTEGER_DTYPES = (
-    torch.bool,
-    torch.uint8,
-    torch.int8,
-    torch.int16,
-    torch.int32,
-    torch.int64,
-    torch.uint16,
-    torch.uint32,
-    torch.uint64,
-)
-FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
 # ---- layouts: the same values, other strides -----------------------------------------------------
-
-
-def _surrounded(values: Tensor, step: int, margin: int) -> Tensor:
-    """A view of `values`' size into a larger tensor whose other elements no kernel may use: NaN,
-    or a label that raises."""
-    junk = float("nan") if values.is_floating_point() else values.dtype == torch.bool or 101
-    outer = torch.full(
-        [step * size + 2 * margin for size in values.shape],
-        junk,
-        dtype=values.dtype,
-        device=values.device,
-    )
-    inner = outer[tuple(slice(margin, margin + step * size, step) for size in values.shape)]
-    return inner.copy_(values)
-
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda t: t.contiguous(),
     "channels_last": lambda t: t.movedim(1, -1).contiguous().movedim(-1, 1),
     # Rows neither start at the storage's beginning nor end where the next one starts.
-    "cropped": lambda t: _surrounded(t, 1, 1),
+    "cropped": lambda t: surrounded(t, 1, 1),
     # No dimension has stride 1.
-    "stepped": lambda t: _surrounded(t, 2, 0),
-    "cropped channels_last": lambda t: _surrounded(t.movedim(1, -1), 1, 1).movedim(-1, 1),
+    "stepped": lambda t: surrounded(t, 2, 0),
+    "cropped channels_last": lambda t: surrounded(t.movedim(1, -1), 1, 1).movedim(-1, 1),
     # Stride 0: one image for the whole batch; one pixel for the whole image.
     "one image": lambda t: t[:1].expand_as(t),
     "one pixel": lambda t: t[(..., *[slice(1)] * (t.dim() - 2))].expand_as(t),

@@ -24,7 +24,7 @@ class Case:
     Attributes:
         loss: a name of `losses`.
         shape: of the logits, (N, C, *spatial).
-        layout, target_layout: of `inputs.LAYOUTS`; the second of a teacher too.
+        layout, target_layout: of `layouts.LAYOUTS`; the second of a teacher too.
         scale, shift: of the logits, which are normal.
         target: "labels" (N, *spatial); "soft" (N, C, *spatial); "bits", integers 0 and 1
             (N, C, *spatial); "none", of a distillation.

@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from .. import accuracy, reference
 from .cases import Case
+from .layouts import LAYOUTS
 
 #: A relative distance from ties that steps of finite differences, 1e-6, do not bridge.
 FAR = 1e-3
-
-
-def _surrounded(values: Tensor, step: int, margin: int) -> Tensor:
-    """A view of `values`' size into a larger tensor whose other elements no kernel may use: NaN,
-    or a label that is none."""
-    junk = math.nan if values.is_floating_point() else values.dtype == torch.bool or 101
-    outer = torch.full(
-        [step * size + 2 * margin for size in values.shape],
-        junk,
-        dtype=values.dtype,
-        device=values.device,
-    )
-    inner = outer[tuple(slice(margin, margin + step * size, step) for size in values.shape)]
-    return inner.copy_(values)
-
-
-#: The same values with other strides; but for "expanded", where one image stands for all.
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "contiguous": lambda t: t.contiguous(),
-    "channels_last": lambda t: t.movedim(1, -1).contiguous().movedim(-1, 1),
-    "cropped": lambda t: _surrounded(t, 1, 1),
-    "stepped": lambda t: _surrounded(t, 2, 0),
-    "transposed": lambda t: t.transpose(-1, -2).contiguous().transpose(-1, -2),
-    "expanded": lambda t: t[:1].expand_as(t),
-}
 
 
 def arguments(case: Case, device: str = "cpu", seed: int = 0) -> tuple[Tensor | None, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from ..checks import LOGITS_DTYPES
 from .cases import BLS, FAMILY, LS, NONE, SIGMOID, WEIGHTS, Case
 
-FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGER_DTYPES = (
     torch.bool,
     torch.uint8,
@@ -88,7 +88,7 @@ DTYPES_AND_LAYOUTS = [
         or (named(dtype), layout, kind) in _QUICK_LAYOUTS,
         **more,
     )
-    for dtype in FLOAT_DTYPES
+    for dtype in LOGITS_DTYPES
     for layout in _LAYOUTS
     for kind, more in _KINDS.items()
 ]
@@ -110,7 +110,7 @@ TARGETS = [
     *[
         Case(f"soft {named(floats)} in {named(dtype)}", "a target has its own dtype",
              dtype=dtype, floats=floats, target="soft", interpreted=dtype == torch.float32)
-        for dtype in FLOAT_DTYPES for floats in FLOAT_DTYPES if floats != dtype
+        for dtype in LOGITS_DTYPES for floats in LOGITS_DTYPES if floats != dtype
     ],
     Case("soft contiguous, channels_last", "and its own layout", shape=(2, 5, 9, 11),
          layout="channels_last", target="soft"),
@@ -260,7 +260,7 @@ DISTILLATION = [
              "distillation", dtype=dtype, floats=floats, ignored=0.1,
              interpreted=dtype == torch.float32,
              quick=(dtype, floats) == (torch.float32, torch.float16))
-        for dtype in FLOAT_DTYPES for floats in FLOAT_DTYPES
+        for dtype in LOGITS_DTYPES for floats in LOGITS_DTYPES
     ],
     *[
         Case(f"teacher {layout}", "is read as it lies", "distillation", shape=(2, 5, 6, 7),
