@@ -26,6 +26,18 @@ from ..checks import LOGITS_DTYPES, check_choice
 from .extras import MissingPackageError
 
 DTYPES = tuple(str(dtype).removeprefix("torch.") for dtype in LOGITS_DTYPES)
+#: Other words for them.
+ALIASES = {
+    "fp16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+    "fp32": "float32",
+    "float": "float32",
+    "fp64": "float64",
+    "double": "float64",
+    "nchw": "contiguous",
+    "nhwc": "channels_last",
+}
 ROUNDS, QUICK_ROUNDS = 11, 2
 #: With --quick no side is longer, and there are no more images.
 QUICK_SIDE, QUICK_IMAGES = 24, 2
@@ -168,6 +180,7 @@ def chosen_cases(
     Raises:
         ValueError: for a word that is none.
     """
+    dtypes, layouts = ([ALIASES.get(w.lower(), w) for w in ws] for ws in (dtypes, layouts))
     for name, values, expected in (
         ("--preset", presets, PRESETS),
         ("--dtype", dtypes, DTYPES),

@@ -74,6 +74,8 @@ def test_table(make_row):
     # Forward only: it is compared with a forward.
     found = cells(text, "torchmetrics-jaccard")
     assert found[1:5] == ["123 us ±0%", "-", "-", "0.08"]
+    # The limit itself: logits are read and written in 2 ms.
+    assert cells(text, "a copy")[6:8] == [f"{2 * CASE.bytes / 2e-3 / 1e9:.2f}", "100%"]
 
 
 def test_half_of_the_distance_of_quartiles(make_row):

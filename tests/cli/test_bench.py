@@ -150,6 +150,13 @@ def test_each_case_once():
     assert bench.chosen_cases(*words, "regions", False) == [Case((2, 3))]
 
 
+def test_other_words_for_dtypes_and_layouts():
+    words = (["2,3"], [], ["fp16", "BF16"], ["NHWC"], ["jml"])
+    assert bench.chosen_cases(*words, "regions", False) == [
+        Case((2, 3), dtype=dtype, layout="channels_last") for dtype in ("float16", "bfloat16")
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "shape"),
     [("4,19,512,512", (4, 19, 512, 512)), ("2x3", (2, 3)), (" 2, 3,4 ", (2, 3, 4))],
@@ -412,7 +419,7 @@ _CANNOT_RUN = next((name for name in NAMES if why_not(name, CPU)), None)
         (["--shape", "2,3", ""], "--shape=''", "N,C"),
         (["--preset", "voc", "cocoa"], "--preset='cocoa'", "coco-stuff"),
         (["--dtype", "float32", "float8"], "--dtype='float8'", "'bfloat16'"),
-        (["--layout", "nhwc"], "--layout='nhwc'", "'channels_last'"),
+        (["--layout", "blocked"], "--layout='blocked'", "'channels_last'"),
         (["--objective", "dice"], "--objective='dice'", "'ce+jml'"),
         (["--labels", "many"], "--labels='many'", "'regions', 'random'"),
         (["--against", "eagre"], "--against: 'eagre'", "or module:function"),
