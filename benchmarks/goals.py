@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jml_kernels.bench.cases import DISTILLATION
 from jml_kernels.bench.competitors import COMPILED, CROSS_ENTROPY, DICE, EAGER
 from jml_kernels.bench.timing import STEP
+from jml_kernels.memory import allowed_beside
 
 from .suites import CITYSCAPES, NNUNET
 
@@ -46,10 +47,6 @@ GOALS: dict[tuple[str, str], dict[str, Goal]] = {
     (DISTILLATION, "default"): {},
 }
 
-#: Peak memory of the fused loss, gradient included, in bytes.
-_SPARE = 2**20
-_SPARE_PER_CLASS = 1024
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -67,8 +64,8 @@ class Verdict:
 def judged(row: dict) -> Iterator[Verdict]:
     """The goals that the design sets for a row of the results."""
     case, figures = row["case"], row["figures"]
-    spare = _SPARE + _SPARE_PER_CLASS * case["shape"][0] * case["shape"][1]
-    memory = Goal(1 + spare / row["bytes"]["logits"], at_most=True)
+    # The gradient, and what is allowed beside it.
+    memory = Goal(1 + allowed_beside(case["shape"]) / row["bytes"]["logits"], at_most=True)
     yield Verdict(MEMORY, figures[row["subject"]]["peak / logits"], memory)
     for name, goal in _goals(case, row["allocator"]).items():
         if name == FLOOR:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jml_kernels.bench.competitors import COMPILED, CROSS_ENTROPY, EAGER
-from jml_kernels.bench.growth import AXES, BATCH, growths, largest_batch, place
+from jml_kernels.bench.growth import AXES, BATCH, LETTERS, growths, largest_batch, place
 from jml_kernels.bench.peers import PEERS
 from jml_kernels.bench.report import number
 from jml_kernels.bench.timing import BACKWARD, FORWARD, STEP
@@ -193,7 +193,7 @@ def growth(results: dict) -> str:
 
 
 def _along(rows: list[dict], axis: str) -> str:
-    letter = {"classes": "C", "pixels": "P", "batch": "N", "k": "k"}[axis]
+    letter = LETTERS[axis]
     found = growths(rows, axis)
     heads = {name: "fused" if name == CPU else _HEADS[name] for name in found}
     lines = [f"| {axis} | {' | '.join(heads.values())} |", f"|--:|{'--:|' * len(heads)}"]

@@ -77,21 +77,27 @@ def instruction_set() -> str:
     return build_info()["instruction set"]
 
 
+def stored() -> dict[str, dict]:
+    """What baseline.json holds, by instruction set."""
+    return json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+
+
 def baseline() -> Ratios | None:
     """Of the instruction set that runs here; None where there is none yet."""
-    content = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
-    return content.get(instruction_set(), {}).get("ratios")
+    return stored().get(instruction_set(), {}).get("ratios")
 
 
-def write(found: Ratios, processor: dict[str, str]) -> None:
-    content = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+def write(found: Ratios, machine: dict[str, str]) -> None:
+    """
+    Args:
+        machine: whose ratios they are, see `machine.processor`.
+    """
     short = {case: {k: float(f"{v:.3g}") for k, v in of.items()} for case, of in found.items()}
-    content[instruction_set()] = {"processor": processor, "ratios": short}
+    content = stored() | {instruction_set(): {"processor": machine, "ratios": short}}
     BASELINE.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def main() -> None:
-
     found, before = measure(), baseline() or {}
     for case, of in found.items():
         for name, ratio in of.items():

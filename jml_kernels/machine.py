@@ -72,12 +72,12 @@ def describe() -> dict[str, dict[str, str]]:
 
 
 def said(*command: str, folder: Path | None = None) -> str:
-    """The first line of what a program prints; `UNKNOWN` where it cannot."""
+    """The last line of what a program prints; `UNKNOWN` where it cannot."""
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return UNKNOWN
-    return (done.stdout.strip().splitlines() or [""])[0]
+    return (done.stdout.strip().splitlines() or [""])[-1]
 
 
 def _cpu_model() -> str:

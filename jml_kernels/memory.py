@@ -1,13 +1,31 @@
-"""What a call holds at once: memory of the CPU and of a GPU."""
+"""What a call holds at once on the CPU or a GPU, and how much a step of a loss may."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+MEBIBYTE = 2**20
+#: Bytes for each image and class: sums, extrema, their gradients, and what the formula makes of
+#: them.
+PER_CLASS = 1024
+#: Partial sums of the programs on a GPU, at most.
+PARTIAL_SUMS = 4 * MEBIBYTE
+
+
+def allowed_beside(shape: Sequence[int], device: str = "cpu") -> int:
+    """Bytes that a step may hold at once besides its inputs and the gradient: 1 MiB and O(N C).
+
+    Args:
+        shape: of the logits, (N, C, *spatial).
+        device: "cpu" or "cuda".
+    """
+    partial_sums = PARTIAL_SUMS if device == "cuda" else 0
+    return MEBIBYTE + PER_CLASS * shape[0] * shape[1] + partial_sums
 
 
 def peak_memory(call: Callable[[], object], device: str = "cpu") -> int:

@@ -15,11 +15,7 @@ import torch
 from cases import LAYOUTS
 
 import jml_kernels as jml
-from jml_kernels.memory import peak_memory
-
-MEBIBYTE = 2**20
-#: Per image and class: sums, extrema, their gradients, and what the formula makes of them.
-PER_CLASS = 1024
+from jml_kernels.memory import MEBIBYTE, allowed_beside, peak_memory
 
 SHAPES = [(2, 19, 192, 256), (1, 150, 96, 128), (4, 5, 16, 32, 64), (64, 1000)]
 OPTIONS = {
@@ -84,10 +80,6 @@ def inputs(shape, kind, layout, dtype):
     return logits, target, mask
 
 
-def allowed(shape) -> int:
-    return MEBIBYTE + PER_CLASS * shape[0] * shape[1]
-
-
 cpu_only = pytest.mark.skipif(
     jml.backends()["cpu"] is not None, reason=f"backend cpu: {jml.backends()['cpu']}"
 )
@@ -138,14 +130,14 @@ def assert_peak(loss, logits, *others):
 
     kept = []
     forward = peak_memory(lambda: kept.append(loss(logits, *others)))
-    assert forward <= allowed(logits.shape)
+    assert forward <= allowed_beside(logits.shape)
     backward = peak_memory(kept[0].backward)
     assert logits.grad is not None
-    assert backward <= gradient + allowed(logits.shape)
+    assert backward <= gradient + allowed_beside(logits.shape)
     # Both at once: what the forward keeps for the backward counts with the gradient.
     logits.grad = None
     both = peak_memory(lambda: loss(logits, *others).backward())
-    assert gradient <= both <= gradient + allowed(logits.shape)
+    assert gradient <= both <= gradient + allowed_beside(logits.shape)
 
 
 @cpu_only
@@ -162,7 +154,7 @@ def test_peak_of_inplace_backward(kind, layout):
         assert gradient.data_ptr() == logits.data_ptr()
 
     step()
-    assert peak_memory(step) <= allowed(logits.shape)
+    assert peak_memory(step) <= allowed_beside(logits.shape)
 
 
 @cpu_only
@@ -178,7 +170,7 @@ def test_peak_of_an_objectives_inplace_backward(kind, layout):
         assert gradient.data_ptr() == logits.data_ptr()
 
     step()
-    assert peak_memory(step) <= allowed(logits.shape)
+    assert peak_memory(step) <= allowed_beside(logits.shape)
 
 
 def test_the_measure_sees_tensors_that_come_and_go():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import torch
@@ -26,19 +25,12 @@ def commit() -> dict[str, object]:
 
 def describe() -> dict[str, object]:
     """Of a machine with a GPU: as `jml_kernels.machine` has it, and what counts there besides."""
+    nvcc = said("nvcc", "--version")
     return {
         **machine.describe(),
         "device": torch.cuda.get_device_name(0),
         "devices": torch.cuda.device_count(),
         "hip": torch.version.hip,
-        "nvcc": _nvcc(),
+        "nvcc": "none" if nvcc == UNKNOWN else nvcc,
         "backends": jml.backends(),
     }
-
-
-def _nvcc() -> str:
-    try:
-        done = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "none"
-    return done.stdout.strip().splitlines()[-1]

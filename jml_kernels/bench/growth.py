@@ -13,6 +13,8 @@ from .cases import Case
 from .timing import STEP
 
 CLASSES, PIXELS, BATCH, WINDOW = "classes", "pixels", "batch", "k"
+#: What a place on an axis is called in a formula.
+LETTERS = {CLASSES: "C", PIXELS: "P", BATCH: "N", WINDOW: "k"}
 
 #: Bytes of logits that no point of a sweep exceeds, unless the case itself does: the oracle needs
 #: some thirty times as many.

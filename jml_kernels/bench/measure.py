@@ -74,8 +74,9 @@ def measure(
         say(name)
         with _caught(name, device, left_out):
             taking_part = find(name)
-            step = _step(name, taking_part.make(case), inputs)
-            found = judge.errors(step)  # compiles
+            step, answer = _first(name, taking_part.make(case), inputs)  # compiles
+            found = judge.errors(answer)
+            del answer
             step.prepare()
             peaks[name] = peak_memory(step.run, device)
             steps[name] = step
@@ -92,8 +93,11 @@ def measure(
     return figures.row(case, device, turns, peaks, errors, wrong, left_out)
 
 
-def _step(name: str, loss: Callable[..., Tensor], inputs: Inputs) -> Step:
-    """Of a competitor. One that returns a value without a gradient, a metric, has no backward."""
+def _first(
+    name: str, loss: Callable[..., Tensor], inputs: Inputs
+) -> tuple[Step, accuracy.Answer | None]:
+    """The step of a competitor, and what it gives the first time. One that returns a value without
+    a gradient, a metric, has no backward and no answer."""
     logits, targets = inputs
     scale = accuracy.gradient_scale(logits).to(logits.device)
     source, prepare = logits.detach(), lambda: None
@@ -112,8 +116,11 @@ def _step(name: str, loss: Callable[..., Tensor], inputs: Inputs) -> Step:
         return gradient
 
     prepare()
-    has_gradient = forward().requires_grad
-    return Step(forward, backward if has_gradient else None, prepare)
+    value = forward()
+    if not value.requires_grad:
+        return Step(forward, None, prepare), None
+    answer = accuracy.Answer(value.detach(), backward(value))
+    return Step(forward, backward, prepare), answer
 
 
 class Judge:
@@ -135,14 +142,9 @@ class Judge:
                 raise
             self.why_not = first_line(error)
 
-    def errors(self, step: Step) -> dict[str, float] | None:
+    def errors(self, answer: accuracy.Answer | None) -> dict[str, float] | None:
         """By "loss" and "gradient"; None where there is no gradient, or no oracle."""
-        step.prepare()
-        value = step.forward()
-        if step.backward is None:
-            return None
-        answer = accuracy.Answer(value.detach(), step.backward(value))
-        if self.why_not is not None:
+        if answer is None or self.why_not is not None:
             return None
         of_loss, of_gradient = accuracy.errors(answer, self.expected, self.counted)
         return {"loss": of_loss, "gradient": of_gradient}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..cli.extras import import_extra
+from ..extras import import_extra
 from .growth import BATCH, CLASSES, largest_batch, place
 from .report import GIB, setting
 from .timing import STEP

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .competitors import find
-from .growth import BATCH, CLASSES, PIXELS, WINDOW, growths, largest_batch, place
+from .growth import LETTERS, growths, largest_batch, place
 from .timing import BACKWARD, FORWARD, STEP
 
 GIB = 2**30
@@ -139,7 +139,7 @@ def growth_table(rows: list[dict], axis: str, known: Collection[str] = ()) -> Gr
     for row in rows:
         made.add_row(str(place(axis, row)), *(_step(row, name) for name in found))
     made.add_section()
-    letter = {CLASSES: "C", PIXELS: "P", BATCH: "N", WINDOW: "k"}[axis]
+    letter = LETTERS[axis]
     made.add_row(
         "grows as", *(f"{letter}^{round(of.exponent, 2) + 0:.2f}" for of in found.values())
     )

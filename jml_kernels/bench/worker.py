@@ -1,9 +1,5 @@
-"""A process that measures under one setting of the allocator; the others read what it says.
-
-    python -m jml_kernels.bench.worker '{"cases": [...], "names": [...], ...}'
-
-Every line it prints is JSON: {"machine": ...}, {"doing": ...} or {"result": ...}.
-"""
+"""A process that measures under one setting of the allocator; `messages` starts it, and reads what
+it says. Every line it prints is JSON: {"machine": ...}, {"doing": ...} or {"result": ...}."""
 
 from __future__ import annotations
 
@@ -103,7 +99,3 @@ def main() -> None:
     os.dup2(2, 1)
     for message in work(Settings.parse(sys.argv[1])):
         print(json.dumps(message), file=told, flush=True)
-
-
-if __name__ == "__main__":
-    main()

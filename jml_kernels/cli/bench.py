@@ -23,7 +23,7 @@ from ..bench.growth import AXES, BATCH, CLASSES
 from ..bench.session import Results, run
 from ..bench.worker import Settings, WorkerError
 from ..checks import LOGITS_DTYPES, check_choice
-from .extras import MissingPackageError
+from ..extras import MissingPackageError
 
 DTYPES = tuple(str(dtype).removeprefix("torch.") for dtype in LOGITS_DTYPES)
 #: Other words for them.
@@ -139,8 +139,9 @@ def bench(
             plots.check(plot)
     except (ValueError, MissingPackageError) as error:
         raise typer.BadParameter(str(error)) from None
-    allocators = list(SETTINGS) if allocator == "both" and device == "cpu" else [allocator]
-    allocators = ["default"] if device == "cuda" else allocators
+    if device == "cuda":
+        allocator = "default"  # the setting is of the CPU's
+    allocators = list(SETTINGS) if allocator == "both" else [allocator]
     rounds = rounds or (QUICK_ROUNDS if quick else ROUNDS)
     settings = Settings(cases, names, device, allocators[0], rounds, threads)
     results, failed = Results(), None

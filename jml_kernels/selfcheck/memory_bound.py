@@ -8,19 +8,13 @@ from dataclasses import replace
 
 import torch
 
-from ..memory import peak_memory
+from ..memory import allowed_beside, peak_memory
 from .cases import Case, chosen
 from .inputs import arguments
 from .losses import make
 from .results import Measure, Mismatch, Subject, Trial
 from .step_cases import MEMORY
 
-MEBIBYTE = 2**20
-#: Bytes for each image and class: sums, extrema, their gradients, and what the formula makes of
-#: them.
-PER_CLASS = 1024
-#: Partial sums of the programs on a GPU.
-PARTIAL_SUMS = 4 * MEBIBYTE
 #: Of an image on a GPU, so that the gradient is much larger than what is allowed beside it.
 GPU_IMAGE = (512, 512)
 
@@ -46,12 +40,6 @@ def _in_place(case: Case) -> Case:
     return replace(case, options={**case.options, "inplace_backward": True})
 
 
-def allowed(case: Case, device: str) -> int:
-    """Bytes, besides the gradient."""
-    spare = MEBIBYTE + PER_CLASS * case.shape[0] * case.shape[1]
-    return spare + (PARTIAL_SUMS if device == "cuda" else 0)
-
-
 def measure(case: Case, subject: Subject) -> list[Measure]:
     logits, *others = arguments(case, subject.device)
     loss = make(case, subject.backend, subject.device)
@@ -67,4 +55,4 @@ def measure(case: Case, subject: Subject) -> list[Measure]:
     step()  # what is allocated once does not count
     gradient = 0 if in_place else case.elements * logits.element_size()
     beside = peak_memory(step, subject.device) - gradient
-    return [Measure("bytes", beside, allowed(case, subject.device))]
+    return [Measure("bytes", beside, allowed_beside(case.shape, subject.device))]

@@ -64,7 +64,8 @@ def _step(loss: nn.Module, logits: Tensor, *others: Tensor) -> Answer:
 
 
 @contextmanager
-def _waiting_is_an_error() -> Iterator[None]:
+def waiting_is_an_error() -> Iterator[None]:
+    """Within, whoever makes the host wait for the GPU raises a RuntimeError."""
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -76,7 +77,7 @@ def _waiting_is_an_error() -> Iterator[None]:
 def _never_waits(case: Case, subject: Subject) -> list[Measure]:
     loss, given = make(case, subject.backend, subject.device), _given(case, subject)
     _step(loss, *given)  # compiles
-    with _waiting_is_an_error():
+    with waiting_is_an_error():
         _step(loss, *given)
     return []
 
@@ -84,7 +85,7 @@ def _never_waits(case: Case, subject: Subject) -> list[Measure]:
 def _debug_mode_works() -> list[Measure]:
     """Without this the others could not fail."""
     number = torch.ones((), device="cuda")
-    with _waiting_is_an_error():
+    with waiting_is_an_error():
         try:
             number.item()
         except RuntimeError:
@@ -95,10 +96,11 @@ def _debug_mode_works() -> list[Measure]:
 # ---- graphs --------------------------------------------------------------------------------------
 
 
-def _captured(case: Case, subject: Subject) -> list[Measure]:
-    loss = make(case, subject.backend, subject.device)
-    logits, *others = _given(case, subject)
-    logits.requires_grad_()
+def capture(
+    loss: Callable[..., Tensor], logits: Tensor, *others: Tensor
+) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    """A step as a graph, and the value that it writes; the gradient is that of the logits, which
+    require grad."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -111,6 +113,13 @@ def _captured(case: Case, subject: Subject) -> list[Measure]:
     with torch.cuda.graph(graph):
         value = loss(logits, *others)
         value.backward()
+    return graph, value
+
+
+def _captured(case: Case, subject: Subject) -> list[Measure]:
+    loss = make(case, subject.backend, subject.device)
+    logits, *others = _given(case, subject)
+    graph, value = capture(loss, logits.requires_grad_(), *others)
     for seed in (1, 2):  # what it reads is there at the replay, not at the capture
         with torch.no_grad():
             for old, new in zip((logits, *others), _given(case, subject, seed), strict=True):

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from jml_kernels.bench import figures
 from jml_kernels.bench.cases import Case
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _one_thread(one_thread):
     """These tensors are too small to share."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def turns_of(forward: float, backward: float | None) -> figures.Turns:

@@ -11,7 +11,7 @@ import pytest
 from jml_kernels.bench import plots
 from jml_kernels.bench.cases import Case
 from jml_kernels.bench.growth import along
-from jml_kernels.cli.extras import MissingPackageError
+from jml_kernels.extras import MissingPackageError
 
 CASE = Case((2, 3, 64, 32))
 TIMES = {"cpu": (1e-3, 2e-3), "mine:loss": (1e-2, 1e-2), "metric": (1e-4, None)}

@@ -13,12 +13,8 @@ HEIGHT, WIDTH, STRIPE, BLOCK = 48, 128, 16, 2
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    """These tensors are too small to share, and on a busy machine threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread):
+    """These tensors are too small to share."""
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from jml_kernels.cli import app, train
-from jml_kernels.cli.extras import import_extra
 from jml_kernels.cli.train import demo, land_cover
 from jml_kernels.cli.train.demo_packages import DATA, data_file
+from jml_kernels.extras import import_extra
 
 
 def absent(name: str):

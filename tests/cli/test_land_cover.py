@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jml_kernels.cli.extras import MissingPackageError
 from jml_kernels.cli.train import land_cover
+from jml_kernels.extras import MissingPackageError
 
 
 def test_classes_partition_the_seventeen():

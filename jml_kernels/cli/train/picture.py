@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..extras import import_extra
+from ...extras import import_extra
 from .evaluation import stripes
 from .land_cover import CLASS_NAMES, LandCover
 from .training import Result
