@@ -20,13 +20,13 @@ namespace jml::JML_ISA {
 template <typename T>
 struct TargetRules {
   // Of each class; the last, 0, is for pixels without a label.
-  std::unique_ptr<GradientRule<T>[]> rules;
+  std::unique_ptr<GradientCoefficients<T>[]> rules;
   std::unique_ptr<T[]> pull;  // q w_c
   T q = 0;                    // of the cross-entropy
   bool squares = false;       // whether g depends on x itself
 
   explicit TargetRules(int64_t classes)
-      : rules(new GradientRule<T>[classes + 1]()), pull(new T[classes + 1]()) {}
+      : rules(new GradientCoefficients<T>[classes + 1]()), pull(new T[classes + 1]()) {}
 
   void enter(const Arguments& args, int target, int64_t image, const T* weights) {
     const int64_t n = args.images, classes = args.classes;
@@ -37,9 +37,9 @@ struct TargetRules {
         return args.columns(target).wants(sum) ? T(grad_sums[(sum * n + image) * classes + c])
                                                : T(0);
       };
-      rules[c] = gradient_rule(grad(kTruePositive), grad(kFalsePositive), grad(kFalseNegative),
+      rules[c] = gradient_coefficients(grad(kTruePositive), grad(kFalsePositive), grad(kFalseNegative),
                                grad(kIntersection), grad(kPredictionSquared));
-      squares |= rules[c].d != 0;
+      squares |= rules[c].of_probability != 0;
     }
     const bool entropy = args.columns(target).wants(kCrossEntropy);
     q = entropy ? T(args.grad_totals[target * kTotals * n + image]) : T(0);
@@ -66,9 +66,9 @@ class Backward {
     if (with_labels) labels.enter(args, 0, image, tile.label_weights);
     if (with_dense) dense.enter(args, args.targets() - 1, image, tile.dense_weights);
     for (int64_t c = 0; c < classes; ++c) {
-      const GradientRule<T>& rule = labels.rules[c];
-      off_label[c] = rule.a + rule.b;           // x > y = 0
-      at_label[c] = rule.a - rule.b + rule.c;  // x < y = 1
+      const GradientCoefficients<T>& rule = labels.rules[c];
+      off_label[c] = rule.constant + rule.of_sign;           // x > y = 0
+      at_label[c] = rule.constant - rule.of_sign + rule.of_target;  // x < y = 1
     }
     wanted = Wanted<T>();
     wanted.label_q = labels.q;

@@ -50,7 +50,7 @@ class DenseSums : public TargetSums<T> {
 
  private:
   void add_labels(const Tile<T>& tile) {
-    overlap_terms(tile.label_x, tile.label_y, tile.label_tp, tile.label_fp, tile.label_fn,
+    overlap_term_rows(tile.label_x, tile.label_y, tile.label_tp, tile.label_fp, tile.label_fn,
                   tile.label_xy, tile.padded);
     this->add_at_labels(tile, {kTruePositive, kFalsePositive, kFalseNegative},
                         {tile.label_tp, tile.label_fp, tile.label_fn});

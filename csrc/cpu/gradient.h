@@ -5,18 +5,18 @@
 
 namespace jml::JML_ISA {
 
-// The gradient rule (pixel_math.h) of one class, x against y.
+// The gradient by p (pixel_math.h) of one class, x against y.
 template <typename T>
-JML_MATH Vector<T> rule_gradient(const GradientRule<T>& rule, Vector<T> x, Vector<T> y) {
+JML_MATH Vector<T> rule_gradient(const GradientCoefficients<T>& rule, Vector<T> x, Vector<T> y) {
   using V = Vector<T>;
-  const V sign = x > y ? V{} + rule.b : x < y ? V{} - rule.b : V{};
-  return rule.a + sign + rule.c * y + rule.d * x;
+  const V sign = x > y ? V{} + rule.of_sign : x < y ? V{} - rule.of_sign : V{};
+  return rule.constant + sign + rule.of_target * y + rule.of_probability * x;
 }
 
 // dot += sum over classes of x * g for a few pixels from p on.
 template <int kPixels, typename T>
 JML_MATH void add_dot(const T* x, const T* scale, const T* y, int64_t y_stride, int64_t classes,
-                      int64_t stride, const GradientRule<T>* rules, int p, T* dot, Feed& feed) {
+                      int64_t stride, const GradientCoefficients<T>* rules, int p, T* dot, Feed& feed) {
   using V = Vector<T>;
   constexpr int kVectors = kPixels / kWidth<T>;
   V factor[kVectors], sum[kVectors];
@@ -44,19 +44,19 @@ void label_gradient(Activation activation, T* __restrict x, const T* __restrict 
       x[p] = softmax_gradient(x[p], g[p], dot[p]);
     }
   else if (activation == Activation::sigmoid)
-    for (int p = 0; p < n; ++p) x[p] = sigmoid_gradient(x[p], g[p]);
+    for (int p = 0; p < n; ++p) x[p] = sigmoid_gradient(x[p], 1 - x[p], g[p]);
   else
     copy(g, n, x);
 }
 
 // g of labels that are one class: `hard` is that of x < y = 1. y: of a dense target, at the label.
 template <bool kSmooth, bool kDense, int kPixels, typename T>
-JML_MATH void label_rules(T hard, const GradientRule<T>& labels, const GradientRule<T>& dense,
+JML_MATH void label_rules(T hard, const GradientCoefficients<T>& labels, const GradientCoefficients<T>& dense,
                           const T* __restrict x, const T* __restrict on, const T* __restrict y,
                           T* __restrict g) {
   for (int i = 0; i < kPixels; ++i) {
-    T sum = kSmooth ? gradient(labels, x[i], on[i]) : hard;
-    if (kDense) sum += gradient(dense, x[i], y[i]);
+    T sum = kSmooth ? overlap_gradient(labels, x[i], on[i]) : hard;
+    if (kDense) sum += overlap_gradient(dense, x[i], y[i]);
     g[i] = sum;
   }
 }
@@ -106,7 +106,7 @@ JML_MATH Vector<T> where_class(const int32_t* row, int32_t c, Vector<T> label, V
 // What makes the gradient of a class beside the tile.
 template <typename T>
 struct GradientRow {
-  GradientRule<T> labels, dense;
+  GradientCoefficients<T> labels, dense;
   T label_pull = 0, dense_pull = 0;  // q w of cross-entropies
   const T* pull = nullptr;           // of others, a row
   int32_t c = 0;
@@ -119,7 +119,7 @@ JML_MATH void gradient_row(const Tile<T>& tile, const GradientRow<T>& row, const
                            T* out) {
   using V = Vector<T>;
   // With labels: blocks that are not `mixed` have y = 0, and g is this.
-  const V above = V{} + (row.labels.a + row.labels.b);
+  const V above = V{} + (row.labels.constant + row.labels.of_sign);
   for (int p = 0; p < tile.padded; p += kWidth<T>) {
     const V scale = load(tile.scale, p), probability = load(x, p) * scale;
     V g = {}, pull = {};
@@ -137,7 +137,7 @@ JML_MATH void gradient_row(const Tile<T>& tile, const GradientRow<T>& row, const
     }
     V dz = kActivation == Activation::softmax
                ? softmax_gradient<V>(probability, g, load(tile.dot, p)) - pull
-           : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(probability, g)
+           : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(probability, 1 - probability, g)
                                                 : g * scale;
     if (kLabels && row.here) dz = where_class<T>(tile.row + p, row.c, load(tile.label_x, p), dz);
     if (row.pull) dz -= load(row.pull, p);

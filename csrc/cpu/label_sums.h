@@ -128,7 +128,7 @@ class LabelSums : public TargetSums<T> {
     for (int64_t c = 0; c < classes; ++c) any_smoothed |= smoothed[c] != 0;
     for (int64_t c = 0; c < classes; ++c)
       raise(kTargetMax, c,
-            seen[c] ? T(1) : smoothed[c] ? target.on : any_smoothed ? target.off : T(0));
+            seen[c] ? T(1) : smoothed[c] ? target.at_label : any_smoothed ? target.elsewhere : T(0));
   }
 };
 

@@ -71,8 +71,8 @@ void target_row(const int32_t* __restrict smoothed, T epsilon, T labels, const T
   for (int p = 0; p < n; ++p) {
     const LabelTarget<T> target =
         label_target(!smoothed || smoothed[p] ? epsilon : T(0), labels);
-    on[p] = target.on * valid[p];
-    off[p] = target.off * valid[p];
+    on[p] = target.at_label * valid[p];
+    off[p] = target.elsewhere * valid[p];
   }
 }
 
@@ -84,10 +84,10 @@ void keep_valid(T* __restrict row, const T* __restrict valid, int n) {
 
 // The terms of x against y.
 template <typename T>
-void overlap_terms(const T* __restrict x, const T* __restrict y, T* __restrict tp,
+void overlap_term_rows(const T* __restrict x, const T* __restrict y, T* __restrict tp,
                    T* __restrict fp, T* __restrict fn, T* __restrict xy, int n) {
   for (int p = 0; p < n; ++p) {
-    const Overlap<T> terms = overlap(x[p], y[p]);
+    const OverlapTerms<T> terms = jml::overlap_terms(x[p], y[p]);
     tp[p] = terms.true_positive;
     fp[p] = terms.false_positive;
     fn[p] = terms.false_negative;
@@ -102,7 +102,7 @@ void label_terms(const T* __restrict x, const T* __restrict on, const T* __restr
                  const T* __restrict miss, T* __restrict tp, T* __restrict fp, T* __restrict fn,
                  T* __restrict xy, int n) {
   for (int p = 0; p < n; ++p) {
-    const Overlap<T> terms = overlap(x[p], on[p]);
+    const OverlapTerms<T> terms = jml::overlap_terms(x[p], on[p]);
     tp[p] = terms.true_positive;
     fp[p] = terms.false_positive;
     fn[p] = miss && off[p] == 0 ? miss[p] : terms.false_negative - off[p];

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "../call.h"
-#include "../pixel_math.h"
 #include "../tiles.h"
 #include "arguments.h"
 

@@ -143,7 +143,7 @@ struct OverlapSums {
   RowSum<T> tp, fp, fn;
 
   JML_MATH void add(int k, Vector<T> x, Vector<T> y) {
-    const Overlap<Vector<T>> term = overlap(x, y);
+    const OverlapTerms<Vector<T>> term = overlap_terms(x, y);
     tp.lane[k] += term.true_positive;
     fp.lane[k] += term.false_positive;
     fn.lane[k] += term.false_negative;

@@ -181,7 +181,7 @@ class TileLoader {
         ++counted;
         const int64_t position = c * args.pixels + first + p;
         if (label != 0 && label != 1) bad = bad < 0 ? position : std::min(bad, position);
-        label = label == 1 ? target.on : target.off;
+        label = label == 1 ? target.at_label : target.elsewhere;
       }
       tile.elements += counted;
       tile.valid[p] = counted ? T(1) : T(0);

@@ -3,7 +3,7 @@
 // instruction, or the order of a sum is part of the result, they are written with vectors.
 #pragma once
 
-#include "../pixel_math.h"
+#include "elementary.h"
 
 namespace jml::JML_ISA {
 

@@ -77,16 +77,16 @@ struct Backward : Look<C> {
       const auto of = [&](int column) {
         return columns.wants(column) ? factor * sums[column * step + c] : 0.0;
       };
-      const GradientRule<double> rule =
-          gradient_rule(of(kTruePositive), of(kFalsePositive), of(kFalseNegative),
+      const GradientCoefficients<double> rule =
+          gradient_coefficients(of(kTruePositive), of(kFalsePositive), of(kFalseNegative),
                         of(kIntersection), of(kPredictionSquared));
       const auto put = [&](RuleRow row, double value) {
         rules[(target * kRuleRows + row) * args.classes + c] = F(value);
       };
-      put(kRuleA, C::kHard ? rule.a + rule.b : rule.a);
-      put(kRuleB, C::kHard ? rule.a - rule.b + rule.c : rule.b);
-      put(kRuleC, rule.c);
-      put(kRuleD, rule.d);
+      put(kRuleA, C::kHard ? rule.constant + rule.of_sign : rule.constant);
+      put(kRuleB, C::kHard ? rule.constant - rule.of_sign + rule.of_target : rule.of_sign);
+      put(kRuleC, rule.of_target);
+      put(kRuleD, rule.of_probability);
       const bool is_first = target == 0;
       const double weight = is_first ? args.ce_class_weights.at(c) : 1.0;
       const bool is_dense = target == int(args.has_labels());
