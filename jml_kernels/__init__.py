@@ -1,7 +1,7 @@
 """Jaccard Metric Losses and their family, fused: straight from logits, in one pass."""
 
 from . import functional
-from .backends import backends
+from .backend import backends
 from .functional import active_classes, class_statistics
 from .jdt import JDTLoss
 from .modules import (

@@ -153,6 +153,17 @@ def split_target(
     return None, target
 
 
+def checked_labels(logits: Tensor, labels: Tensor, activation: str) -> Tensor:
+    """The labels beside a teacher, (N, *spatial)."""
+    labels, dense = split_target(logits, labels, activation, "labels")
+    if dense is not None:
+        raise ValueError(
+            f"labels has shape {tuple(dense.shape)} and dtype {dense.dtype}: expected integer "
+            f"labels of shape {(logits.shape[0], *logits.shape[2:])} beside a teacher"
+        )
+    return labels
+
+
 def check_class_weights(weights: Tensor, logits: Tensor, name: str = "class_weights") -> None:
     if not isinstance(weights, Tensor):
         raise TypeError(f"{name} is a {type(weights).__name__}: expected a Tensor")
@@ -169,6 +180,22 @@ def label_count(num_classes: int, activation: str) -> int:
     return 2 if num_classes == 1 and activation != "softmax" else num_classes
 
 
+def check_integer_targets(
+    logits: Tensor,
+    labels: Tensor | None,
+    dense: Tensor | None,
+    mask: Tensor | None,
+    activation: str,
+    ignore_index: int,
+) -> None:
+    """`check_label_range` of the labels or, without any, of a dense target of integers 0 and 1."""
+    if labels is not None:
+        count = label_count(logits.shape[1], activation)
+        check_label_range(labels, mask, count, ignore_index)
+    elif is_integer(dense):
+        check_label_range(dense, mask, 2, ignore_index)
+
+
 def check_label_range(
     integers: Tensor, mask: Tensor | None, num_labels: int, ignore_index: int
 ) -> None:
@@ -180,7 +207,7 @@ def check_label_range(
     if bad.any():
         position = tuple(bad.nonzero()[0].tolist())
         where = ", ".join(map(str, position))
-        # The words of the CPU kernel, csrc/cpu/statistics.cpp.
+        # The words of the CPU kernel, csrc/cpu/operators.cpp.
         raise IndexError(
             f"target has label {int(index[position])} at position ({where}): expected a label in "
             f"[0, {num_labels}) or ignore_index={ignore_index}"

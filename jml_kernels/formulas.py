@@ -10,55 +10,28 @@ the host, so no formula makes it wait for the device.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .objective import Objective, Term
 from .options import LossOptions
-from .statistics import column_bits
-
-#: The columns each overlap needs.
-OVERLAPS = {
-    "metric1": column_bits("true_positive", "false_positive", "false_negative"),
-    "metric2": column_bits("intersection", "false_positive", "false_negative"),
-    "soft1": column_bits("true_positive", "false_positive", "false_negative", "intersection"),
-    "soft2": column_bits("intersection", "prediction_squared", "target_squared"),
-}
-
-#: The columns each mode of choosing active classes needs.
-ACTIVE_COLUMNS = {
-    "all": 0,
-    "present": column_bits("present"),
-    "label": column_bits("target_max"),
-    "prob": column_bits("prediction_max"),
-    "both": column_bits("joint_max"),
-}
+from .overlaps import ORDER_OF_SUMMATION, Overlap
+from .statistics import SUMS
 
 
-def overlap_counts(sums: Mapping[str, Tensor], overlap: str) -> tuple[Tensor, Tensor, Tensor]:
-    """(TP, FP, FN) of an overlap.
-
-    metric1 is eq. 12, metric2 eq. 13; soft1 (eq. 2) takes ||x|| - <x, y> and ||y|| - <x, y>,
-    where ||x|| = tp + fp and ||y|| = tp + fn; soft2 (eq. 3) the same with squared L2 norms.
-    """
-    if overlap == "metric1":
-        return sums["true_positive"], sums["false_positive"], sums["false_negative"]
-    if overlap == "metric2":
-        return sums["intersection"], sums["false_positive"], sums["false_negative"]
-    if overlap == "soft1":
-        # min(x, y) - x * y >= 0, and is 0 wherever x or y is hard.
-        excess = sums["true_positive"] - sums["intersection"]
-        return (
-            sums["intersection"],
-            sums["false_positive"] + excess,
-            sums["false_negative"] + excess,
-        )
-    return (
-        sums["intersection"],
-        sums["prediction_squared"] - sums["intersection"],
-        sums["target_squared"] - sums["intersection"],
-    )
+def overlap_counts(sums: Mapping[str, Tensor], overlap: Overlap) -> tuple[Tensor, Tensor, Tensor]:
+    """(TP, FP, FN) of an overlap: its matrix times the sums."""
+    counts = []
+    for row in overlap:
+        count = None
+        for i in ORDER_OF_SUMMATION:
+            if row[i] == 0:  # a column that nobody asks for is not there
+                continue
+            column = sums[SUMS[i]] if row[i] == 1 else row[i] * sums[SUMS[i]]
+            count = column if count is None else count + column
+        counts.append(torch.zeros_like(sums[SUMS[0]]) if count is None else count)
+    return tuple(counts)
 
 
 def class_losses(
@@ -134,7 +107,7 @@ def aggregate(losses: Tensor, active: Tensor, how: str, reduction: str) -> Tenso
 
 def overlap_loss(
     statistics: Mapping[str, Tensor],
-    overlap: str,
+    overlap: Overlap,
     active_classes: str,
     options: LossOptions,
     class_weights: Tensor | None,
@@ -191,37 +164,6 @@ def _mean(sums: Tensor, weights: Tensor) -> Tensor:
     return torch.where(empty, 0, sums.sum()) / torch.where(empty, 1, total)
 
 
-class Term(NamedTuple):
-    """What an objective asks of one target: ce_weight * CE + overlap_weight * loss."""
-
-    ce_weight: float
-    overlap_weight: float
-    active_classes: str
-
-
-class Objective(NamedTuple):
-    """A loss, by its terms."""
-
-    overlap: str
-    """a name of `OVERLAPS`"""
-    options: LossOptions
-    of_labels: Term
-    of_dense: Term
-    is_divergence: bool = False
-    """whether the dense target's own entropy is taken off its cross-entropy"""
-
-    @property
-    def columns(self) -> tuple[int, int]:
-        """What is needed of the labels, and of the dense target."""
-        divergence = column_bits("target_entropy") if self.is_divergence else 0
-        return self._columns(self.of_labels, 0), self._columns(self.of_dense, divergence)
-
-    def _columns(self, term: Term, divergence: int) -> int:
-        entropy = column_bits("cross_entropy", "cross_entropy_weight") | divergence
-        overlap = OVERLAPS[self.overlap] | ACTIVE_COLUMNS[term.active_classes]
-        return (entropy if term.ce_weight > 0 else 0) | (overlap if term.overlap_weight > 0 else 0)
-
-
 def objective_loss(
     of_labels: Mapping[str, Tensor] | None,
     of_dense: Mapping[str, Tensor] | None,
@@ -243,7 +185,7 @@ def objective_loss(
         if term.overlap_weight > 0:
             loss = overlap_loss(
                 statistics,
-                objective.overlap,
+                objective.matrix,
                 term.active_classes,
                 objective.options,
                 class_weights,

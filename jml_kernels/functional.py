@@ -1,34 +1,37 @@
-"""The losses as functions: validate, choose a backend, call it, apply the formula."""
+"""The losses as functions, and the statistics and active classes behind them. A function makes its
+options and its objective anew in every call, where a module (modules.py) keeps them.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from . import checks, formulas
-from .dispatch import call_of_target, statistics
-from .objectives import distillation_loss, target_loss
+from . import checks, dispatch, formulas
+from .objective import ACTIVE_COLUMNS, distillation_objective, target_lists, target_objective
 from .options import (
     DistillationOptions,
     LossOptions,
     TargetOptions,
     check_mean_reduction,
-    overlap_name,
-    overlap_of,
+    lists_options,
+    options_from,
 )
+from .overlaps import overlap_name, overlap_of_objective
 from .statistics import ClassStatistics, column_bits
 
 
+@lists_options(TargetOptions)
 def class_statistics(
     logits: Tensor, target: Tensor, mask: Tensor | None = None, **options
 ) -> ClassStatistics:
-    """The statistics of section 2 of the design, per image and class, in one pass over the logits.
+    """The sums that every loss of the family is a formula of, per image and class, in one pass over
+    the logits: true positives, false positives and the others of `ClassStatistics`.
 
     Differentiable in the logits: another set-similarity loss is three lines of PyTorch on them,
     and keeps the fused kernels.
 
     Args:
         logits, target, mask: as for the losses (`jaccard_metric_loss`).
-        **options: those of `TargetOptions`.
 
     Returns:
         `ClassStatistics`; float64 for float64 logits, else float32.
@@ -37,14 +40,14 @@ def class_statistics(
         as `jaccard_metric_loss`.
     """
     fields = ClassStatistics._fields
-    options, columns = TargetOptions(**options), column_bits(*fields)
-    call = call_of_target(logits, target, mask, options)
-    (by_name,) = statistics(call, (columns, columns), options)
-    found = {name: by_name[name].to(checks.result_dtype(logits)) for name in fields}
-    return ClassStatistics(**found | {"present": found["present"] > 0})
+    options, columns = options_from(TargetOptions, options), column_bits(*fields)
+    lists = target_lists(options, columns, columns)
+    statistics = dispatch.target_statistics(logits, target, mask, options, lists)
+    public = {name: statistics[name].to(checks.result_dtype(logits)) for name in fields}
+    return ClassStatistics(**public | {"present": statistics["present"] > 0})
 
 
-def overlap_loss(
+def _overlap_loss(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None,
@@ -52,10 +55,12 @@ def overlap_loss(
     options: LossOptions,
     class_weights: Tensor | None,
 ) -> Tensor:
-    """Any loss of the family: `overlap` is a name of `formulas.OVERLAPS`."""
-    return target_loss(logits, target, mask, 0.0, overlap, options, None, class_weights)
+    """Any loss of the family; `overlap` is a name of `overlaps.OVERLAPS`."""
+    objective = target_objective(overlap, options)
+    return dispatch.target_loss(objective, logits, target, mask, None, class_weights)
 
 
+@lists_options(LossOptions)
 def jaccard_metric_loss(
     logits: Tensor,
     target: Tensor,
@@ -76,7 +81,6 @@ def jaccard_metric_loss(
         mask: bool (N, *spatial), True where a pixel counts.
         variant: 1 or 2.
         class_weights: (C,), multiplies the losses per class.
-        **options: those of `LossOptions`.
 
     Returns:
         the loss, 0-dim (see `reduction` for others); float64 for float64 logits, else float32.
@@ -89,9 +93,12 @@ def jaccard_metric_loss(
         RuntimeError: for a backend that cannot run here, saying why.
     """
     overlap = overlap_name("metric", "variant", variant)
-    return overlap_loss(logits, target, mask, overlap, LossOptions(**options), class_weights)
+    return _overlap_loss(
+        logits, target, mask, overlap, options_from(LossOptions, options), class_weights
+    )
 
 
+@lists_options(LossOptions)
 def soft_jaccard_loss(
     logits: Tensor,
     target: Tensor,
@@ -107,9 +114,12 @@ def soft_jaccard_loss(
     Arguments, result and errors as `jaccard_metric_loss`.
     """
     overlap = overlap_name("soft", "norm", norm)
-    return overlap_loss(logits, target, mask, overlap, LossOptions(**options), class_weights)
+    return _overlap_loss(
+        logits, target, mask, overlap, options_from(LossOptions, options), class_weights
+    )
 
 
+@lists_options(LossOptions, without=("alpha", "beta"))
 def dice_semimetric_loss(
     logits: Tensor,
     target: Tensor,
@@ -122,10 +132,11 @@ def dice_semimetric_loss(
     """`jaccard_metric_loss` with alpha = beta = 1/2: the Dice score in place of the Jaccard
     index; a semimetric (no triangle inequality)."""
     overlap = overlap_name("metric", "variant", variant)
-    options = LossOptions(alpha=0.5, beta=0.5, **options)
-    return overlap_loss(logits, target, mask, overlap, options, class_weights)
+    options = options_from(LossOptions, options, alpha=0.5, beta=0.5)
+    return _overlap_loss(logits, target, mask, overlap, options, class_weights)
 
 
+@lists_options(LossOptions, without=("alpha", "beta"))
 def soft_dice_loss(
     logits: Tensor,
     target: Tensor,
@@ -137,10 +148,11 @@ def soft_dice_loss(
 ) -> Tensor:
     """`soft_jaccard_loss` with alpha = beta = 1/2: 1 - 2 <x, y> / (||x|| + ||y||)."""
     overlap = overlap_name("soft", "norm", norm)
-    options = LossOptions(alpha=0.5, beta=0.5, **options)
-    return overlap_loss(logits, target, mask, overlap, options, class_weights)
+    options = options_from(LossOptions, options, alpha=0.5, beta=0.5)
+    return _overlap_loss(logits, target, mask, overlap, options, class_weights)
 
 
+@lists_options(LossOptions)
 def tversky_metric_loss(
     logits: Tensor,
     target: Tensor,
@@ -156,10 +168,11 @@ def tversky_metric_loss(
     """The general case, (1 - TP / (TP + alpha FP + beta FN))^gamma, with the counts of
     `jaccard_metric_loss`, which is alpha = beta = 1."""
     overlap = overlap_name("metric", "variant", variant)
-    options = LossOptions(alpha=alpha, beta=beta, gamma=gamma, **options)
-    return overlap_loss(logits, target, mask, overlap, options, class_weights)
+    options = options_from(LossOptions, options, alpha=alpha, beta=beta, gamma=gamma)
+    return _overlap_loss(logits, target, mask, overlap, options, class_weights)
 
 
+@lists_options(LossOptions)
 def jaccard_cross_entropy_loss(
     logits: Tensor,
     target: Tensor,
@@ -185,7 +198,6 @@ def jaccard_cross_entropy_loss(
             probabilities by the number of pixels, and with activation "sigmoid", where it is the
             binary cross-entropy, by the number of elements.
         class_weights: (C,), multiplies the overlap losses per class.
-        **options: those of `LossOptions`, but reduction; alpha = beta = 1/2 gives Dice.
 
     Returns:
         as `jaccard_metric_loss`; 0 where no pixel counts.
@@ -194,13 +206,13 @@ def jaccard_cross_entropy_loss(
         as `jaccard_metric_loss`.
     """
     checks.check_share("ce_weight", ce_weight)
-    overlap, options = overlap_of(variant, norm), LossOptions(**options)
+    options = options_from(LossOptions, options)
     check_mean_reduction(options)
-    return target_loss(
-        logits, target, mask, ce_weight, overlap, options, ce_class_weights, class_weights
-    )
+    objective = target_objective(overlap_of_objective(variant, norm), options, ce_weight)
+    return dispatch.target_loss(objective, logits, target, mask, ce_class_weights, class_weights)
 
 
+@lists_options(DistillationOptions)
 def jaccard_distillation_loss(
     student_logits: Tensor,
     labels: Tensor | None,
@@ -232,7 +244,6 @@ def jaccard_distillation_loss(
             `jaccard_cross_entropy_loss`. That against the teacher has none: with weights its
             minimum would not be at the teacher.
         class_weights: (C,), multiplies the overlap losses per class, in both terms.
-        **options: those of `DistillationOptions`, but reduction.
 
     Returns:
         as `jaccard_metric_loss`; 0 where no pixel counts.
@@ -240,15 +251,13 @@ def jaccard_distillation_loss(
     Raises:
         as `jaccard_metric_loss`.
     """
-    return distillation_loss(
-        student_logits,
-        labels,
-        teacher_logits,
-        mask,
-        overlap_of(variant, norm),
-        DistillationOptions(**options),
-        ce_class_weights,
-        class_weights,
+    objective = distillation_objective(
+        overlap_of_objective(variant, norm),
+        options_from(DistillationOptions, options),
+        labels is not None,
+    )
+    return dispatch.distillation_loss(
+        objective, student_logits, labels, teacher_logits, mask, ce_class_weights, class_weights
     )
 
 
@@ -274,7 +283,7 @@ def active_classes(
     checks.check_choice("mode", mode, checks.ACTIVE_CLASSES)
     checks.check_logits(probabilities, "probabilities")
     options = TargetOptions(activation="none", backend="reference")
-    columns = formulas.ACTIVE_COLUMNS[mode]
-    call = call_of_target(probabilities, target, mask, options)
-    (by_name,) = statistics(call, (columns, columns), options)
-    return formulas.active_from_extrema(by_name, mode, threshold).any(0)
+    columns = ACTIVE_COLUMNS[mode]
+    lists = target_lists(options, columns, columns)
+    statistics = dispatch.target_statistics(probabilities, target, mask, options, lists)
+    return formulas.active_from_extrema(statistics, mode, threshold).any(0)

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_choice, check_non_negative, check_number
-from .functional import overlap_loss
-from .options import LossOptions, overlap_name
+from .dispatch import target_loss
+from .objective import Objective, target_objective
+from .options import LossOptions
+from .overlaps import overlap_name
 
 _ACTIVE = {"ALL": "all", "PRESENT": "label"}
 # No integer label: what ignores nothing.
@@ -98,10 +100,10 @@ class JDTLoss(nn.Module):
             class_weights = torch.as_tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", class_weights)
         # TP of norm 1 is the sum of min(p, y), of norm 2 that of p y.
-        self.overlap = overlap_name("metric" if norm == 1 else "soft", "norm", norm)
+        overlap = overlap_name("metric" if norm == 1 else "soft", "norm", norm)
 
-        def options(mode: str, ignored: int | None) -> LossOptions:
-            return LossOptions(
+        def objective(mode: str, ignored: int | None) -> Objective:
+            options = LossOptions(
                 alpha=alpha,
                 beta=beta,
                 gamma=gamma,
@@ -112,14 +114,15 @@ class JDTLoss(nn.Module):
                 aggregation={"dataset": mIoUD, "image": mIoUI, "class": mIoUC},
                 ignore_index=_NEVER if ignored is None else ignored,
             )
+            return target_objective(overlap, options)
 
-        self.hard = options(active_classes_mode_hard, ignore_index)
-        self.hard_masked = options(active_classes_mode_hard, None)
-        self.soft = options(active_classes_mode_soft, None)
+        self.hard = objective(active_classes_mode_hard, ignore_index)
+        self.hard_masked = objective(active_classes_mode_hard, None)
+        self.soft = objective(active_classes_mode_soft, None)
 
     def forward(self, logits: Tensor, label: Tensor, keep_mask: Tensor | None = None) -> Tensor:
         if label.is_floating_point():
-            options = self.soft
+            objective = self.soft
         else:
-            options = self.hard if keep_mask is None else self.hard_masked
-        return overlap_loss(logits, label, keep_mask, self.overlap, options, self.class_weights)
+            objective = self.hard if keep_mask is None else self.hard_masked
+        return target_loss(objective, logits, label, keep_mask, None, self.class_weights)

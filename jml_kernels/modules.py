@@ -1,44 +1,68 @@
-"""The losses as modules: options kept, functional.py does the work."""
+"""The losses as modules. A constructor checks the options and computes what is constant, the
+objective; `forward` hands it to dispatch.py with the tensors of a call.
+
+Everything but a loss's own parameters is one of the options in options.py, which every constructor
+takes as keywords, lists in its signature and describes in its docstring.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from . import checks
-from .functional import overlap_loss
-from .objectives import distillation_loss, target_loss
+from . import checks, dispatch
+from .objective import Objective, distillation_objective, target_objective
 from .options import (
     DistillationOptions,
     LossOptions,
     check_mean_reduction,
-    overlap_name,
-    overlap_of,
+    lists_options,
+    options_from,
 )
+from .overlaps import overlap_name, overlap_of_objective
 
 
 class OverlapLoss(nn.Module):
-    """A loss of the family; use the classes below, which choose the overlap.
+    """A loss of the family, by its objective: the base of the classes below, which make one. Whoever
+    adds a row to `overlaps.OVERLAPS` has its loss as
+    `OverlapLoss(target_objective("name", LossOptions()))`.
+
+    Args:
+        objective: see objective.py.
+        class_weights: (C,), a buffer; multiplies the losses per class.
+        ce_class_weights: (C,), a buffer; the weights of the cross-entropy, where there is one.
 
     Call:
         loss(logits, target, mask=None), see `functional.jaccard_metric_loss` for shapes, dtypes,
         result and errors.
     """
 
-    def __init__(self, overlap: str, class_weights: Tensor | None, options: LossOptions):
+    def __init__(
+        self,
+        objective: Objective,
+        class_weights: Tensor | None = None,
+        ce_class_weights: Tensor | None = None,
+    ):
         super().__init__()
-        self.overlap = overlap
-        self.options = options
+        self.objective = objective
         self.register_buffer("class_weights", class_weights)
+        self.register_buffer("ce_class_weights", ce_class_weights)
+
+    @property
+    def options(self) -> LossOptions:
+        return self.objective.options
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        return overlap_loss(logits, target, mask, self.overlap, self.options, self.class_weights)
+        return dispatch.target_loss(
+            self.objective, logits, target, mask, self.ce_class_weights, self.class_weights
+        )
 
     def extra_repr(self) -> str:
         defaults = vars(type(self.options)())
         changed = (f"{k}={v!r}" for k, v in vars(self.options).items() if v != defaults[k])
-        return ", ".join([self.overlap, *changed])
+        return ", ".join([self.objective.overlap, *changed])
 
 
+@lists_options(LossOptions)
 class JaccardMetricLoss(OverlapLoss):
     """Jaccard metric loss (Wang & Blaschko, 2023), eq. 12 (variant 1) or 13 (variant 2).
 
@@ -48,53 +72,73 @@ class JaccardMetricLoss(OverlapLoss):
     Args:
         variant: 1 or 2; keyword-only, as every option.
         class_weights: (C,), a buffer; multiplies the losses per class.
-        **options: those of `options.LossOptions`.
+
+    Call:
+        loss(logits, target, mask=None), see `functional.jaccard_metric_loss` for shapes, dtypes,
+        result and errors.
     """
 
     def __init__(self, *, variant: int = 1, class_weights: Tensor | None = None, **options):
         overlap = overlap_name("metric", "variant", variant)
-        super().__init__(overlap, class_weights, LossOptions(**options))
+        objective = target_objective(overlap, options_from(LossOptions, options))
+        super().__init__(objective, class_weights)
 
 
+@lists_options(LossOptions)
 class SoftJaccardLoss(OverlapLoss):
     """Soft Jaccard loss, eq. 2 (norm 1) or 3 (norm 2); for hard labels.
 
     Args:
         norm: 1 or 2 (squared L2).
-        class_weights, **options: as `JaccardMetricLoss`.
+        class_weights: (C,), a buffer; multiplies the losses per class.
+
+    Call:
+        as `JaccardMetricLoss`.
     """
 
     def __init__(self, *, norm: int = 1, class_weights: Tensor | None = None, **options):
         overlap = overlap_name("soft", "norm", norm)
-        super().__init__(overlap, class_weights, LossOptions(**options))
+        objective = target_objective(overlap, options_from(LossOptions, options))
+        super().__init__(objective, class_weights)
 
 
+@lists_options(LossOptions, without=("alpha", "beta"))
 class DiceSemimetricLoss(OverlapLoss):
     """`JaccardMetricLoss` with alpha = beta = 1/2: the Dice score, right for soft targets.
 
     Args:
         variant: 1 or 2.
-        class_weights, **options: as `JaccardMetricLoss`.
+        class_weights: (C,), a buffer; multiplies the losses per class.
+
+    Call:
+        as `JaccardMetricLoss`.
     """
 
     def __init__(self, *, variant: int = 1, class_weights: Tensor | None = None, **options):
         overlap = overlap_name("metric", "variant", variant)
-        super().__init__(overlap, class_weights, LossOptions(alpha=0.5, beta=0.5, **options))
+        options = options_from(LossOptions, options, alpha=0.5, beta=0.5)
+        super().__init__(target_objective(overlap, options), class_weights)
 
 
+@lists_options(LossOptions, without=("alpha", "beta"))
 class SoftDiceLoss(OverlapLoss):
     """`SoftJaccardLoss` with alpha = beta = 1/2: the soft Dice loss; for hard labels.
 
     Args:
         norm: 1 or 2 (squared L2).
-        class_weights, **options: as `JaccardMetricLoss`.
+        class_weights: (C,), a buffer; multiplies the losses per class.
+
+    Call:
+        as `JaccardMetricLoss`.
     """
 
     def __init__(self, *, norm: int = 1, class_weights: Tensor | None = None, **options):
         overlap = overlap_name("soft", "norm", norm)
-        super().__init__(overlap, class_weights, LossOptions(alpha=0.5, beta=0.5, **options))
+        options = options_from(LossOptions, options, alpha=0.5, beta=0.5)
+        super().__init__(target_objective(overlap, options), class_weights)
 
 
+@lists_options(LossOptions)
 class TverskyMetricLoss(OverlapLoss):
     """The general case: (1 - TP / (TP + alpha FP + beta FN))^gamma with the counts of the
     Jaccard metric losses. alpha = beta = 1 is JML, 1/2 is Dice.
@@ -103,7 +147,10 @@ class TverskyMetricLoss(OverlapLoss):
         alpha, beta: weights of false positives and false negatives, >= 0.
         gamma: focal exponent, > 0.
         variant: 1 or 2.
-        class_weights, **options: as `JaccardMetricLoss`.
+        class_weights: (C,), a buffer; multiplies the losses per class.
+
+    Call:
+        as `JaccardMetricLoss`.
     """
 
     def __init__(
@@ -117,10 +164,11 @@ class TverskyMetricLoss(OverlapLoss):
         **options,
     ):
         overlap = overlap_name("metric", "variant", variant)
-        options = LossOptions(alpha=alpha, beta=beta, gamma=gamma, **options)
-        super().__init__(overlap, class_weights, options)
+        options = options_from(LossOptions, options, alpha=alpha, beta=beta, gamma=gamma)
+        super().__init__(target_objective(overlap, options), class_weights)
 
 
+@lists_options(LossOptions)
 class JaccardCrossEntropyLoss(OverlapLoss):
     """Cross-entropy and an overlap loss against the same, maybe smoothed, target:
     lambda CE + (1 - lambda) JML (eq. 14), in one pass over the logits.
@@ -131,10 +179,11 @@ class JaccardCrossEntropyLoss(OverlapLoss):
         norm: 1 or 2: the overlap loss is `SoftJaccardLoss` of this norm instead.
         ce_class_weights: (C,), a buffer: weights of the cross-entropy, PyTorch's weighted mean.
         class_weights: (C,), a buffer; multiplies the overlap losses per class.
-        **options: those of `options.LossOptions`, but reduction.
 
     Call:
         loss(logits, target, mask=None), see `functional.jaccard_cross_entropy_loss`.
+
+    The reduction must be "mean".
     """
 
     def __init__(
@@ -148,27 +197,16 @@ class JaccardCrossEntropyLoss(OverlapLoss):
         **options,
     ):
         checks.check_share("ce_weight", ce_weight)
-        super().__init__(overlap_of(variant, norm), class_weights, LossOptions(**options))
-        check_mean_reduction(self.options)
-        self.ce_weight = ce_weight
-        self.register_buffer("ce_class_weights", ce_class_weights)
-
-    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        return target_loss(
-            logits,
-            target,
-            mask,
-            self.ce_weight,
-            self.overlap,
-            self.options,
-            self.ce_class_weights,
-            self.class_weights,
-        )
+        options = options_from(LossOptions, options)
+        check_mean_reduction(options)
+        objective = target_objective(overlap_of_objective(variant, norm), options, ce_weight)
+        super().__init__(objective, class_weights, ce_class_weights)
 
     def extra_repr(self) -> str:
-        return f"{self.ce_weight}, {super().extra_repr()}"
+        return f"{self.objective.of_labels.ce_weight}, {super().extra_repr()}"
 
 
+@lists_options(DistillationOptions)
 class JaccardDistillationLoss(OverlapLoss):
     """Distillation (eq. 15 to 17): cross-entropy and an overlap loss, each against labels and
     against a teacher, from one read of student, teacher and labels.
@@ -180,11 +218,12 @@ class JaccardDistillationLoss(OverlapLoss):
         temperature: of the teacher's softmax.
         variant, norm, ce_class_weights, class_weights: as `JaccardCrossEntropyLoss`;
             ce_class_weights are of the cross-entropy against labels.
-        **options: those of `options.DistillationOptions`, but reduction.
 
     Call:
         loss(student_logits, labels, teacher_logits, mask=None), see
         `functional.jaccard_distillation_loss`; labels=None leaves the teacher alone.
+
+    The reduction must be "mean".
     """
 
     def __init__(
@@ -200,15 +239,18 @@ class JaccardDistillationLoss(OverlapLoss):
         class_weights: Tensor | None = None,
         **options,
     ):
-        options = DistillationOptions(
+        options = options_from(
+            DistillationOptions,
+            options,
             ce_weight=ce_weight,
             ce_label_weight=ce_label_weight,
             jaccard_label_weight=jaccard_label_weight,
             temperature=temperature,
-            **options,
         )
-        super().__init__(overlap_of(variant, norm), class_weights, options)
-        self.register_buffer("ce_class_weights", ce_class_weights)
+        overlap = overlap_of_objective(variant, norm)
+        objective = distillation_objective(overlap, options, has_labels=True)
+        super().__init__(objective, class_weights, ce_class_weights)
+        self.objective_without_labels = distillation_objective(overlap, options, has_labels=False)
 
     def forward(
         self,
@@ -217,13 +259,12 @@ class JaccardDistillationLoss(OverlapLoss):
         teacher_logits: Tensor,
         mask: Tensor | None = None,
     ) -> Tensor:
-        return distillation_loss(
+        return dispatch.distillation_loss(
+            self.objective if labels is not None else self.objective_without_labels,
             student_logits,
             labels,
             teacher_logits,
             mask,
-            self.overlap,
-            self.options,
             self.ce_class_weights,
             self.class_weights,
         )

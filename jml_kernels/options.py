@@ -1,13 +1,21 @@
-"""The options of the losses, checked when they are given."""
+"""The options of the losses, checked when they are given.
+
+Constructors and functions take them as keywords, and list them in their signatures and docstrings by
+way of `lists_options`: each option is written down once, here.
+"""
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 from . import checks
-from .backends import NAMES
+from .backend import NAMES
 
 
 @dataclass(frozen=True)
@@ -158,18 +166,82 @@ def check_mean_reduction(options: LossOptions) -> None:
         raise ValueError(f"reduction={options.reduction!r}: expected 'mean' with a cross-entropy")
 
 
-def overlap_of(variant: int | None, norm: int | None) -> str:
-    """The overlap of an objective: that of a metric loss (`variant`; 1 is the default) or, where
-    `norm` is given, of a soft loss."""
-    if norm is None:
-        return overlap_name("metric", "variant", 1 if variant is None else variant)
-    if variant is not None:
-        raise ValueError(f"variant={variant!r} and norm={norm!r}: expected only one of them")
-    return overlap_name("soft", "norm", norm)
+# ---- options as keywords -------------------------------------------------------------------------
+
+_T = TypeVar("_T")
+_Options = TypeVar("_Options", bound=TargetOptions)
 
 
-def overlap_name(family: str, parameter: str, value: int) -> str:
-    """The overlap of variant 1 or 2 ("metric") or norm 1 or 2 ("soft")."""
-    if isinstance(value, bool) or value not in (1, 2):
-        raise ValueError(f"{parameter}={value!r}: expected 1 or 2")
-    return f"{family}{value}"
+def lists_options(kind: type[TargetOptions], *, without: Sequence[str] = ()) -> Callable[[_T], _T]:
+    """Decorator of a function, or of a class for its constructor, that takes **options: its signature
+    and its docstring list the fields of `kind`, each with its default.
+
+    Args:
+        without: fields that the function sets itself.
+    """
+
+    def decorate(function: _T) -> _T:
+        called = function.__init__ if inspect.isclass(function) else function
+        signature = inspect.signature(called)
+        listed = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        taken = {parameter.name for parameter in listed} | set(without)
+        listed += [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=field.type,
+            )
+            for field in fields(kind)
+            if field.name not in taken
+        ]
+        called.__signature__ = signature.replace(parameters=listed)
+        if function.__doc__:  # there are none under python -OO
+            options = (_attributes(base) for base in reversed(kind.__mro__[:-1]))
+            texts = [text for text in map(_without(taken), options) if text]
+            function.__doc__ = (
+                inspect.cleandoc(function.__doc__)
+                + "\n\nOptions:\n"
+                + textwrap.indent("\n".join(texts), "    ")
+            )
+        return function
+
+    return decorate
+
+
+def _attributes(kind: type) -> str:
+    """What the docstring of a class of options says of its attributes."""
+    return inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
+
+
+def _without(taken: set[str]) -> Callable[[str], str]:
+    """Leaves out the paragraphs of options that a function describes itself."""
+
+    def filtered(text: str) -> str:
+        kept, keeps = [], True
+        for line in textwrap.dedent(text).splitlines():
+            if not line.startswith(" "):
+                keeps = not set(line.partition(":")[0].split(", ")) & taken
+            if keeps:
+                kept.append(line)
+        return "\n".join(kept)
+
+    return filtered
+
+
+def options_from(kind: type[_Options], keywords: Mapping[str, Any], **fixed: Any) -> _Options:
+    """The options that a caller gave as keywords.
+
+    Args:
+        fixed: options that the caller's function sets itself.
+
+    Raises:
+        TypeError: for a name that is no option, with the nearest one that is.
+    """
+    names = [field.name for field in fields(kind) if field.name not in fixed]
+    for name in keywords:
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"expected {', '.join(names)}"
+            raise TypeError(f"{name}={keywords[name]!r}: there is no such option; {hint}")
+    return kind(**keywords, **fixed)

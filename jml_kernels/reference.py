@@ -7,13 +7,15 @@ it is what every other backend is judged by.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import label_count
+from .checks import ACTIVATIONS, label_count
+from .packing import TargetFloats, TargetInts
 from .statistics import COLUMNS, EXTREMA, SUMS, TOTALS
 from .targets import smooth_labels
 
@@ -144,7 +146,7 @@ class Target(NamedTuple):
     """what each pixel, or element, adds to what that is divided by: (N, 1 or C, *spatial)"""
     is_teacher: bool
 
-    def wants(self, name: str) -> bool:
+    def requests(self, name: str) -> bool:
         return bool(self.columns >> COLUMNS.index(name) & 1)
 
 
@@ -154,34 +156,32 @@ def _targets(
     dense: Tensor | None,
     mask: Tensor | None,
     ce_class_weights: Tensor | None,
-    label_columns: int,
-    dense_columns: int,
-    activation: str,
-    label_smoothing: float,
-    boundary_size: int,
-    ignore_index: int,
-    teacher_temperature: float | None,
-    student_temperature: float,
+    ints: TargetInts,
+    floats: TargetFloats,
 ) -> tuple[list[Target], Tensor]:
     """(targets, v), see `statistics`."""
+    activation, smoothing = ACTIVATIONS[ints.activation], floats.label_smoothing
     targets, weights = [], ce_class_weights
-    is_teacher = teacher_temperature is not None
+    is_teacher = floats.teacher_temperature > 0
     if labels is not None:
         y, valid = label_target(
-            labels, mask, like, activation, label_smoothing, boundary_size, ignore_index
+            labels, mask, like, activation, smoothing, ints.boundary_size, ints.ignore_index
         )
         counts = valid
         if weights is not None and not is_independent(like, activation):
             counts = torch.where(valid, label_weights(labels, weights.double()), 0)
-        targets.append(Target(label_columns, y, 1.0, weights, counts, False))
+        targets.append(Target(ints.label_columns, y, 1.0, weights, counts, False))
         weights = None  # they are the first target's
     if dense is not None:
         if is_teacher:
-            dense = probabilities(dense.to(like.dtype) / teacher_temperature, activation)
-        y, dense_valid = dense_target(dense, mask, like, label_smoothing, ignore_index)
+            dense = probabilities(dense.to(like.dtype) / floats.teacher_temperature, activation)
+        y, dense_valid = dense_target(dense, mask, like, smoothing, ints.ignore_index)
         valid = dense_valid if labels is None else valid
         counts = valid if is_independent(like, activation) else valid.any(dim=1, keepdim=True)
-        targets.append(Target(dense_columns, y, student_temperature, weights, counts, is_teacher))
+        temperature = floats.student_temperature
+        targets.append(
+            Target(ints.dense_columns, y, temperature, weights, counts, is_teacher)
+        )
     return [t._replace(y=torch.where(valid, t.y, 0)) for t in targets], valid
 
 
@@ -190,15 +190,15 @@ def _totals(z: Tensor, valid: Tensor, target: Target, activation: str) -> Tensor
     independent = is_independent(z, activation)
     zero = z.new_zeros(z.shape[:1], dtype=torch.float64)
     total = dict.fromkeys(TOTALS, zero) | {"valid": _sum(valid.any(1, keepdim=True)).sum(1)}
-    if target.wants("cross_entropy"):
+    if target.requests("cross_entropy"):
         terms = cross_entropy(z / target.temperature, target.y, activation, independent)
         terms = _sum(torch.where(valid, terms, 0))
         weights = target.class_weights
         total["cross_entropy"] = (terms if weights is None else terms * weights.double()).sum(1)
-    if target.wants("cross_entropy_weight"):
+    if target.requests("cross_entropy_weight"):
         counts = target.counts.expand(z.shape) if independent else target.counts
         total["cross_entropy_weight"] = _sum(counts).sum(1)
-    if target.wants("target_entropy") and target.is_teacher:
+    if target.requests("target_entropy") and target.is_teacher:
         total["target_entropy"] = _sum(entropy(target.y, independent)).sum(1)
     return torch.stack([total[name] for name in TOTALS])
 
@@ -209,10 +209,9 @@ def statistics(
     dense: Tensor | None,
     mask: Tensor | None,
     ce_class_weights: Tensor | None,
-    label_columns: int,
-    dense_columns: int,
-    activation: str,
-    *rule,
+    target_ints: Sequence[int],
+    target_floats: Sequence[float],
+    inplace_backward: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Statistics of logits against each target given, labels first. A pixel that does not count
     for the labels does not count for the dense target either.
@@ -224,32 +223,19 @@ def statistics(
             integers 0 and 1.
         mask: bool (N, *spatial), True where a pixel counts, or None.
         ce_class_weights: floating (C,), the weights w of the first target's cross-entropy; None: 1.
-        label_columns, dense_columns: bit sets of `statistics.COLUMNS`, for each target; other
-            columns are 0, but for `valid`.
-        activation: "softmax", "sigmoid" or "none".
-        label_smoothing: of integers.
-        boundary_size: k of boundary smoothing, 0 to smooth every pixel.
-        ignore_index: the integer that counts nowhere.
-        teacher_temperature: makes `dense` a teacher's logits, and is what they are divided by;
-            None: no teacher.
-        student_temperature: what logits are divided by in the cross-entropy of `dense`.
+        target_ints, target_floats: the options, in the order of `packing.TargetInts` and
+            `packing.TargetFloats`. Columns that these do not ask for are 0, but for `valid`.
+        inplace_backward: for compiled backends; autograd, which is the backward of this one, writes
+            a new gradient.
 
     Returns:
         float64, with T targets: sums (T, len(SUMS), N, C), extrema (T, len(EXTREMA), N, C) and
         totals (T, len(TOTALS), N). Sums and cross-entropy are differentiable in the logits.
     """
+    ints, floats = TargetInts(*target_ints), TargetFloats(*target_floats)
+    activation = ACTIVATIONS[ints.activation]
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    targets, valid = _targets(
-        logits.detach(),
-        labels,
-        dense,
-        mask,
-        ce_class_weights,
-        label_columns,
-        dense_columns,
-        activation,
-        *rule,
-    )
+    targets, valid = _targets(logits.detach(), labels, dense, mask, ce_class_weights, ints, floats)
     # Before the softmax, so that NaN in an ignored pixel reaches neither loss nor gradient.
     z = torch.where(valid, logits, 0)
     x = torch.where(valid, probabilities(z, activation), 0)
@@ -257,10 +243,10 @@ def statistics(
     sums, extrema = [], []
     for target in targets:
         terms = overlap_terms(x, target.y)
-        sums += [_sum(terms[name]) if target.wants(name) else zeros for name in SUMS]
+        sums += [_sum(terms[name]) if target.requests(name) else zeros for name in SUMS]
         maxima = class_maxima(x.detach(), target.y.detach(), is_independent(x, activation))
         maxima = {name: torch.where(valid, value, 0) for name, value in maxima.items()}
-        extrema += [_max(maxima[name]) if target.wants(name) else zeros for name in EXTREMA]
+        extrema += [_max(maxima[name]) if target.requests(name) else zeros for name in EXTREMA]
     return (
         torch.stack(sums).view(len(targets), len(SUMS), *logits.shape[:2]),
         torch.stack(extrema).view(len(targets), len(EXTREMA), *logits.shape[:2]),

@@ -1,0 +1,56 @@
+"""What is known of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """How a backend's kernels run without its hardware, on tensors of the CPU: slowly, to be tested.
+
+    The environment chooses when the package is imported.
+    """
+
+    environment: Mapping[str, str]
+    """variables that ask for it; an empty value stands for one that the tests fill in"""
+    is_active: bool
+    """whether this process has asked for it"""
+    what: str
+    """in words, after "runs by way of"."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One of the ways to compute statistics, see `ops`.
+
+    A backend whose stand-in is active runs on the CPU, and only where it is asked for by name.
+    """
+
+    name: str
+    device: str | None
+    """the type of the device that its tensors lie on, for example "cuda"; None: any"""
+    device_in_words: str
+    reason: str | None = None
+    """why it cannot be loaded here, in words; None where it is loaded. No GPU is asked for."""
+    finishes_loss: bool = False
+    """whether it has the operator that computes the formula too"""
+    stand_in: StandIn | None = None
+    register: Callable[[torch.library.Library], None] | None = field(default=None, repr=False)
+    """registers kernels that are written in Python; libraries register theirs when they are loaded"""
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it has operators of its own; the reference is plain PyTorch."""
+        return self.name != "reference"
+
+    @property
+    def is_stand_in(self) -> bool:
+        return self.stand_in is not None and self.stand_in.is_active
+
+    @property
+    def needs_gpu(self) -> bool:
+        return self.device == "cuda"

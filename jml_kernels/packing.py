@@ -1,0 +1,63 @@
+"""The options of the operators, which travel as lists of integers and of floating numbers.
+
+These classes name the places of the lists. csrc/packing.h has the same names in the same order for C++
+and CUDA, and tests/test_columns.py holds them equal; the Triton kernels' launchers use these.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class TargetInts(NamedTuple):
+    """How logits become probabilities and a target is read: the list `target_ints`."""
+
+    label_columns: int
+    """bits of `statistics.COLUMNS` that are asked for of the labels"""
+    dense_columns: int
+    """bits of the same of the dense target"""
+    activation: int
+    """index of `checks.ACTIVATIONS`"""
+    boundary_size: int
+    """the window of boundary smoothing; 0 smooths every pixel"""
+    ignore_index: int
+
+
+class TargetFloats(NamedTuple):
+    """The list `target_floats`."""
+
+    label_smoothing: float
+    teacher_temperature: float
+    """what a teacher's logits are divided by; 0 where the dense target holds no logits"""
+    student_temperature: float
+    """what logits are divided by in the cross-entropy of the dense target"""
+
+
+class FormulaInts(NamedTuple):
+    """How statistics become a loss: the list `formula_ints`."""
+
+    log_loss: int
+    label_active: int
+    """index of `checks.ACTIVE_CLASSES`, for the term of the labels"""
+    dense_active: int
+    is_divergence: int
+    """whether the dense target's own entropy is taken off its cross-entropy"""
+
+
+class FormulaFloats(NamedTuple):
+    """The list `formula_floats`."""
+
+    alpha: float
+    beta: float
+    gamma: float
+    smooth: float
+    dataset: float
+    """the weights of the aggregations"""
+    image: float
+    per_class: float
+    active_threshold: float
+    label_ce_weight: float
+    """the weights of the terms: of cross-entropies, then of overlap losses"""
+    dense_ce_weight: float
+    label_overlap_weight: float
+    dense_overlap_weight: float
