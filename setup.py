@@ -23,8 +23,8 @@ import build_cuda
 
 CPU_SOURCES = [
     "csrc/module.cpp",
-    "csrc/ops.cpp",
-    "csrc/cpu/statistics.cpp",
+    "csrc/operators.cpp",
+    "csrc/cpu/operators.cpp",
     "csrc/cpu/kernel_baseline.cpp",
     "csrc/cpu/kernel_avx2.cpp",
     "csrc/cpu/kernel_avx512.cpp",

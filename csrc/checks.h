@@ -47,8 +47,26 @@ inline void check_class_weights(const char* name, const Tensor& weights, const T
                   logits.size(1), ",), one for each class of logits");
 }
 
+// A list of packed options (packing.h).
+inline void check_count(const char* name, size_t count, int64_t expected) {
+  STD_TORCH_CHECK(int64_t(count) == expected, name, " has ", count, " numbers: expected ", expected);
+}
+
+// An option that travels as a number from 0 to `last`.
+inline int64_t checked_index(const char* name, int64_t index, int64_t last) {
+  STD_TORCH_CHECK(index >= 0 && index <= last, name, "=", index, ": expected 0 to ", last);
+  return index;
+}
+
 inline void check_positive(const char* name, double value) {
   STD_TORCH_CHECK(value > 0, name, "=", value, ": expected a number > 0");
+}
+
+// Logits whose elements share no memory can hold their own gradient.
+inline void check_not_expanded(const Tensor& logits) {
+  for (int64_t d = 0; d < logits.dim(); ++d)
+    STD_TORCH_CHECK(logits.stride(d) != 0 || logits.size(d) <= 1,
+                    "logits is expanded: its memory cannot hold a gradient (inplace_backward)");
 }
 
 // A gradient of `rank` dimensions (targets, rows, N) or (targets, rows, N, C).

@@ -13,7 +13,6 @@
 
 namespace jml {
 
-enum class OverlapKind { metric1, metric2, soft1, soft2 };
 enum class Active { all, present, label, prob, both };
 
 // One number for each class, of a tensor of float32 or float64; 1 where there is none.
@@ -29,9 +28,12 @@ struct ClassWeights {
   }
 };
 
+constexpr int kCounts = 3;  // TP, FP, FN
+
 // What all targets of a call share.
 struct Formula {
-  OverlapKind overlap = OverlapKind::metric1;
+  // The counts TP, FP and FN of the overlap are this matrix times the sums (jml_kernels/overlaps.py).
+  double overlap[kCounts][kSums] = {};
   double alpha = 1, beta = 1, gamma = 1, smooth = 0;
   bool log_loss = false;
   double dataset = 1, image = 0, per_class = 0;  // weights of the aggregations
@@ -100,37 +102,33 @@ struct TargetStatistics {
 
   JML_MATH int64_t at(int column, int64_t n, int64_t c) const { return (column * images + n) * classes + c; }
 
-  JML_MATH Counts counts(OverlapKind overlap, int64_t n, int64_t c) const {
-    const auto sum = [&](int column) { return sums[at(column, n, c)]; };
-    const double both = sum(kIntersection);
-    switch (overlap) {
-      case OverlapKind::metric1:
-        return {sum(kTruePositive), sum(kFalsePositive), sum(kFalseNegative)};
-      case OverlapKind::metric2: return {both, sum(kFalsePositive), sum(kFalseNegative)};
-      case OverlapKind::soft1: {
-        const double excess = sum(kTruePositive) - both;
-        return {both, sum(kFalsePositive) + excess, sum(kFalseNegative) + excess};
-      }
-      default: return {both, sum(kPredictionSquared) - both, sum(kTargetSquared) - both};
-    }
+  // The matrix times the sums. XY and TP are added first: TP - XY is exactly 0 wherever x or y is
+  // hard, and stays so. A column with the factor 0 is not asked for, and not looked at.
+  JML_MATH Counts counts(const Formula& formula, int64_t n, int64_t c) const {
+    constexpr int kOrder[kSums] = {kIntersection,  kTruePositive,      kFalsePositive,
+                                   kFalseNegative, kPredictionSquared, kTargetSquared};
+    const auto count = [&](const double (&row)[kSums]) {
+      double sum = 0;
+      for (int column : kOrder)
+        if (row[column] != 0) sum += row[column] * sums[at(column, n, c)];
+      return sum;
+    };
+    return {count(formula.overlap[0]), count(formula.overlap[1]), count(formula.overlap[2])};
   }
 
-  JML_MATH void add_gradient(OverlapKind overlap, int64_t n, int64_t c, const Counts& g, double factor) {
-    const auto add = [&](int column, double value) {
-      grad_sums[at(column, n, c)] += factor * value;
-    };
-    const bool metric1 = overlap == OverlapKind::metric1, soft1 = overlap == OverlapKind::soft1;
-    if (overlap == OverlapKind::soft2) {
-      add(kPredictionSquared, g.fp);
-      add(kTargetSquared, g.fn);
-    } else {
-      add(kFalsePositive, g.fp);
-      add(kFalseNegative, g.fn);
+  // The transposed matrix times the gradients of the counts.
+  JML_MATH void add_gradient(const Formula& formula, int64_t n, int64_t c, const Counts& g,
+                             double factor) {
+    for (int column = 0; column < kSums; ++column) {
+      const double of_tp = formula.overlap[0][column], of_fp = formula.overlap[1][column],
+                   of_fn = formula.overlap[2][column];
+      if (of_tp == 0 && of_fp == 0 && of_fn == 0) continue;
+      double sum = 0;
+      if (of_tp != 0) sum += of_tp * g.tp;
+      if (of_fp != 0) sum += of_fp * g.fp;
+      if (of_fn != 0) sum += of_fn * g.fn;
+      grad_sums[at(column, n, c)] += factor * sum;
     }
-    if (metric1) add(kTruePositive, g.tp);
-    if (soft1) add(kTruePositive, g.fp + g.fn);
-    const bool metric2 = overlap == OverlapKind::metric2;
-    if (!metric1) add(kIntersection, metric2 ? g.tp : g.tp - g.fp - g.fn);
   }
 
   JML_MATH bool active(Active mode, double threshold, int64_t n, int64_t c) const {
@@ -190,9 +188,9 @@ JML_MATH double add_term(Team& team, const Formula& formula, const Term& term,
   };
   double value = 0;
   const auto add = [&](int64_t i, int64_t k, double share) {
-    const ClassLoss found = class_loss(formula, target.counts(formula.overlap, i, k));
+    const ClassLoss found = class_loss(formula, target.counts(formula, i, k));
     value += share * found.loss;
-    target.add_gradient(formula.overlap, i, k, found.gradient, share);
+    target.add_gradient(formula, i, k, found.gradient, share);
   };
 
   // Means over active classes, of the batch or of the images that have them.
@@ -205,12 +203,12 @@ JML_MATH double add_term(Team& team, const Formula& formula, const Term& term,
     if (images == 0) continue;
     if (formula.dataset != 0) {
       Counts counts;
-      for (int64_t i = 0; i < n; ++i) counts.add(target.counts(formula.overlap, i, k));
+      for (int64_t i = 0; i < n; ++i) counts.add(target.counts(formula, i, k));
       const ClassLoss found = class_loss(formula, counts);
       const double share = formula.dataset * factor / any_class;
       value += share * found.loss;
       for (int64_t i = 0; i < n; ++i)
-        target.add_gradient(formula.overlap, i, k, found.gradient, share);
+        target.add_gradient(formula, i, k, found.gradient, share);
     }
     for (int64_t i = 0; i < n && formula.per_class != 0; ++i)
       if (active(i, k)) add(i, k, formula.per_class * factor / (images * any_class));

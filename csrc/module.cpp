@@ -1,4 +1,4 @@
-// The Python module jml_kernels._cpu. Importing it registers the operators (ops.cpp); what it
+// The Python module jml_kernels._cpu. Importing it registers the operators (operators.cpp); what it
 // holds is build information, for `jml-kernels info` and for tests.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "columns.h"
-#include "cpu/statistics.h"
+#include "cpu/operators.h"
 #include "tiles.h"
 
 PYBIND11_MODULE(_cpu, m) {

@@ -1,51 +1,106 @@
-// The operators of a compiled backend, as jml_kernels/ops.py has their schemas. A backend defines
-// the members once, for its own tag, and registers them.
+// The operators of a compiled backend, as jml_kernels/ops.py has their schemas. Their long lists of
+// arguments stand here and nowhere else: a backend gets them as two structs.
 #pragma once
 
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <optional>
-#include <string>
 #include <tuple>
+#include <vector>
+
+#include "checks.h"
 
 namespace jml {
 
 using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+using Ints = std::vector<int64_t>;
+using Floats = std::vector<double>;
+using ThreeTensors = std::tuple<Tensor, Tensor, Tensor>;
 
-// The types of the arguments that all operators share, in the order of their schemas:
-//     labels, dense, mask, ce_class_weights
-//     label_columns, dense_columns, activation, label_smoothing
-//     boundary_size, ignore_index, teacher_temperature, student_temperature
-#define JML_RULE                                                                            \
-  const std::optional<Tensor>&, const std::optional<Tensor>&, const std::optional<Tensor>&, \
-      const std::optional<Tensor>&, int64_t, int64_t, const std::string&, double, int64_t,  \
-      int64_t, std::optional<double>, double
-// Those of the formula, which follow them in operators that finish a loss:
-//     class_weights, overlap, alpha, beta, gamma, smooth, log_loss, dataset, image, per_class
-//     active_threshold, label_active, dense_active, label_ce, dense_ce
-//     label_overlap, dense_overlap, divergence
-#define JML_FORMULA                                                                            \
-  const std::optional<Tensor>&class_weights, const std::string &overlap, double alpha,         \
-      double beta, double gamma, double smooth, bool log_loss, double dataset, double image,   \
-      double per_class, double active_threshold, const std::string &label_active,              \
-      const std::string &dense_active, double label_ce, double dense_ce, double label_overlap, \
-      double dense_overlap, bool divergence
+// What every operator reads: see `statistics` in jml_kernels/reference.py, and packing.h for the
+// lists.
+struct Inputs {
+  const Tensor& logits;
+  const OptionalTensor &labels, &dense, &mask, &ce_class_weights;
+  const Ints& ints;
+  const Floats& floats;
 
-// See jml_kernels/reference.py for arguments and results.
-template <typename Backend, typename... Rule>
+  int64_t targets() const { return int64_t(labels.has_value()) + int64_t(dense.has_value()); }
+  // The one whose labels or integers may be out of range.
+  const Tensor& first_target() const { return labels ? *labels : *dense; }
+};
+
+// What an operator that finishes a loss reads beside that; `overlap` is the matrix, row by row.
+struct FormulaInputs {
+  const OptionalTensor& class_weights;
+  const Ints& ints;
+  const Floats &floats, &overlap;
+};
+
+// The gradients of sums and totals, and a number, of one element, that they are multiplied with.
+struct GradientInputs {
+  const Tensor &sums, &totals;
+  const OptionalTensor& scale;
+};
+
+// A backend has three functions:
+//     ThreeTensors statistics(const Inputs&)                      sums, extrema, totals
+//     ThreeTensors loss(const Inputs&, const FormulaInputs&)      loss, grad_sums, grad_totals
+//     void write_gradient(const GradientInputs&, const Inputs&, const Tensor& grad)
+template <typename Backend>
 struct Operators {
-  static std::tuple<Tensor, Tensor, Tensor> statistics(const Tensor& logits, Rule... rule,
-                                                       bool inplace_backward);
-  // (loss, grad_sums, grad_totals): the formula on the statistics, jml_kernels/formulas.py.
-  static std::tuple<Tensor, Tensor, Tensor> loss(const Tensor& logits, Rule... rule, JML_FORMULA,
-                                                 bool inplace_backward);
-  // Gradients are multiplied with `scale`, 0-dim, if it is given.
+  static ThreeTensors statistics(const Tensor& logits, const OptionalTensor& labels,
+                                 const OptionalTensor& dense, const OptionalTensor& mask,
+                                 const OptionalTensor& ce_class_weights, const Ints& target_ints,
+                                 const Floats& target_floats, bool /*inplace_backward*/) {
+    return Backend::statistics(
+        {logits, labels, dense, mask, ce_class_weights, target_ints, target_floats});
+  }
+
+  static ThreeTensors loss(const Tensor& logits, const OptionalTensor& labels,
+                           const OptionalTensor& dense, const OptionalTensor& mask,
+                           const OptionalTensor& ce_class_weights, const Ints& target_ints,
+                           const Floats& target_floats, const OptionalTensor& class_weights,
+                           const Ints& formula_ints, const Floats& formula_floats,
+                           const Floats& overlap, bool /*inplace_backward*/) {
+    return Backend::loss(
+        {logits, labels, dense, mask, ce_class_weights, target_ints, target_floats},
+        {class_weights, formula_ints, formula_floats, overlap});
+  }
+
   static Tensor backward(const Tensor& grad_sums, const Tensor& grad_totals, const Tensor& logits,
-                         Rule... rule, const std::optional<Tensor>& scale);
+                         const OptionalTensor& labels, const OptionalTensor& dense,
+                         const OptionalTensor& mask, const OptionalTensor& ce_class_weights,
+                         const Ints& target_ints, const Floats& target_floats,
+                         const OptionalTensor& scale) {
+    const Tensor grad = torch::stable::empty_like(logits);
+    Backend::write_gradient(
+        {grad_sums, grad_totals, scale},
+        {logits, labels, dense, mask, ce_class_weights, target_ints, target_floats}, grad);
+    return grad;
+  }
+
   // Writes the gradient over the logits.
   static void backward_inplace(const Tensor& grad_sums, const Tensor& grad_totals,
-                               const Tensor& logits, Rule... rule,
-                               const std::optional<Tensor>& scale);
+                               const Tensor& logits, const OptionalTensor& labels,
+                               const OptionalTensor& dense, const OptionalTensor& mask,
+                               const OptionalTensor& ce_class_weights, const Ints& target_ints,
+                               const Floats& target_floats, const OptionalTensor& scale) {
+    check_not_expanded(logits);
+    Backend::write_gradient(
+        {grad_sums, grad_totals, scale},
+        {logits, labels, dense, mask, ce_class_weights, target_ints, target_floats}, logits);
+  }
 };
 
 }  // namespace jml
+
+// Registers the operators of a backend under its name.
+#define JML_REGISTER(library, name, Backend)                                                   \
+  library.impl(name "_statistics", TORCH_BOX(&jml::Operators<Backend>::statistics));           \
+  library.impl(name "_loss", TORCH_BOX(&jml::Operators<Backend>::loss));                       \
+  library.impl(name "_statistics_backward", TORCH_BOX(&jml::Operators<Backend>::backward));    \
+  library.impl(name "_statistics_backward_", TORCH_BOX(&jml::Operators<Backend>::backward_inplace))

@@ -1,5 +1,5 @@
 // What an operator is asked: where its tensors lie, and the options. Plain data, no PyTorch: the
-// launchers make it (call.h), kernels of every device read it.
+// launchers make it (unpack.h), kernels of every device read it.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What the launcher (statistics.cpp) hands to the kernels (kernel.h).
+// What the launcher (operators.cpp) hands to the kernels (kernel.h).
 #pragma once
 
 #include "../problem.h"

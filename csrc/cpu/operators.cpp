@@ -1,15 +1,13 @@
 // Launches the CPU kernels: checks, views of the tensors, the cut into chunks, threads, and the
 // sum of the chunks' partial sums in their order.
-#include "statistics.h"
-
-#include <torch/csrc/stable/ops.h>
+#include "operators.h"
 
 #include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
 #include <vector>
 
-#include "../call.h"
+#include "../unpack.h"
 #include "../tiles.h"
 #include "arguments.h"
 
@@ -36,26 +34,25 @@ void cut(Arguments& args, int64_t partial_bytes) {
       args.tiles_per_chunk ? (tiles + args.tiles_per_chunk - 1) / args.tiles_per_chunk : 0;
 }
 
-// A call of an operator.
-struct Call {
+// The arguments of the kernels, and what these point to.
+struct KernelCall {
   Arguments args;
-  const Tensor* target = nullptr;  // the first one
-  std::vector<double> ce_class_weights;
+  std::vector<double> ce_class_weights, grad_sums, grad_totals;
+
+  explicit KernelCall(const Inputs& inputs) {
+    set_problem(args, inputs);
+    if (!inputs.ce_class_weights) return;
+    const ClassWeights weights =
+        weights_of("ce_class_weights", inputs.ce_class_weights, inputs.logits);
+    for (int64_t c = 0; c < args.classes; ++c) ce_class_weights.push_back(weights.at(c));
+    args.ce_class_weights = ce_class_weights.data();
+  }
 };
 
-template <typename... Rule>
-Call call_of(const Tensor& logits, const Rule&... rule) {
-  Call call;
-  set_problem(call.args, logits, rule...);
-  const auto arguments = std::tie(rule...);
-  const auto& labels = std::get<0>(arguments);
-  call.target = labels ? &*labels : &*std::get<1>(arguments);
-  if (const auto& given = std::get<3>(arguments)) {
-    const ClassWeights weights = weights_of("ce_class_weights", given, logits);
-    for (int64_t c = 0; c < call.args.classes; ++c) call.ce_class_weights.push_back(weights.at(c));
-    call.args.ce_class_weights = call.ce_class_weights.data();
-  }
-  return call;
+double* numbers(const Tensor& tensor) { return static_cast<double*>(tensor.data_ptr()); }
+
+Tensor zeros(const Tensor& logits, std::initializer_list<int64_t> size) {
+  return torch::stable::new_zeros(logits, size, ScalarType::Double);
 }
 
 using Kernel = void (*)(const Arguments&, int64_t, int64_t);
@@ -143,53 +140,28 @@ void add_chunks(const Arguments& args, int target, double* sum, double* extremum
   }
 }
 
-void write_gradient(Arguments& args, const Tensor& grad_sums, const Tensor& grad_totals,
-                    const Tensor& logits, const std::optional<Tensor>& scale,
-                    const Tensor& grad) {
-  check_gradients(grad_sums, grad_totals, logits, args.targets(), scale);
-  args.grad = view_of("gradient", grad, true);
-  const double factor = weights_of("scale", scale, logits).at(0);
-  const auto scaled = [&](const Tensor& gradient) {
-    const auto* numbers = static_cast<const double*>(gradient.data_ptr());
-    std::vector<double> result(numbers, numbers + gradient.numel());
-    for (double& number : result) number *= factor;
-    return result;
-  };
-  const std::vector<double> sums = scaled(grad_sums), totals = scaled(grad_totals);
-  args.grad_sums = sums.data();
-  args.grad_totals = totals.data();
-  args.stream_gradient =
-      args.images * args.classes * args.pixels * args.grad.element_bytes() >= kStreamedBytes;
-  cut(args, 0);
-  run(args, kernels().backward);
-}
-
 }  // namespace
 
 std::string cpu_instruction_set() { return kernels().name; }
 
-template <typename Backend, typename... Rule>
-std::tuple<Tensor, Tensor, Tensor> Operators<Backend, Rule...>::statistics(const Tensor& logits,
-                                                                  Rule... rule, bool) {
-  Call call = call_of(logits, rule...);
+ThreeTensors Cpu::statistics(const Inputs& inputs) {
+  const Tensor& logits = inputs.logits;
+  KernelCall call(inputs);
   Arguments& args = call.args;
   cut(args, args.partial_size() * int64_t(sizeof(double)));
   const int64_t chunks = args.images * args.chunks_per_image;
   const Tensor partial =
       torch::stable::new_empty(logits, {chunks, args.partial_size()}, ScalarType::Double);
   std::vector<int64_t> bad_label(chunks);
-  args.partial = static_cast<double*>(partial.data_ptr());
+  args.partial = numbers(partial);
   args.bad_label = bad_label.data();
   run(args, kernels().statistics);
-  check_labels(args, *call.target);
+  check_labels(args, inputs.first_target());
 
   const int64_t targets = args.targets(), n = args.images, c = args.classes;
-  const auto zeros = [&](std::initializer_list<int64_t> size) {
-    return torch::stable::new_zeros(logits, size, ScalarType::Double);
-  };
-  const Tensor sums = zeros({targets, kSums, n, c}), extrema = zeros({targets, kExtrema, n, c});
-  const Tensor totals = zeros({targets, kTotals, n});
-  const auto numbers = [](const Tensor& tensor) { return static_cast<double*>(tensor.data_ptr()); };
+  const Tensor sums = zeros(logits, {targets, kSums, n, c});
+  const Tensor extrema = zeros(logits, {targets, kExtrema, n, c});
+  const Tensor totals = zeros(logits, {targets, kTotals, n});
   for (int target = 0; target < targets; ++target)
     add_chunks(args, target, numbers(sums) + target * kSums * n * c,
                numbers(extrema) + target * kExtrema * n * c,
@@ -197,23 +169,13 @@ std::tuple<Tensor, Tensor, Tensor> Operators<Backend, Rule...>::statistics(const
   return {sums, extrema, totals};
 }
 
-template <typename Backend, typename... Rule>
-std::tuple<Tensor, Tensor, Tensor> Operators<Backend, Rule...>::loss(
-    const Tensor& logits, Rule... rule, JML_FORMULA, bool inplace) {
-  auto [formula, of_labels, of_dense] = formula_call(
-      logits, class_weights, overlap, alpha, beta, gamma, smooth, log_loss, dataset, image,
-      per_class, active_threshold, label_active, dense_active, label_ce, dense_ce, label_overlap,
-      dense_overlap, divergence);
-  formula.class_weights = weights_of("class_weights", class_weights, logits);
-
-  const auto [sums, extrema, totals] = statistics(logits, rule..., inplace);
-  const auto numbers = [](const Tensor& tensor) { return static_cast<double*>(tensor.data_ptr()); };
+ThreeTensors Cpu::loss(const Inputs& inputs, const FormulaInputs& formula_inputs) {
+  const Tensor& logits = inputs.logits;
+  const FormulaOfTerms terms = formula_of(logits, formula_inputs);
+  const auto [sums, extrema, totals] = statistics(inputs);
   const int64_t targets = sums.size(0), n = sums.size(2), c = sums.size(3);
-  const auto zeros = [&](std::initializer_list<int64_t> size) {
-    return torch::stable::new_zeros(logits, size, ScalarType::Double);
-  };
-  const Tensor grad_sums = zeros({targets, kSums, n, c}), grad_totals = zeros({targets, kTotals, n});
-  const bool has_labels = std::get<0>(std::tie(rule...)).has_value();
+  const Tensor grad_sums = zeros(logits, {targets, kSums, n, c});
+  const Tensor grad_totals = zeros(logits, {targets, kTotals, n});
   double value = 0;
   for (int64_t t = 0; t < targets; ++t) {
     TargetStatistics target{n,
@@ -224,37 +186,38 @@ std::tuple<Tensor, Tensor, Tensor> Operators<Backend, Rule...>::loss(
                             numbers(grad_sums) + t * kSums * n * c,
                             numbers(grad_totals) + t * kTotals * n};
     Alone alone;
-    value += add_term(alone, formula, has_labels && t == 0 ? of_labels : of_dense, target);
+    value += add_term(alone, terms.formula, terms.of_target(inputs.labels.has_value(), t), target);
   }
   const bool is_double = logits.scalar_type() == ScalarType::Double;
-  Tensor loss = torch::stable::new_empty(logits, std::initializer_list<int64_t>{},
-                                         is_double ? ScalarType::Double : ScalarType::Float);
+  const Tensor loss = torch::stable::new_empty(logits, std::initializer_list<int64_t>{},
+                                               is_double ? ScalarType::Double : ScalarType::Float);
   if (is_double)
-    *static_cast<double*>(loss.data_ptr()) = value;
+    *numbers(loss) = value;
   else
     *static_cast<float*>(loss.data_ptr()) = float(value);
   return {loss, grad_sums, grad_totals};
 }
 
-template <typename Backend, typename... Rule>
-Tensor Operators<Backend, Rule...>::backward(const Tensor& grad_sums, const Tensor& grad_totals,
-                                    const Tensor& logits, Rule... rule,
-                                    const std::optional<Tensor>& scale) {
-  Call call = call_of(logits, rule...);
-  Tensor grad = torch::stable::empty_like(logits);
-  write_gradient(call.args, grad_sums, grad_totals, logits, scale, grad);
-  return grad;
+void Cpu::write_gradient(const GradientInputs& gradients, const Inputs& inputs,
+                         const Tensor& grad) {
+  KernelCall call(inputs);
+  Arguments& args = call.args;
+  check_gradients(gradients, inputs);
+  args.grad = view_of("gradient", grad, true);
+  const double factor = weights_of("scale", gradients.scale, inputs.logits).at(0);
+  const auto scaled = [&](const Tensor& gradient) {
+    std::vector<double> result(numbers(gradient), numbers(gradient) + gradient.numel());
+    for (double& number : result) number *= factor;
+    return result;
+  };
+  call.grad_sums = scaled(gradients.sums);
+  call.grad_totals = scaled(gradients.totals);
+  args.grad_sums = call.grad_sums.data();
+  args.grad_totals = call.grad_totals.data();
+  args.stream_gradient =
+      args.images * args.classes * args.pixels * args.grad.element_bytes() >= kStreamedBytes;
+  cut(args, 0);
+  run(args, kernels().backward);
 }
-
-template <typename Backend, typename... Rule>
-void Operators<Backend, Rule...>::backward_inplace(const Tensor& grad_sums, const Tensor& grad_totals,
-                                          const Tensor& logits, Rule... rule,
-                                          const std::optional<Tensor>& scale) {
-  Call call = call_of(logits, rule...);
-  check_not_expanded(logits);
-  write_gradient(call.args, grad_sums, grad_totals, logits, scale, logits);
-}
-
-template struct Operators<Cpu, JML_RULE>;
 
 }  // namespace jml

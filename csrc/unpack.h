@@ -7,6 +7,7 @@
 #include "checks.h"
 #include "formula.h"
 #include "operators.h"
+#include "packing.h"
 #include "problem.h"
 
 namespace jml {
@@ -56,15 +57,14 @@ inline ClassWeights weights_of(const char* name, const std::optional<Tensor>& gi
   return {given->data_ptr(), dtype == ScalarType::Double, given->dim() ? given->stride(0) : 0};
 }
 
-// Fills `problem`, but for the gradient.
-inline void set_problem(Problem& problem, const Tensor& logits,
-                        const std::optional<Tensor>& labels, const std::optional<Tensor>& dense,
-                        const std::optional<Tensor>& mask,
-                        const std::optional<Tensor>& ce_class_weights, int64_t label_columns,
-                        int64_t dense_columns, const std::string& activation,
-                        double label_smoothing, int64_t boundary_size, int64_t ignore_index,
-                        std::optional<double> teacher_temperature, double student_temperature) {
+// Fills `problem`, but for the gradient and the weights of the cross-entropy, which each device reads
+// its own way.
+inline void set_problem(Problem& problem, const Inputs& inputs) {
+  const auto& [logits, labels, dense, mask, ce_class_weights, ints, floats] = inputs;
   check_logits(logits);
+  check_count("target_ints", ints.size(), TargetInts::count);
+  check_count("target_floats", floats.size(), TargetFloats::count);
+  const double teacher_temperature = floats[TargetFloats::teacher_temperature];
   STD_TORCH_CHECK(labels || dense, "labels and dense: expected at least one of them");
   problem.logits = view_of("logits", logits, true);
   STD_TORCH_CHECK(problem.logits.dtype < DType::u8, "logits has an integer dtype");
@@ -76,7 +76,7 @@ inline void set_problem(Problem& problem, const Tensor& logits,
   if (dense) {
     check_beside("dense", *dense, logits, true);
     problem.dense = view_of("dense", *dense, true);
-    STD_TORCH_CHECK(!problem.integer_dense() || (!labels && !teacher_temperature),
+    STD_TORCH_CHECK(!problem.integer_dense() || (!labels && teacher_temperature == 0),
                     "dense has an integer dtype: expected a floating one beside labels and for a "
                     "teacher");
   }
@@ -86,13 +86,14 @@ inline void set_problem(Problem& problem, const Tensor& logits,
     STD_TORCH_CHECK(problem.mask.dtype == DType::u8, "mask has another dtype than bool");
   }
   if (ce_class_weights) check_class_weights("ce_class_weights", *ce_class_weights, logits);
-  problem.label_columns = {label_columns};
-  problem.dense_columns = {dense_columns};
-  problem.teacher = dense && teacher_temperature;
-  problem.teacher_temperature = teacher_temperature.value_or(1);
-  problem.student_temperature = student_temperature;
+  problem.label_columns = {ints[TargetInts::label_columns]};
+  problem.dense_columns = {ints[TargetInts::dense_columns]};
+  // A temperature of 0 says that the dense target holds no logits.
+  problem.teacher = dense && teacher_temperature != 0;
+  problem.teacher_temperature = problem.teacher ? teacher_temperature : 1;
+  problem.student_temperature = floats[TargetFloats::student_temperature];
   check_positive("teacher_temperature", problem.teacher_temperature);
-  check_positive("student_temperature", student_temperature);
+  check_positive("student_temperature", problem.student_temperature);
   problem.images = logits.size(0);
   problem.classes = logits.size(1);
   problem.pixels = 1;
@@ -102,69 +103,67 @@ inline void set_problem(Problem& problem, const Tensor& logits,
     problem.pixels *= logits.size(d);
     longest = std::max(longest, logits.size(d));
   }
-  STD_TORCH_CHECK(activation == "softmax" || activation == "sigmoid" || activation == "none",
-                  "activation='", activation, "': expected 'softmax', 'sigmoid' or 'none'");
-  problem.activation = activation == "softmax"   ? Activation::softmax
-                       : activation == "sigmoid" ? Activation::sigmoid
-                                                 : Activation::none;
+  problem.activation = Activation(
+      checked_index("activation", ints[TargetInts::activation], int64_t(Activation::none)));
   STD_TORCH_CHECK(problem.activation != Activation::softmax || !problem.integer_dense(),
                   "dense has an integer dtype: expected a floating one with activation='softmax'");
-  STD_TORCH_CHECK(label_smoothing >= 0 && label_smoothing <= 1,
-                  "label_smoothing=", label_smoothing, ": expected a number in [0, 1]");
+  problem.label_smoothing = floats[TargetFloats::label_smoothing];
+  STD_TORCH_CHECK(problem.label_smoothing >= 0 && problem.label_smoothing <= 1,
+                  "label_smoothing=", problem.label_smoothing, ": expected a number in [0, 1]");
+  const int64_t boundary_size = ints[TargetInts::boundary_size];
   STD_TORCH_CHECK(boundary_size == 0 || (boundary_size > 0 && boundary_size % 2 == 1),
                   "boundary_size=", boundary_size, ": expected 0 or an odd positive integer");
-  problem.label_smoothing = label_smoothing;
   // A wider window than one that always holds the image holds no more.
   problem.boundary_size = std::min(boundary_size, 2 * longest + 1);
-  problem.ignore_index = ignore_index;
+  problem.ignore_index = ints[TargetInts::ignore_index];
 }
 
-inline OverlapKind overlap_kind(const std::string& name) {
-  if (name == "metric1") return OverlapKind::metric1;
-  if (name == "metric2") return OverlapKind::metric2;
-  if (name == "soft1") return OverlapKind::soft1;
-  STD_TORCH_CHECK(name == "soft2", "overlap='", name,
-                  "': expected 'metric1', 'metric2', 'soft1' or 'soft2'");
-  return OverlapKind::soft2;
-}
-
-inline Active active_mode(const char* name, const std::string& mode) {
-  if (mode == "all") return Active::all;
-  if (mode == "present") return Active::present;
-  if (mode == "label") return Active::label;
-  if (mode == "prob") return Active::prob;
-  STD_TORCH_CHECK(mode == "both", name, "='", mode,
-                  "': expected 'all', 'present', 'label', 'prob' or 'both'");
-  return Active::both;
-}
-
-// A formula and the terms of labels and of a dense target; but for the weights of classes, which
-// each device reads its own way.
-struct FormulaCall {
+// A formula, and the terms of labels and of a dense target.
+struct FormulaOfTerms {
   Formula formula;
   Term of_labels, of_dense;
+
+  const Term& of_target(bool has_labels, int64_t target) const {
+    return has_labels && target == 0 ? of_labels : of_dense;
+  }
 };
 
-inline FormulaCall formula_call(const Tensor& logits, JML_FORMULA) {
+inline FormulaOfTerms formula_of(const Tensor& logits, const FormulaInputs& inputs) {
+  const auto& [class_weights, ints, floats, overlap] = inputs;
+  check_count("formula_ints", ints.size(), FormulaInts::count);
+  check_count("formula_floats", floats.size(), FormulaFloats::count);
+  check_count("overlap", overlap.size(), kCounts * kSums);
   if (class_weights) check_class_weights("class_weights", *class_weights, logits);
-  return {{overlap_kind(overlap), alpha, beta, gamma, smooth, log_loss, dataset, image, per_class,
-           active_threshold},
-          {label_ce, label_overlap, active_mode("label_active", label_active), false},
-          {dense_ce, dense_overlap, active_mode("dense_active", dense_active), divergence}};
+  FormulaOfTerms result;
+  Formula& formula = result.formula;
+  std::copy(overlap.begin(), overlap.end(), &formula.overlap[0][0]);
+  formula.alpha = floats[FormulaFloats::alpha];
+  formula.beta = floats[FormulaFloats::beta];
+  formula.gamma = floats[FormulaFloats::gamma];
+  formula.smooth = floats[FormulaFloats::smooth];
+  formula.log_loss = ints[FormulaInts::log_loss] != 0;
+  formula.dataset = floats[FormulaFloats::dataset];
+  formula.image = floats[FormulaFloats::image];
+  formula.per_class = floats[FormulaFloats::per_class];
+  formula.threshold = floats[FormulaFloats::active_threshold];
+  formula.class_weights = weights_of("class_weights", class_weights, logits);
+  const auto active = [&](const char* name, int place) {
+    return Active(checked_index(name, ints[place], int64_t(Active::both)));
+  };
+  result.of_labels = {floats[FormulaFloats::label_ce_weight],
+                      floats[FormulaFloats::label_overlap_weight],
+                      active("label_active", FormulaInts::label_active), false};
+  result.of_dense = {floats[FormulaFloats::dense_ce_weight],
+                     floats[FormulaFloats::dense_overlap_weight],
+                     active("dense_active", FormulaInts::dense_active),
+                     ints[FormulaInts::is_divergence] != 0};
+  return result;
 }
 
-inline void check_gradients(const Tensor& grad_sums, const Tensor& grad_totals,
-                            const Tensor& logits, int64_t targets,
-                            const std::optional<Tensor>& scale) {
-  check_gradient("grad_sums", grad_sums, logits, 4, targets, kSums);
-  check_gradient("grad_totals", grad_totals, logits, 3, targets, kTotals);
-  STD_TORCH_CHECK(!scale || scale->numel() == 1, "scale: expected one number");
-}
-
-inline void check_not_expanded(const Tensor& logits) {
-  for (int64_t d = 0; d < logits.dim(); ++d)
-    STD_TORCH_CHECK(logits.stride(d) != 0 || logits.size(d) <= 1,
-                    "logits is expanded: its memory cannot hold a gradient (inplace_backward)");
+inline void check_gradients(const GradientInputs& gradients, const Inputs& inputs) {
+  check_gradient("grad_sums", gradients.sums, inputs.logits, 4, inputs.targets(), kSums);
+  check_gradient("grad_totals", gradients.totals, inputs.logits, 3, inputs.targets(), kTotals);
+  STD_TORCH_CHECK(!gradients.scale || gradients.scale->numel() == 1, "scale: expected one number");
 }
 
 }  // namespace jml
