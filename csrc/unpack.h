@@ -148,7 +148,7 @@ inline FormulaOfTerms formula_of(const Tensor& logits, const FormulaInputs& inpu
   formula.threshold = floats[FormulaFloats::active_threshold];
   formula.class_weights = weights_of("class_weights", class_weights, logits);
   const auto active = [&](const char* name, int place) {
-    return Active(checked_index(name, ints[place], int64_t(Active::both)));
+    return Active(checked_index(name, inputs.ints[place], int64_t(Active::both)));
   };
   result.of_labels = {floats[FormulaFloats::label_ce_weight],
                       floats[FormulaFloats::label_overlap_weight],

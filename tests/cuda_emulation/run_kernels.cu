@@ -240,15 +240,20 @@ void describe(Arguments args, bool is_backward, const Device& device) {
 }
 
 FormulaArguments formula_arguments(const Problem& problem, const Results& results, int number) {
-  using jml::Active, jml::OverlapKind;
+  using jml::Active;
   const Arguments& args = problem.args;
   const bool is_general = kind_of(args) == Kind::general;
-  constexpr OverlapKind overlaps[] = {OverlapKind::metric1, OverlapKind::metric2,
-                                      OverlapKind::soft1, OverlapKind::soft2};
+  // The matrices of jml_kernels/overlaps.py.
+  constexpr double overlaps[][jml::kCounts][jml::kSums] = {
+      {{1, 0, 0, 0, 0, 0}, {0, 1, 0, 0, 0, 0}, {0, 0, 1, 0, 0, 0}},
+      {{0, 0, 0, 1, 0, 0}, {0, 1, 0, 0, 0, 0}, {0, 0, 1, 0, 0, 0}},
+      {{0, 0, 0, 1, 0, 0}, {1, 1, 0, -1, 0, 0}, {1, 0, 1, -1, 0, 0}},
+      {{0, 0, 0, 1, 0, 0}, {0, 0, 0, -1, 1, 0}, {0, 0, 0, -1, 0, 1}}};
   constexpr Active actives[] = {Active::all, Active::label, Active::present, Active::prob,
                                 Active::both};
   jml::Formula formula;
-  formula.overlap = is_general ? overlaps[number % 4] : OverlapKind::metric1;
+  const auto& overlap = overlaps[is_general ? number % 4 : 0];
+  std::copy(&overlap[0][0], &overlap[0][0] + jml::kCounts * jml::kSums, &formula.overlap[0][0]);
   formula.smooth = 1;
   formula.dataset = 0.5;
   formula.image = 0.3;
