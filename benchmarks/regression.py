@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from jml_kernels.backends import build_info
+from jml_kernels.backend.cpu import build_info
 from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, Case
 from jml_kernels.bench.competitors import CROSS_ENTROPY, EAGER
 from jml_kernels.bench.session import run

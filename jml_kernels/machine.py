@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from . import __version__
-from .backends import build_info
+from .backend.cpu import build_info
 
 #: In place of what a program does not say.
 UNKNOWN = "unknown"

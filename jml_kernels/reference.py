@@ -179,9 +179,7 @@ def _targets(
         valid = dense_valid if labels is None else valid
         counts = valid if is_independent(like, activation) else valid.any(dim=1, keepdim=True)
         temperature = floats.student_temperature
-        targets.append(
-            Target(ints.dense_columns, y, temperature, weights, counts, is_teacher)
-        )
+        targets.append(Target(ints.dense_columns, y, temperature, weights, counts, is_teacher))
     return [t._replace(y=torch.where(valid, t.y, 0)) for t in targets], valid
 
 

@@ -37,5 +37,10 @@ BACKEND = Backend(
     device_in_words="the CPU" if EMULATION else "a GPU",
     reason=load(),
     finishes_loss=True,
-    stand_in=StandIn({"JML_CUDA_EMULATION": ""}, bool(EMULATION), "an emulation of CUDA"),
+    stand_in=StandIn(
+        environment={"JML_CUDA_EMULATION": EMULATION or ""},
+        is_active=bool(EMULATION),
+        how="emulated",
+        reason=None if EMULATION else "JML_CUDA_EMULATION names no library",
+    ),
 )

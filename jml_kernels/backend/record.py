@@ -12,15 +12,18 @@ import torch
 class StandIn:
     """How a backend's kernels run without its hardware, on tensors of the CPU: slowly, to be tested.
 
-    The environment chooses when the package is imported.
+    The environment asks for it before the package is imported, so that another process has to be
+    started.
     """
 
     environment: Mapping[str, str]
-    """variables that ask for it; an empty value stands for one that the tests fill in"""
+    """the variables that ask for it"""
     is_active: bool
     """whether this process has asked for it"""
-    what: str
-    """in words, after "runs by way of"."""
+    how: str
+    """what happens to the kernels, in a word"""
+    reason: str | None = None
+    """why no process can be started with `environment` here, in words; None if one can"""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,12 @@ BACKEND = Backend(
     device_in_words="a GPU, or with TRITON_INTERPRET=1 the CPU,",
     reason=missing(),
     finishes_loss=True,
-    stand_in=StandIn({"TRITON_INTERPRET": "1"}, INTERPRETED, "Triton's interpreter"),
+    stand_in=StandIn(
+        environment={"TRITON_INTERPRET": "1"},
+        is_active=INTERPRETED,
+        how="interpreted",
+        reason=missing(),
+    ),
     register=register,
 )
 

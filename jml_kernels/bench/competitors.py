@@ -14,7 +14,7 @@ from torch import Tensor
 import jml_kernels as jml
 
 from .. import naive
-from ..backends import NAMES as BACKENDS
+from ..backend import NAMES as BACKENDS
 from .cases import CE_JACCARD, DISTILLATION, JACCARD, Case
 from .competitor import Competitor, Loss, NotAvailableError
 from .peers import PEERS, in_float32

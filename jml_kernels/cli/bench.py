@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..backends import NAMES, choose
+from ..backend import NAMES, choose
 from ..bench import plots, report
 from ..bench.allocators import SETTINGS
 from ..bench.cases import LABELS, LAYOUTS, OBJECTIVES, PRESETS, Case

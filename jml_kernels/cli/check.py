@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..backends import NAMES
+from ..backend import NAMES
 from ..machine import describe
 from ..selfcheck import report as written
 from ..selfcheck.results import Row

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .. import backends, cuda_resources
+from ..backend.triton import why_not_compiled
 from ..machine import describe
 
 
@@ -55,8 +56,7 @@ def kernel_tables(target: str) -> list[Table | str]:
 
 def triton_table(target: str) -> Table | str:
     """Registers, spills and shared memory of the Triton kernels, compiled without a GPU."""
-    module = importlib.import_module("jml_kernels.backends")
-    reason = module.why_not_compiled()
+    reason = why_not_compiled()
     if reason is not None:
         return f"Triton kernels: nothing to compile them with: {reason}"
     found = importlib.import_module("jml_kernels.triton_kernels.resources")

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..backends import DEVICES
+from ..backend import BY_NAME
+
+#: The name of the check that a backend runs here at all.
+RUNS = "runs here"
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,15 @@ class Subject:
     @property
     def device(self) -> str:
         """Where its tensors lie: "cpu" or "cuda"."""
-        return DEVICES.get(self.backend, "cpu")
+        return BY_NAME[self.backend].device or "cpu"
 
     @property
     def where(self) -> str:
         """What runs it, in words."""
-        if self.device == "cuda":
-            return "on the GPU"
-        return {"triton": "interpreted", "cuda": "emulated"}.get(self.backend, "on the CPU")
+        backend = BY_NAME[self.backend]
+        if backend.is_stand_in:
+            return backend.stand_in.how
+        return "on the GPU" if backend.needs_gpu else "on the CPU"
 
     @property
     def is_interpreted(self) -> bool:

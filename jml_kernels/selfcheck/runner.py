@@ -8,19 +8,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ..backends import NAMES, backends
+from ..backend import BY_NAME, NAMES, backends
 from . import (
     bad_input,
     compilation,
     gradients,
-    interpreted,
     memory_bound,
     on_gpu,
     parity,
     repeatability,
+    stand_in,
 )
 from .report import number
-from .results import Failure, Measure, Mismatch, Report, Row, Subject, Trial
+from .results import RUNS, Failure, Measure, Mismatch, Report, Row, Subject, Trial
 
 #: Name -> the trials of a backend, or why there are none; in the order in which they run.
 CHECKS: dict[str, Callable[[Subject], list[Trial] | str]] = {
@@ -37,8 +37,6 @@ CHECKS: dict[str, Callable[[Subject], list[Trial] | str]] = {
 }
 #: Characters of an exception.
 MOST_SAID = 500
-#: The check of a backend that cannot run.
-RUNS = "runs here"
 
 
 class Progress(Protocol):
@@ -57,17 +55,17 @@ class Progress(Protocol):
 def run(asked: Sequence[str], quick: bool, progress: Progress) -> Report:
     """All checks of the backends asked for; of all that run here where none is.
 
-    A backend that was asked for and cannot run is a failure; Triton without a GPU runs through its
-    interpreter, in a process of its own.
+    A backend that was asked for and cannot run is a failure, unless its kernels run without their
+    hardware in a process of their own: Triton's, through its interpreter.
     """
     report = Report()
     for backend in asked or NAMES:
         reason = backends()[backend]
         if reason is None:
             check_backend(Subject(backend, quick), report, progress)
-        elif backend in asked and backend == "triton" and interpreted.why_not() is None:
-            progress.start("triton through its interpreter", None)
-            for row, failures in interpreted.check(quick):
+        elif backend in asked and has_stand_in(backend):
+            progress.start(f"{backend}, {BY_NAME[backend].stand_in.how}", None)
+            for row, failures in stand_in.check(BY_NAME[backend], quick):
                 report.add(row, failures)
                 progress.done(row)
         else:
@@ -77,12 +75,19 @@ def run(asked: Sequence[str], quick: bool, progress: Progress) -> Report:
     return report
 
 
+def has_stand_in(backend: str) -> bool:
+    """Whether a process can be started that runs its kernels without their hardware."""
+    stand_in = BY_NAME[backend].stand_in
+    return stand_in is not None and stand_in.reason is None
+
+
 def cannot_run(backend: str, reason: str, is_asked: bool) -> tuple[Row, list[Failure]]:
     if is_asked:
         failure = Failure(backend, RUNS, "", reason, "a backend that runs here")
         return Row(backend, "", RUNS, failed=1, skipped=reason), [failure]
-    if backend == "triton" and interpreted.why_not() is None:
-        reason += "; --backend triton runs it through its interpreter"
+    if has_stand_in(backend):
+        how = BY_NAME[backend].stand_in.how
+        reason += f"; --backend {backend} runs its kernels {how}, without a GPU"
     return Row(backend, "", RUNS, skipped=reason), []
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from ...backends import backends, choose
+from ...backend import backends, choose
 from ...extras import import_extra
 from . import report
 from .agreement import Agreement, agreement

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ...backends import build_info
+from ...backend.cpu import build_info
 from ...machine import processor, versions
 from .agreement import FIRST, Agreement
 from .land_cover import CLASS_NAMES, Facts
