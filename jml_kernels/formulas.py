@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .objective import Objective, Term
+from .objective import Objective
 from .options import LossOptions
 from .overlaps import ORDER_OF_SUMMATION, Overlap
 from .statistics import SUMS

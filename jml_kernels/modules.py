@@ -22,8 +22,9 @@ from .overlaps import overlap_name, overlap_of_objective
 
 
 class OverlapLoss(nn.Module):
-    """A loss of the family, by its objective: the base of the classes below, which make one. Whoever
-    adds a row to `overlaps.OVERLAPS` has its loss as
+    """A loss of the family, by its objective: the base of the classes below, which make one.
+
+    Whoever adds a row to `overlaps.OVERLAPS` has its loss as
     `OverlapLoss(target_objective("name", LossOptions()))`.
 
     Args:

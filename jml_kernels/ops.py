@@ -6,16 +6,16 @@ A backend is two functions, registered under its own name,
     jml_kernels::<backend>_statistics_backward  gradient of the logits, from those of sums, totals
     jml_kernels::<backend>_statistics_backward_ the same, written over the logits
 
-and, where it finishes a loss itself, a third one, for inputs so small that the many operators of the
-formula would cost more than the kernels do:
+and, where it finishes a loss itself, a third one, for inputs so small that the many operators of
+the formula would cost more than the kernels do:
 
     jml_kernels::<backend>_loss                 forward, returns (loss, grad_sums, grad_totals)
 
 which computes `formulas.objective_loss` on the statistics, and its gradients by them: the backward
 multiplies these with the gradient of the loss.
 
-`reference.statistics` describes the tensors and what comes back; `packing` the lists of options. The
-operators exist without the compiled libraries, which only add kernels.
+`reference.statistics` describes the tensors and what comes back, `packing` the lists of options.
+The operators exist without the compiled libraries, which only add kernels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The options of the losses, checked when they are given.
 
-Constructors and functions take them as keywords, and list them in their signatures and docstrings by
-way of `lists_options`: each option is written down once, here.
+Constructors and functions take them as keywords, and list them in their signatures and docstrings
+by way of `lists_options`: each option is written down once, here.
 """
 
 from __future__ import annotations
@@ -173,8 +173,8 @@ _Options = TypeVar("_Options", bound=TargetOptions)
 
 
 def lists_options(kind: type[TargetOptions], *, without: Sequence[str] = ()) -> Callable[[_T], _T]:
-    """Decorator of a function, or of a class for its constructor, that takes **options: its signature
-    and its docstring list the fields of `kind`, each with its default.
+    """Decorator of a function, or of a class for its constructor, that takes **options: signature
+    and docstring then list the fields of `kind`, each with its default.
 
     Args:
         without: fields that the function sets itself.

@@ -1,8 +1,9 @@
 """The overlaps of the family: how true positives, false positives and false negatives are counted.
 
-The three counts are linear in the six sums of `statistics.SUMS`, so an overlap is a matrix of 3 x 6
-numbers. This table is the only place that knows the overlaps: kernels are handed the matrix, and its
-transpose takes the gradients of the counts back to those of the sums. A new overlap is one more row.
+The three counts are linear in the six sums of `statistics.SUMS`, so an overlap is a matrix of
+3 x 6 numbers. This table is the only place that knows the overlaps: kernels are handed the matrix,
+and its transpose takes the gradients of the counts back to those of the sums. A new overlap is one
+more row.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ OVERLAPS: dict[str, Overlap] = {
     ),
 }
 
-#: The columns in the order in which a count adds them up: XY, TP, then the rest. TP - XY is exactly 0
-#: wherever x or y is hard, and what is exactly 0 stays so. csrc/formula.h has the same order.
+#: The columns in the order in which a count adds them up: XY, TP, then the rest. TP - XY is exactly
+#: 0 wherever x or y is hard, and what is exactly 0 stays so. csrc/formula.h has the same order.
 ORDER_OF_SUMMATION = tuple(
     SUMS.index(name)
     for name in (

@@ -1,7 +1,7 @@
 """The options of the operators, which travel as lists of integers and of floating numbers.
 
-These classes name the places of the lists. csrc/packing.h has the same names in the same order for C++
-and CUDA, and tests/test_columns.py holds them equal; the Triton kernels' launchers use these.
+These classes name the places of the lists. csrc/packing.h has the same names in the same order for
+C++ and CUDA, and tests/test_columns.py holds them equal; the Triton kernels' launchers use these.
 """
 
 from __future__ import annotations

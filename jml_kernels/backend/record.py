@@ -10,7 +10,7 @@ import torch
 
 @dataclass(frozen=True)
 class StandIn:
-    """How a backend's kernels run without its hardware, on tensors of the CPU: slowly, to be tested.
+    """How a backend's kernels run without its hardware: on tensors of the CPU, slowly, as a test.
 
     The environment asks for it before the package is imported, so that another process has to be
     started.
@@ -43,7 +43,7 @@ class Backend:
     """whether it has the operator that computes the formula too"""
     stand_in: StandIn | None = None
     register: Callable[[torch.library.Library], None] | None = field(default=None, repr=False)
-    """registers kernels that are written in Python; libraries register theirs when they are loaded"""
+    """registers kernels that are written in Python; a library registers its own when it is loaded"""
 
     @property
     def is_compiled(self) -> bool:

@@ -30,8 +30,8 @@ def missing() -> str | None:
 
 
 def register(library: torch.library.Library) -> None:
-    """Register the kernels, whose module the first call imports. On the CPU they run through Triton's
-    interpreter, for which `choose` asks."""
+    """Register the kernels; the first call imports their module. On tensors of the CPU they run
+    through Triton's interpreter, and `choose` sees to it that it was asked for."""
 
     def implementation(name: str):
         def run(*arguments):

@@ -42,7 +42,9 @@ def _jdt(backend: str, **options) -> JDTLoss:
     """It chooses its backend by itself; here it may not."""
     loss = JDTLoss(**options)
     for name in ("hard", "hard_masked", "soft"):
-        setattr(loss, name, replace(getattr(loss, name), backend=backend))
+        objective = getattr(loss, name)
+        options = replace(objective.options, backend=backend)
+        setattr(loss, name, replace(objective, options=options))
     return loss
 
 

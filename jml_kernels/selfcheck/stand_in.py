@@ -1,5 +1,5 @@
-"""A backend without its hardware: its stand-in has to be asked for before the package is imported, so
-that its checks run in a process of their own, by the same command."""
+"""A backend without its hardware: its stand-in has to be asked for before the package is imported,
+so that its checks run in a process of their own, by the same command."""
 
 from __future__ import annotations
 
