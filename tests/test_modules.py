@@ -70,7 +70,7 @@ def test_defaults(name):
         (0.3, 0.7) if tversky else (0.5, 0.5) if half else (1.0, 1.0)
     )
     assert loss.options.gamma == 1.0
-    assert loss.overlap == ("soft1" if name.startswith("Soft") else "metric1")
+    assert loss.objective.overlap == ("soft1" if name.startswith("Soft") else "metric1")
 
 
 @modules
@@ -97,7 +97,7 @@ def test_alpha_and_beta_are_required():
 def test_variant_or_norm(name, which):
     parameter = "norm" if name.startswith("Soft") else "variant"
     loss = make(name, **{parameter: which})
-    assert loss.overlap.endswith(str(which))
+    assert loss.objective.overlap.endswith(str(which))
     other = "variant" if parameter == "norm" else "norm"
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{other}'"):
         make(name, **{other: which})

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import torch
-
 from jml_kernels.backends import choose
+
 from jml_kernels.bench import competitors
 from jml_kernels.bench.cases import OBJECTIVES, Case, build
 from jml_kernels.bench.competitor import NotAvailableError

@@ -6,8 +6,8 @@ import json
 
 import pytest
 import torch
-
 from jml_kernels.backends import choose
+
 from jml_kernels.bench import measure as measuring
 from jml_kernels.bench.cases import OBJECTIVES, Case
 from jml_kernels.bench.competitor import Competitor, NotAvailableError

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from jml_kernels.backends import choose
+
 from jml_kernels.bench import worker
 from jml_kernels.bench.allocators import SETTINGS, environment
 from jml_kernels.bench.cases import OBJECTIVES, Case

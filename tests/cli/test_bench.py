@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from jml_kernels.backends import NAMES, choose, why_not
 from rich.console import Console
 from typer.testing import CliRunner
 
-from jml_kernels.backends import NAMES, choose, why_not
 from jml_kernels.bench import plots, session
 from jml_kernels.bench.cases import LAYOUTS, OBJECTIVES, PRESETS, Case
 from jml_kernels.bench.competitor import Competitor, NotAvailableError

@@ -6,9 +6,8 @@ import pytest
 
 pytest.importorskip("triton", reason="there is no Triton to compile with")
 
-from jml_kernels.triton_kernels.resources import CALLS, SHARED_LIMIT, resources
-
 from jml_kernels.backends import INTERPRETED
+from jml_kernels.triton_kernels.resources import CALLS, SHARED_LIMIT, resources
 
 pytestmark = [
     pytest.mark.skipif(INTERPRETED, reason="interpreted kernels are not compiled"),
