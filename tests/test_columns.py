@@ -1,5 +1,5 @@
-"""What is written once per language is held equal here: the order of the statistics' columns, and the
-places of the operators' packed options."""
+"""What is written once per language is held equal here: the order of the statistics' columns, and
+the places of the operators' packed options."""
 
 from __future__ import annotations
 
