@@ -108,7 +108,14 @@ def soft_jaccard_loss(
     """The soft Jaccard loss, eq. 2 (norm 1) or 3 (norm 2: squared L2).
 
     With norm 1 it is not minimal at x = y for soft targets (section 2.2).
-    Arguments, result and errors as `jaccard_metric_loss`.
+
+    Args:
+        logits, target, mask: as `jaccard_metric_loss`.
+        norm: 1 or 2.
+        class_weights: (C,), multiplies the losses per class.
+
+    Returns, raises:
+        as `jaccard_metric_loss`.
     """
     overlap = overlap_name("soft", "norm", norm)
     return _overlap_loss(logits, target, mask, overlap, LossOptions(**options), class_weights)
@@ -125,7 +132,16 @@ def dice_semimetric_loss(
     **options,
 ) -> Tensor:
     """`jaccard_metric_loss` with alpha = beta = 1/2: the Dice score in place of the Jaccard
-    index; a semimetric (no triangle inequality)."""
+    index; a semimetric (no triangle inequality).
+
+    Args:
+        logits, target, mask: as `jaccard_metric_loss`.
+        variant: 1 or 2.
+        class_weights: (C,), multiplies the losses per class.
+
+    Returns, raises:
+        as `jaccard_metric_loss`.
+    """
     overlap = overlap_name("metric", "variant", variant)
     options = LossOptions(alpha=0.5, beta=0.5, **options)
     return _overlap_loss(logits, target, mask, overlap, options, class_weights)
@@ -141,7 +157,16 @@ def soft_dice_loss(
     class_weights: Tensor | None = None,
     **options,
 ) -> Tensor:
-    """`soft_jaccard_loss` with alpha = beta = 1/2: 1 - 2 <x, y> / (||x|| + ||y||)."""
+    """`soft_jaccard_loss` with alpha = beta = 1/2: 1 - 2 <x, y> / (||x|| + ||y||).
+
+    Args:
+        logits, target, mask: as `jaccard_metric_loss`.
+        norm: 1 or 2.
+        class_weights: (C,), multiplies the losses per class.
+
+    Returns, raises:
+        as `jaccard_metric_loss`.
+    """
     overlap = overlap_name("soft", "norm", norm)
     options = LossOptions(alpha=0.5, beta=0.5, **options)
     return _overlap_loss(logits, target, mask, overlap, options, class_weights)
@@ -161,7 +186,18 @@ def tversky_metric_loss(
     **options,
 ) -> Tensor:
     """The general case, (1 - TP / (TP + alpha FP + beta FN))^gamma, with the counts of
-    `jaccard_metric_loss`, which is alpha = beta = 1."""
+    `jaccard_metric_loss`, which is alpha = beta = 1.
+
+    Args:
+        logits, target, mask: as `jaccard_metric_loss`.
+        alpha, beta: weights of false positives and false negatives, >= 0.
+        gamma: focal exponent, > 0.
+        variant: 1 or 2.
+        class_weights: (C,), multiplies the losses per class.
+
+    Returns, raises:
+        as `jaccard_metric_loss`.
+    """
     overlap = overlap_name("metric", "variant", variant)
     options = LossOptions(alpha=alpha, beta=beta, gamma=gamma, **options)
     return _overlap_loss(logits, target, mask, overlap, options, class_weights)

@@ -145,7 +145,7 @@ def test_options_are_listed(name):
         assert not [p for p in parameters.values() if p.kind is p.VAR_KEYWORD]
         for field in dataclasses.fields(LossOptions):
             assert (field.name in parameters) == (field.name not in fixed)
-            described = re.search(rf"^    (\w+, )*{field.name}(, \w+)*:", inspect.getdoc(one), re.M)
+            described = re.search(rf"^ +(\w+, )*{field.name}(, \w+)*:", inspect.getdoc(one), re.M)
             assert bool(described) == (field.name not in fixed), field.name
         assert parameters["label_smoothing"].default == 0.0
 
