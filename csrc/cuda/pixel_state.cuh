@@ -11,7 +11,8 @@
 // cross-entropy:
 //
 //     name                        shape   meaning
-//     tile                        [K][V]  z, and in fast kernels then e^(z - z_max) and at last p
+//     tile                        [K][V]  z, and in fast kernels then e^(z - z_max), with 0 at the
+//                                         label, and then p; in the backward at last the gradient
 //     dense_tile                  [K][V]  dense target y; of a teacher its logits, and in fast
 //                                         kernels then y
 //     code                        [V]     what label and mask say (labels.cuh)

@@ -384,11 +384,27 @@ void run(const Case& c, int number) {
   check_gradient(problem, grad);
 }
 
+// A query that fails must fail again when it is repeated, and not find numbers that were never told.
+void check_missing_device() {
+  for (int time = 0; time < 2; ++time) {
+    bool throws = false;
+    try {
+      device_of(1);
+    } catch (const std::runtime_error&) {
+      throws = true;
+    }
+    expect(throws, "a device that is missing has numbers");
+  }
+  cudaGetLastError();
+}
+
 }  // namespace
 
 int main(int arguments, char** argument) {
   setvbuf(stdout, nullptr, _IOLBF, 0);  // a sanitizer ends the process without a flush
   int number = 0, failures = 0;
+  check_missing_device();
+  if (wrong) return fprintf(stderr, "%s\n", wrong), 1;
   for (const Case& c : cases()) {
     ++number;
     if (arguments > 1 && strcmp(argument[1], name(kind_of(Problem(c).args))) != 0) continue;
