@@ -384,7 +384,7 @@ void run(const Case& c, int number) {
   check_gradient(problem, grad);
 }
 
-// A query that fails must fail again when it is repeated, and not find numbers that were never told.
+// A query that fails must fail again when it is repeated: it has left no numbers behind.
 void check_missing_device() {
   for (int time = 0; time < 2; ++time) {
     bool throws = false;
