@@ -13,7 +13,16 @@ struct TargetFloats {
 };
 
 struct FormulaInts {
-  enum { log_loss, label_active, dense_active, is_divergence, count };
+  enum {
+    log_loss,
+    label_active,
+    dense_active,
+    is_divergence,
+    has_inactive_loss,
+    weighted_mean,
+    reduction,
+    count
+  };
 };
 
 struct FormulaFloats {
@@ -21,7 +30,10 @@ struct FormulaFloats {
     alpha,
     beta,
     gamma,
-    smooth,
+    smooth_numerator,
+    smooth_denominator,
+    index_floor,
+    inactive_loss,
     dataset,
     image,
     per_class,

@@ -12,7 +12,7 @@ from .options import (
     DistillationOptions,
     LossOptions,
     TargetOptions,
-    check_mean_reduction,
+    check_reduction_of_objective,
     lists_options,
 )
 from .overlaps import overlap_name, overlap_of_objective
@@ -236,9 +236,9 @@ def jaccard_cross_entropy_loss(
     Raises:
         as `jaccard_metric_loss`.
     """
-    checks.check_share("ce_weight", ce_weight)
+    ce_weight = checks.share("ce_weight", ce_weight)
     options = LossOptions(**options)
-    check_mean_reduction(options)
+    check_reduction_of_objective(options)
     objective = target_objective(overlap_of_objective(variant, norm), options, ce_weight)
     return dispatch.target_loss(objective, logits, target, mask, ce_class_weights, class_weights)
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .checks import check_choice, check_non_negative, check_number
+from . import checks
+from .checks import check_choice
 from .dispatch import target_loss
 from .objective import Objective, target_objective
 from .options import LossOptions
@@ -86,11 +87,10 @@ class JDTLoss(nn.Module):
     ):
         super().__init__()
         for name, weight in (("mIoUD", mIoUD), ("mIoUI", mIoUI), ("mIoUC", mIoUC)):
-            check_non_negative(name, weight)
-        check_number("gamma", gamma)
-        if not gamma >= 1:
+            checks.non_negative(name, weight)
+        if not checks.number("gamma", gamma) >= 1:
             raise ValueError(f"gamma={gamma!r}: expected a number >= 1")
-        check_non_negative("threshold", threshold)
+        checks.non_negative("threshold", threshold)
         for name, mode in (
             ("active_classes_mode_hard", active_classes_mode_hard),
             ("active_classes_mode_soft", active_classes_mode_soft),

@@ -14,7 +14,7 @@ from .objective import Objective, distillation_objective, target_objective
 from .options import (
     DistillationOptions,
     LossOptions,
-    check_mean_reduction,
+    check_reduction_of_objective,
     lists_options,
 )
 from .overlaps import overlap_name, overlap_of_objective
@@ -196,9 +196,9 @@ class JaccardCrossEntropyLoss(OverlapLoss):
         class_weights: Tensor | None = None,
         **options,
     ):
-        checks.check_share("ce_weight", ce_weight)
+        ce_weight = checks.share("ce_weight", ce_weight)
         options = LossOptions(**options)
-        check_mean_reduction(options)
+        check_reduction_of_objective(options)
         objective = target_objective(overlap_of_objective(variant, norm), options, ce_weight)
         super().__init__(objective, class_weights, ce_class_weights)
 

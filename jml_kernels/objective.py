@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .checks import ACTIVATIONS, ACTIVE_CLASSES, AGGREGATIONS
+from .checks import ACTIVATIONS, ACTIVE_CLASSES, AGGREGATIONS, REDUCTIONS
 from .options import DistillationOptions, LossOptions, TargetOptions
 from .overlaps import OVERLAPS, Overlap, overlap_columns
 from .packing import FormulaFloats, FormulaInts, TargetFloats, TargetInts
@@ -88,6 +88,8 @@ class Objective:
         teacher_temperature: of the dense target, where that holds a teacher's logits; else 0.
         student_temperature: of the student in the cross-entropy of the dense target.
         is_divergence: whether the dense target's own entropy is taken off its cross-entropy.
+        index_floor: with log_loss, what the logarithm takes in place of a smaller index, so that
+            the loss and its gradients stay finite.
         matrix: of the overlap.
         target: the lists of the operators.
         formula: those of the operators that finish a loss.
@@ -100,6 +102,7 @@ class Objective:
     teacher_temperature: float = 0.0
     student_temperature: float = 1.0
     is_divergence: bool = False
+    index_floor: float = 1e-7
     matrix: Overlap = field(init=False, repr=False)
     target: TargetLists = field(init=False, repr=False)
     formula: FormulaLists = field(init=False, repr=False)
@@ -131,12 +134,17 @@ class Objective:
             ACTIVE_CLASSES.index(of_labels.active_classes),
             ACTIVE_CLASSES.index(of_dense.active_classes),
             int(self.is_divergence),
+            int(options.inactive_loss is not None),
+            int(options.weighted_mean),
+            REDUCTIONS.index(options.reduction),
         )
         floats = FormulaFloats(
             options.alpha,
             options.beta,
             options.gamma,
-            options.smooth,
+            *options.smooth_pair,
+            self.index_floor,
+            options.inactive_loss or 0.0,
             *(aggregation.get(how, 0.0) for how in AGGREGATIONS),
             options.active_threshold,
             of_labels.ce_weight,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from typing import Any, TypeVar
+
+from torch import Tensor
 
 from . import checks
 from .backend import NAMES
@@ -29,7 +30,7 @@ class TargetOptions:
             Probabilities are taken as they are.
         boundary_size: k, odd: smooth only where the k x k (k, k x k x k) window holds another
             label (BLS). None: every pixel.
-        ignore_index: integer label of pixels that count nowhere.
+        ignore_index: integer label of pixels that count nowhere; None: every pixel counts.
         activation: "softmax" over dim 1, "sigmoid" per class (multi-label, or binary with one
             class), or "none" for probabilities.
         inplace_backward: write the gradient into the logits' own memory. Nothing else may need
@@ -41,20 +42,26 @@ class TargetOptions:
 
     label_smoothing: float = 0.0
     boundary_size: int | None = None
-    ignore_index: int = -100
+    ignore_index: int | None = -100
     activation: str = "softmax"
     inplace_backward: bool = False
     validate: bool = False
     backend: str = "auto"
 
     def __post_init__(self):
-        checks.check_share("label_smoothing", self.label_smoothing)
+        self._check("label_smoothing", checks.share)
         if self.boundary_size is not None:
-            checks.check_boundary_size(self.boundary_size)
-        if isinstance(self.ignore_index, bool) or not isinstance(self.ignore_index, int):
-            raise TypeError(f"ignore_index={self.ignore_index!r}: expected an integer")
+            self._check("boundary_size", checks.boundary_size)
+        if self.ignore_index is not None:
+            self._check("ignore_index", checks.integer)
+        for name in ("inplace_backward", "validate"):
+            self._check(name, checks.boolean)
         checks.check_choice("activation", self.activation, checks.ACTIVATIONS)
         checks.check_choice("backend", self.backend, ("auto", *NAMES))
+
+    def _check(self, name: str, check: Callable[[str, Any], Any]) -> None:
+        """Keep what a check makes of an option: a Python number of whatever number was given."""
+        object.__setattr__(self, name, check(name, getattr(self, name)))
 
 
 @dataclass(frozen=True)
@@ -64,59 +71,78 @@ class LossOptions(TargetOptions):
     Attributes:
         alpha, beta: weights of false positives and false negatives in the Tversky index.
         gamma: exponent of 1 - index; > 0.
-        smooth: s >= 0, added to numerator and denominator of the index.
-        log_loss: -log(index) in place of 1 - index.
+        smooth: s >= 0, added to numerator and denominator of the index, or a pair of two numbers,
+            for the numerator and for the denominator.
+        log_loss: -log(index) in place of 1 - index, of an index of at least 1e-7.
         active_classes: which classes the mean is over (section 2.4.3): "all"; "present", the
             target's argmax somewhere; "label", "prob" or "both", where the largest target,
             probability, or sum of the two exceeds active_threshold.
         active_threshold: what the largest of these must exceed.
+        classes: the classes that may enter the mean, as a list of indices or a bool tensor (C,);
+            None: all. A cross-entropy still sees every class.
+        inactive_loss: a number counts a class that is not active with that loss; None leaves it out
+            of the mean.
         aggregation: "dataset", "image", "class" (see `formulas.aggregate`), or a mapping of these
             to the weights they are added with.
-        reduction: "mean", or "none" for the losses per class, 0 where inactive: (C,), or (N, C)
-            for aggregation="image".
+        weighted_mean: whether class_weights are divided by their sum over the classes of the mean,
+            in place of their number.
+        reduction: over classes: "mean", or "sum"; "image", with aggregation="image", for a loss of
+            each image, (N,), cross-entropy included; "none" for the losses per class, 0 where they
+            do not count: (C,), or (N, C) for aggregation="image".
     """
 
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 1.0
-    smooth: float = 0.0
+    smooth: float | tuple[float, float] = 0.0
     log_loss: bool = False
     active_classes: str = "label"
     active_threshold: float = 0.01
+    classes: Sequence[int] | Tensor | None = None
+    inactive_loss: float | None = None
     aggregation: str | Mapping[str, float] = "dataset"
+    weighted_mean: bool = False
     reduction: str = "mean"
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("alpha", "beta", "smooth"):
-            checks.check_non_negative(name, getattr(self, name))
-        checks.check_positive("gamma", self.gamma)
-        checks.check_number("active_threshold", self.active_threshold)
-        if not math.isfinite(self.active_threshold):
-            raise ValueError(f"active_threshold={self.active_threshold!r}: expected a number")
+        for name in ("alpha", "beta"):
+            self._check(name, checks.non_negative)
+        self._check("smooth", checks.smooth)
+        self._check("gamma", checks.positive)
+        self._check("active_threshold", checks.finite)
+        self._check("classes", checks.classes)
+        if self.inactive_loss is not None:
+            self._check("inactive_loss", checks.finite)
+        for name in ("log_loss", "weighted_mean"):
+            self._check(name, checks.boolean)
         checks.check_choice("active_classes", self.active_classes, checks.ACTIVE_CLASSES)
         checks.check_choice("reduction", self.reduction, checks.REDUCTIONS)
-        if isinstance(self.aggregation, Mapping):
-            if not self.aggregation:
-                raise ValueError("aggregation={}: expected at least one weight")
-            for name, weight in self.aggregation.items():
-                checks.check_choice("aggregation", name, checks.AGGREGATIONS)
-                checks.check_non_negative(f"aggregation[{name!r}]", weight)
-            if self.reduction == "none" and len(self.aggregation) > 1:
-                raise ValueError(
-                    f"aggregation={dict(self.aggregation)!r}: expected one aggregation with "
-                    "reduction='none'"
-                )
-        else:
-            checks.check_choice("aggregation", self.aggregation, checks.AGGREGATIONS)
+        self._check("aggregation", checks.aggregation)
+        names = tuple(self.aggregation_weights)
+        if self.reduction == "none" and len(names) > 1:
+            raise ValueError(
+                f"aggregation={self.aggregation!r}: expected one aggregation with "
+                "reduction='none'"
+            )
+        if self.reduction == "image" and names != ("image",):
+            raise ValueError(
+                f"aggregation={self.aggregation!r}: expected 'image' with reduction='image'"
+            )
 
     @property
     def aggregation_weights(self) -> dict[str, float]:
-        if isinstance(self.aggregation, Mapping):
-            # A weight of 0 takes a part out, even where that is infinite.
-            positive = {how: weight for how, weight in self.aggregation.items() if weight > 0}
-            return positive or dict(self.aggregation)
-        return {self.aggregation: 1.0}
+        """The weight of each aggregation that has one."""
+        if isinstance(self.aggregation, str):
+            return {self.aggregation: 1.0}
+        # A weight of 0 takes a part out, even where that is infinite.
+        positive = {how: weight for how, weight in self.aggregation.items() if weight > 0}
+        return positive or self.aggregation
+
+    @property
+    def smooth_pair(self) -> tuple[float, float]:
+        """What is added to the numerator and to the denominator of the index."""
+        return self.smooth if isinstance(self.smooth, tuple) else (self.smooth, self.smooth)
 
 
 @dataclass(frozen=True)
@@ -146,15 +172,15 @@ class DistillationOptions(LossOptions):
     def __post_init__(self):
         super().__post_init__()
         for name in ("ce_weight", "ce_label_weight", "jaccard_label_weight"):
-            checks.check_share(name, getattr(self, name))
+            self._check(name, checks.share)
         for name in ("temperature", "student_temperature"):
-            checks.check_positive(name, getattr(self, name))
+            self._check(name, checks.positive)
         checks.check_choice("distillation", self.distillation, checks.DISTILLATIONS)
         if self.teacher_active_classes is not None:
             checks.check_choice(
                 "teacher_active_classes", self.teacher_active_classes, checks.ACTIVE_CLASSES
             )
-        check_mean_reduction(self)
+        check_reduction_of_objective(self)
         if self.activation == "none":
             raise ValueError(
                 "activation='none': expected 'softmax' or 'sigmoid', which the teacher's logits go "
@@ -162,10 +188,13 @@ class DistillationOptions(LossOptions):
             )
 
 
-def check_mean_reduction(options: LossOptions) -> None:
+def check_reduction_of_objective(options: LossOptions) -> None:
     """Cross-entropy is not a number per class."""
-    if options.reduction != "mean":
-        raise ValueError(f"reduction={options.reduction!r}: expected 'mean' with a cross-entropy")
+    if options.reduction == "none":
+        raise ValueError(
+            "reduction='none': expected 'mean', 'sum' or 'image' with a cross-entropy, which has "
+            "no classes"
+        )
 
 
 # ---- options as keywords -------------------------------------------------------------------------

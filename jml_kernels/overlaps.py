@@ -8,6 +8,7 @@ more row.
 
 from __future__ import annotations
 
+from .checks import one_or_two
 from .statistics import SUMS, column_bits
 
 #: A row for each count, TP, FP and FN; a column for each of `statistics.SUMS`.
@@ -65,9 +66,7 @@ def overlap_columns(overlap: Overlap) -> int:
 
 def overlap_name(family: str, parameter: str, value: int) -> str:
     """The overlap of variant 1 or 2 (family "metric") or norm 1 or 2 (family "soft")."""
-    if isinstance(value, bool) or value not in (1, 2):
-        raise ValueError(f"{parameter}={value!r}: expected 1 or 2")
-    return f"{family}{value}"
+    return f"{family}{one_or_two(parameter, value)}"
 
 
 def overlap_of_objective(variant: int | None, norm: int | None) -> str:

@@ -42,6 +42,12 @@ class FormulaInts(NamedTuple):
     dense_active: int
     is_divergence: int
     """whether the dense target's own entropy is taken off its cross-entropy"""
+    has_inactive_loss: int
+    """whether inactive classes count, with `inactive_loss`"""
+    weighted_mean: int
+    """whether a mean over classes is divided by the sum of their weights"""
+    reduction: int
+    """index of `checks.REDUCTIONS`"""
 
 
 class FormulaFloats(NamedTuple):
@@ -50,7 +56,11 @@ class FormulaFloats(NamedTuple):
     alpha: float
     beta: float
     gamma: float
-    smooth: float
+    smooth_numerator: float
+    smooth_denominator: float
+    index_floor: float
+    """what a logarithm takes in place of a smaller index"""
+    inactive_loss: float
     dataset: float
     """the weights of the aggregations"""
     image: float
