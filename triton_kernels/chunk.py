@@ -8,19 +8,18 @@ import triton.language as tl
 
 from .labels import BITS, LABELS, LabelState, poison_where
 from .pixel_math import NONE, SOFTMAX
-from .tile_io import fill_tile
+from .tile_io import Position, View, fill_tile
 
 
 class Source(NamedTuple):
     """Where the chunks of some pixels come from."""
 
-    logits: tuple
-    integers: tuple
-    dense: tuple
-    """views, see tile_io; empty where there is no tensor"""
+    logits: View
+    integers: View
+    dense: View
+    """empty where there is no tensor"""
     labels: LabelState
-    position: tuple
-    """of the pixels, see `tile_io.locate`"""
+    position: Position
     in_image: tl.tensor
     """(1, pixels), whether a pixel lies in the image"""
     ignore_index: tl.tensor

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from .tile_io import fill_pixels
+from .tile_io import Position, fill_pixels
 
 NO_INTEGERS = tl.constexpr(0)
 LABELS = tl.constexpr(1)
@@ -67,17 +67,18 @@ def at_boundary(
     reads one waits for memory."""
     depth, height, width = size
     RADIUS: tl.constexpr = WINDOW // 2
-    RADIUS_Z: tl.constexpr = RADIUS if SPATIAL > 2 else 0
-    RADIUS_Y: tl.constexpr = RADIUS if SPATIAL > 1 else 0
+    DEPTH_RADIUS: tl.constexpr = RADIUS if SPATIAL > 2 else 0
+    ROW_RADIUS: tl.constexpr = RADIUS if SPATIAL > 1 else 0
     lowest = tl.full(inside.shape, LABEL_COUNT, tl.int32)
     highest = tl.full(inside.shape, -1, tl.int32)
-    for dz in range(-RADIUS_Z, RADIUS_Z + 1):
-        z = tl.minimum(tl.maximum(position[1] + dz, 0), depth - 1)
-        for dy in range(-RADIUS_Y, RADIUS_Y + 1):
-            y = tl.minimum(tl.maximum(position[2] + dy, 0), height - 1)
-            for dx in tl.static_range(WINDOW):
-                x = tl.minimum(tl.maximum(position[3] + (dx - RADIUS), 0), width - 1)
-                neighbour = ((z * height + y) * width + x, z, y, x)
+    for depth_offset in range(-DEPTH_RADIUS, DEPTH_RADIUS + 1):
+        plane = tl.minimum(tl.maximum(position.depth + depth_offset, 0), depth - 1)
+        for row_offset in range(-ROW_RADIUS, ROW_RADIUS + 1):
+            row = tl.minimum(tl.maximum(position.row + row_offset, 0), height - 1)
+            for i in tl.static_range(WINDOW):
+                column = tl.minimum(tl.maximum(position.column + (i - RADIUS), 0), width - 1)
+                number = (plane * height + row) * width + column
+                neighbour = Position(number, plane, row, column)
                 code = label_codes(view, neighbour, inside, ignore_index, LABEL_COUNT)
                 lowest = tl.minimum(lowest, code)
                 highest = tl.maximum(highest, code)

@@ -173,27 +173,27 @@ def forward_launches(inputs: Inputs) -> tuple[list[Launch], Statistics]:
     common = common_arguments(inputs)
     n, c = logits.shape[:2]
     targets = target_columns(inputs, common)
-    slot = slots(targets)
+    row_slots = slots(targets)
     if common["integers"] is not None:
         common["INTEGER_COLUMNS"] = targets[0].added()
 
-    chosen = chosen_tile(logits, common, slot.sums + slot.maxima)
+    chosen = chosen_tile(logits, common, row_slots.sums + row_slots.maxima)
     tiles = -(-math.prod(logits.shape[2:]) // chosen.block_p)
-    row = (slot.sums + slot.maxima) * c + slot.totals
-    limit = min(program_limit(logits.device), PARTIAL_BYTES // (8 * row))
+    row_size = (row_slots.sums + row_slots.maxima) * c + row_slots.totals
+    limit = min(program_limit(logits.device), PARTIAL_BYTES // (8 * row_size))
     parts = min(max(limit // n, 1), tiles)
     group = 1 if chosen.chunks > 1 else min(-(-tiles // parts), MAX_GROUP)
     parts = min(parts, -(-tiles // group))
-    partials = torch.empty(n * parts, row, dtype=torch.float64, device=logits.device)
+    partials = torch.empty(n * parts, row_size, dtype=torch.float64, device=logits.device)
     statistics = new_statistics(inputs, torch.empty)
     forward = {
         **common,
         "partials": partials,
         "parts": parts,
         "group": group,
-        "SUMS": slot.sums,
-        "MAXIMA": slot.maxima,
-        "TOTALS": slot.totals,
+        "SUMS": row_slots.sums,
+        "MAXIMA": row_slots.maxima,
+        "TOTALS": row_slots.totals,
         "FOLD": min(FOLD, chosen.block_p),
         "ADJACENT": is_vectorised(logits) and common["logits_strides"][-1] == 1,
         **tile_arguments(chosen),
@@ -208,12 +208,12 @@ def forward_launches(inputs: Inputs) -> tuple[list[Launch], Statistics]:
         "parts": parts,
         "CLASSES": c,
         "TARGETS": len(targets),
-        "SLOTS": slot.of_columns,
-        "SECOND_SLOTS": slot.second,
-        "TOTAL_SLOTS": slot.of_totals,
+        "SLOTS": row_slots.of_columns,
+        "SECOND_SLOTS": row_slots.second,
+        "TOTAL_SLOTS": row_slots.of_totals,
         "VALID_FACTOR": c if is_independent(logits, inputs.activation) else 1,
-        "FIRST_TOTAL": (slot.sums + slot.maxima) * c,
-        "ROW": row,
+        "FIRST_TOTAL": (row_slots.sums + row_slots.maxima) * c,
+        "ROW": row_size,
         "BLOCK_C": block_c,
         "BLOCK_R": 64,
         "num_warps": 4,

@@ -219,8 +219,8 @@ def resources(launch: Launch, target: str) -> Resources:
         kernel = launch.kernel.warmup(**launch.arguments, grid=(launch.programs,))
     shared, warps = kernel.metadata.shared, kernel.metadata.num_warps
     if "amdgcn" in kernel.asm:
-        found = dict(re.findall(r"\.(vgpr_count|vgpr_spill_count): +(\d+)", kernel.asm["amdgcn"]))
-        return Resources(int(found["vgpr_count"]), int(found["vgpr_spill_count"]), shared, warps)
+        counts = dict(re.findall(r"\.(vgpr_count|vgpr_spill_count): +(\d+)", kernel.asm["amdgcn"]))
+        return Resources(int(counts["vgpr_count"]), int(counts["vgpr_spill_count"]), shared, warps)
     usage = _resource_usage(kernel.asm["cubin"])
     registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
     return Resources(registers, stack, shared, warps)
