@@ -6,8 +6,9 @@ import pytest
 
 pytest.importorskip("triton", reason="there is no Triton to compile with")
 
-from jml_kernels.backend.triton import INTERPRETED
 from jml_kernels.triton_kernels.resources import SAMPLE_CALLS, SHARED_LIMIT, resources
+
+from jml_kernels.backend.triton import INTERPRETED
 
 pytestmark = [
     pytest.mark.skipif(INTERPRETED, reason="interpreted kernels are not compiled"),
