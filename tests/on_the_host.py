@@ -167,7 +167,7 @@ def launches(monkeypatch):
     """Counts the kernels that were launched."""
     if CUDA_EMULATION:
         return ctypes.CDLL(CUDA_EMULATION).jml_cuda_emulation_launches
-    launch = importlib.import_module("jml_kernels.triton_kernels.statistics").Launch
+    launch = importlib.import_module("jml_kernels.triton_kernels.launch").Launch
     run, launched = launch.run, []
     monkeypatch.setattr(launch, "run", lambda this: (launched.append(this), run(this)))
     return lambda: len(launched)
