@@ -14,6 +14,8 @@
 namespace jml {
 
 enum class Active { all, present, label, prob, both };
+// Over classes, as jml_kernels/checks.py has them; a loss of each class is not made here.
+enum class Reduction { mean, sum, image, none };
 
 // One number for each class, of a tensor of float32 or float64; 1 where there is none.
 struct ClassWeights {
@@ -28,17 +30,32 @@ struct ClassWeights {
   }
 };
 
+// Which classes may enter a mean, of a tensor of bool; all where there is none.
+struct ClassMask {
+  const uint8_t* data = nullptr;
+  int64_t stride = 0;
+
+  JML_MATH bool at(int64_t c) const { return !data || data[c * stride]; }
+};
+
 constexpr int kCounts = 3;  // TP, FP, FN
 
 // What all targets of a call share.
 struct Formula {
   // The counts TP, FP and FN of the overlap are this matrix times the sums (jml_kernels/overlaps.py).
   double overlap[kCounts][kSums] = {};
-  double alpha = 1, beta = 1, gamma = 1, smooth = 0;
+  double alpha = 1, beta = 1, gamma = 1;
+  double smooth_numerator = 0, smooth_denominator = 0;
   bool log_loss = false;
+  double index_floor = 0;                        // what a logarithm takes of a smaller index
   double dataset = 1, image = 0, per_class = 0;  // weights of the aggregations
   double threshold = 0;
+  bool has_inactive_loss = false;  // whether inactive classes count, with this loss
+  double inactive_loss = 0;
+  bool weighted_mean = false;  // whether means over classes are divided by the sum of weights
+  Reduction reduction = Reduction::mean;
   ClassWeights class_weights;
+  ClassMask class_mask;
 };
 
 // What is asked of one target: ce_weight CE + overlap_weight loss.
@@ -63,24 +80,30 @@ struct ClassLoss {
   Counts gradient;
 };
 
-// loss = errors / denominator with errors = alpha FP + beta FN and denominator = TP + errors + s,
-// which is 1 - index; or -log(index); then its power. 0/0 counts as 0.
+// The loss of a class and its derivatives, of the counts. With errors = alpha FP + beta FN,
+// hits = TP + s1 and denominator = TP + errors + s2 the index is hits / denominator, and the loss
+// (errors + s2 - s1) / denominator, which is 1 - index; or -log(index); then its power. 0/0 counts
+// as 0.
 JML_MATH ClassLoss class_loss(const Formula& formula, const Counts& counts) {
   const double errors = formula.alpha * counts.fp + formula.beta * counts.fn;
-  const double denominator = counts.tp + errors + formula.smooth;
-  const double hits = counts.tp + formula.smooth;
+  const double denominator = counts.tp + errors + formula.smooth_denominator;
+  const double hits = counts.tp + formula.smooth_numerator;
+  const double beyond = formula.smooth_denominator - formula.smooth_numerator;
   if (denominator == 0) return {0, {}};
   double loss, of_hits, of_errors;  // derivatives by TP, and by errors
   if (formula.log_loss) {
-    loss = -log(hits / denominator);
-    of_hits = 1 / denominator - 1 / hits;
-    of_errors = 1 / denominator;
+    const bool is_floored = hits / denominator <= formula.index_floor;
+    loss = -log(is_floored ? formula.index_floor : hits / denominator);
+    of_hits = is_floored ? 0 : 1 / denominator - 1 / hits;
+    of_errors = is_floored ? 0 : 1 / denominator;
   } else {
-    loss = errors / denominator;
-    of_hits = -errors / (denominator * denominator);
+    loss = (errors + beyond) / denominator;
+    of_hits = -(errors + beyond) / (denominator * denominator);
     of_errors = hits / (denominator * denominator);
   }
-  if ((formula.alpha == formula.beta || formula.gamma != 1) && loss < 0) return {0, {}};
+  // A loss that only rounding makes negative counts as 0, and so does one that has no power.
+  const bool is_clamped = formula.gamma != 1 || (formula.alpha == formula.beta && beyond >= 0);
+  if (is_clamped && loss < 0) return {0, {}};
   double slope = 1;
   if (formula.gamma != 1) {
     // The derivative of 0^gamma may be infinite: a perfect class gets 0 and gradient 0.
@@ -131,14 +154,27 @@ struct TargetStatistics {
     }
   }
 
-  JML_MATH bool active(Active mode, double threshold, int64_t n, int64_t c) const {
+  // Whether a class of an image is active: its mode says so, and a pixel of the image counts.
+  JML_MATH bool active(const Formula& formula, Active mode, int64_t n, int64_t c) const {
+    if (!formula.class_mask.at(c) || totals[(kValid - kCrossEntropy) * images + n] == 0)
+      return false;
     if (mode == Active::all) return true;
     if (mode == Active::present) return extrema[at(kPresent - kSums, n, c)] > 0;
     const int column = mode == Active::label  ? kTargetMax
                        : mode == Active::prob ? kPredictionMax
                                               : kJointMax;
     // Not `>`: a class whose maximum is NaN is active, so that the loss is NaN too.
-    return !(extrema[at(column - kSums, n, c)] <= threshold);
+    return !(extrema[at(column - kSums, n, c)] <= formula.threshold);
+  }
+
+  // What the cross-entropy of an image adds up to, and what it is divided by.
+  JML_MATH double cross_entropy(const Term& term, int64_t n) const {
+    const double entropy = totals[n];
+    return term.divergence ? entropy - totals[(kTargetEntropy - kCrossEntropy) * images + n]
+                           : entropy;
+  }
+  JML_MATH double cross_entropy_weight(int64_t n) const {
+    return totals[(kCrossEntropyWeight - kCrossEntropy) * images + n];
   }
 };
 
@@ -154,9 +190,8 @@ JML_MATH double add_cross_entropy(Team& team, const Term& term, TargetStatistics
   const int64_t n = target.images;
   double entropy = 0, weight = 0;
   for (int64_t i = team.rank; i < n; i += team.size) {
-    entropy += target.totals[i];
-    if (term.divergence) entropy -= target.totals[(kTargetEntropy - kCrossEntropy) * n + i];
-    weight += target.totals[(kCrossEntropyWeight - kCrossEntropy) * n + i];
+    entropy += target.cross_entropy(term, i);
+    weight += target.cross_entropy_weight(i);
   }
   entropy = team.sum(entropy);
   weight = team.sum(weight);
@@ -166,6 +201,77 @@ JML_MATH double add_cross_entropy(Team& team, const Term& term, TargetStatistics
   return term.ce_weight * entropy / weight;
 }
 
+// The overlap loss of one class in one image, or with counts of the whole batch.
+struct OverlapTerm {
+  const Formula& formula;
+  const Term& term;
+  TargetStatistics& target;
+
+  JML_MATH bool active(int64_t i, int64_t k) const {
+    return target.active(formula, term.active, i, k);
+  }
+  // Whether a class enters the mean of an image: active, or counted with the inactive loss.
+  JML_MATH bool counts(int64_t i, int64_t k) const {
+    return formula.has_inactive_loss ? formula.class_mask.at(k) : active(i, k);
+  }
+  // The number of images in which a class enters, or is active.
+  JML_MATH int64_t images_counted(int64_t k) const {
+    int64_t count = 0;
+    for (int64_t i = 0; i < target.images; ++i) count += counts(i, k);
+    return count;
+  }
+  JML_MATH bool active_in_any(int64_t k) const {
+    for (int64_t i = 0; i < target.images; ++i)
+      if (active(i, k)) return true;
+    return false;
+  }
+  // `share` times the loss of a class in an image, and its gradient.
+  JML_MATH double add(int64_t i, int64_t k, double share) {
+    if (!active(i, k)) return share * formula.inactive_loss;
+    const ClassLoss result = class_loss(formula, target.counts(formula, i, k));
+    target.add_gradient(formula, i, k, result.gradient, share);
+    return share * result.loss;
+  }
+  // The same of a class in the whole batch.
+  JML_MATH double add_of_batch(int64_t k, double share) {
+    if (!active_in_any(k)) return share * formula.inactive_loss;
+    Counts counts;
+    for (int64_t i = 0; i < target.images; ++i) counts.add(target.counts(formula, i, k));
+    const ClassLoss result = class_loss(formula, counts);
+    for (int64_t i = 0; i < target.images; ++i)
+      target.add_gradient(formula, i, k, result.gradient, share);
+    return share * result.loss;
+  }
+};
+
+// The classes that enter a mean: how many they are, and what their sum is divided by.
+struct Classes {
+  double count = 0, divisor = 0;
+
+  // Adds up over threads, and applies the reduction.
+  template <typename Team>
+  JML_MATH void gather(Team& team, const Formula& formula) {
+    count = team.sum(count);
+    divisor = formula.reduction == Reduction::sum ? 1.0
+              : formula.weighted_mean             ? team.sum(divisor)
+                                                  : count;
+  }
+  JML_MATH bool empty() const { return count == 0 || divisor == 0; }
+};
+
+// Those of an image.
+template <typename Team>
+JML_MATH Classes classes_of_image(Team& team, const OverlapTerm& overlap, int64_t i) {
+  Classes classes;
+  for (int64_t k = team.rank; k < overlap.target.classes; k += team.size)
+    if (overlap.counts(i, k)) {
+      classes.count += 1;
+      classes.divisor += overlap.formula.class_weights.at(k);
+    }
+  classes.gather(team, overlap.formula);
+  return classes;
+}
+
 // Adds `term` of the target to its gradients; returns its value, to every thread.
 template <typename Team>
 JML_MATH double add_term(Team& team, const Formula& formula, const Term& term,
@@ -173,56 +279,62 @@ JML_MATH double add_term(Team& team, const Formula& formula, const Term& term,
   const int64_t n = target.images, c = target.classes;
   const double entropy = term.ce_weight != 0 ? add_cross_entropy(team, term, target) : 0;
   if (term.overlap_weight == 0) return entropy;
-  const auto active = [&](int64_t i, int64_t k) {
-    return target.active(term.active, formula.threshold, i, k);
-  };
-  const auto images_of = [&](int64_t k) {
-    int64_t count = 0;
-    for (int64_t i = 0; i < n; ++i) count += active(i, k);
-    return count;
-  };
-  const auto classes_of = [&](int64_t i) {
-    double count = 0;
-    for (int64_t k = team.rank; k < c; k += team.size) count += active(i, k);
-    return team.sum(count);
-  };
+  OverlapTerm overlap{formula, term, target};
   double value = 0;
-  const auto add = [&](int64_t i, int64_t k, double share) {
-    const ClassLoss found = class_loss(formula, target.counts(formula, i, k));
-    value += share * found.loss;
-    target.add_gradient(formula, i, k, found.gradient, share);
-  };
 
-  // Means over active classes, of the batch or of the images that have them.
-  double any_class = 0;
-  for (int64_t k = team.rank; k < c; k += team.size) any_class += images_of(k) > 0;
-  any_class = team.sum(any_class);
-  for (int64_t k = team.rank; k < c; k += team.size) {
-    const double factor = term.overlap_weight * formula.class_weights.at(k);
-    const double images = double(images_of(k));
-    if (images == 0) continue;
-    if (formula.dataset != 0) {
-      Counts counts;
-      for (int64_t i = 0; i < n; ++i) counts.add(target.counts(formula, i, k));
-      const ClassLoss found = class_loss(formula, counts);
-      const double share = formula.dataset * factor / any_class;
-      value += share * found.loss;
-      for (int64_t i = 0; i < n; ++i)
-        target.add_gradient(formula, i, k, found.gradient, share);
+  // Means over classes, of the batch or of the images in which they count.
+  if (formula.dataset != 0 || formula.per_class != 0) {
+    Classes classes;
+    for (int64_t k = team.rank; k < c; k += team.size)
+      if (overlap.images_counted(k) > 0) {
+        classes.count += 1;
+        classes.divisor += formula.class_weights.at(k);
+      }
+    classes.gather(team, formula);
+    for (int64_t k = team.rank; k < c && !classes.empty(); k += team.size) {
+      const double factor = term.overlap_weight * formula.class_weights.at(k);
+      const double images = double(overlap.images_counted(k));
+      if (images == 0) continue;
+      if (formula.dataset != 0)
+        value += overlap.add_of_batch(k, formula.dataset * factor / classes.divisor);
+      for (int64_t i = 0; i < n && formula.per_class != 0; ++i)
+        if (overlap.counts(i, k))
+          value += overlap.add(i, k, formula.per_class * factor / (images * classes.divisor));
     }
-    for (int64_t i = 0; i < n && formula.per_class != 0; ++i)
-      if (active(i, k)) add(i, k, formula.per_class * factor / (images * any_class));
   }
-  // Mean over images, of means over the classes that are active there.
+  // Mean over images, of means over the classes that count there.
   if (formula.image != 0) {
-    double any_image = 0;
-    for (int64_t i = 0; i < n; ++i) any_image += classes_of(i) > 0;
+    double images = 0;
+    for (int64_t i = 0; i < n; ++i) images += classes_of_image(team, overlap, i).count > 0;
     for (int64_t i = 0; i < n; ++i) {
-      const double share = formula.image * term.overlap_weight / (classes_of(i) * any_image);
+      const Classes classes = classes_of_image(team, overlap, i);
+      if (classes.empty()) continue;
+      const double share = formula.image * term.overlap_weight / (classes.divisor * images);
       for (int64_t k = team.rank; k < c; k += team.size)
-        if (active(i, k)) add(i, k, share * formula.class_weights.at(k));
+        if (overlap.counts(i, k)) value += overlap.add(i, k, share * formula.class_weights.at(k));
     }
   }
+  return entropy + team.sum(value);
+}
+
+// The same for one image alone, whose loss is that of no other: reduction "image".
+template <typename Team>
+JML_MATH double add_term_of_image(Team& team, const Formula& formula, const Term& term,
+                                  TargetStatistics& target, int64_t i) {
+  double entropy = 0;
+  const double weight = target.cross_entropy_weight(i);
+  if (term.ce_weight != 0 && weight != 0) {
+    if (team.rank == i % team.size) target.grad_totals[i] += term.ce_weight / weight;
+    entropy = term.ce_weight * target.cross_entropy(term, i) / weight;
+  }
+  if (term.overlap_weight == 0) return entropy;
+  OverlapTerm overlap{formula, term, target};
+  const Classes classes = classes_of_image(team, overlap, i);
+  double value = 0;
+  for (int64_t k = team.rank; k < target.classes && !classes.empty(); k += team.size)
+    if (overlap.counts(i, k))
+      value += overlap.add(i, k, formula.image * term.overlap_weight *
+                                     formula.class_weights.at(k) / classes.divisor);
   return entropy + team.sum(value);
 }
 

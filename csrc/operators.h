@@ -35,12 +35,22 @@ struct Inputs {
 
 // What an operator that finishes a loss reads beside that; `overlap` is the matrix, row by row.
 struct FormulaInputs {
-  const OptionalTensor& class_weights;
+  const OptionalTensor &class_weights, &class_mask;
   const Ints& ints;
   const Floats &floats, &overlap;
 };
 
-// The gradients of sums and totals, and a number, of one element, that they are multiplied with.
+// The loss that an operator returns: 0-dim, or one for each image; float64 for float64 logits.
+inline Tensor new_loss(const Tensor& logits, bool of_images) {
+  using torch::headeronly::ScalarType;
+  const bool is_double = logits.scalar_type() == ScalarType::Double;
+  const std::vector<int64_t> size = of_images ? std::vector{logits.size(0)} : std::vector<int64_t>{};
+  return torch::stable::new_empty(logits, size,
+                                  is_double ? ScalarType::Double : ScalarType::Float);
+}
+
+// The gradients of sums and totals, and what they are multiplied with: a number, or one for each
+// image.
 struct GradientInputs {
   const Tensor &sums, &totals;
   const OptionalTensor& scale;
@@ -64,11 +74,12 @@ struct Operators {
                            const OptionalTensor& dense, const OptionalTensor& mask,
                            const OptionalTensor& ce_class_weights, const Ints& target_ints,
                            const Floats& target_floats, const OptionalTensor& class_weights,
-                           const Ints& formula_ints, const Floats& formula_floats,
-                           const Floats& overlap, bool /*inplace_backward*/) {
+                           const OptionalTensor& class_mask, const Ints& formula_ints,
+                           const Floats& formula_floats, const Floats& overlap,
+                           bool /*inplace_backward*/) {
     return Backend::loss(
         {logits, labels, dense, mask, ce_class_weights, target_ints, target_floats},
-        {class_weights, formula_ints, formula_floats, overlap});
+        {class_weights, class_mask, formula_ints, formula_floats, overlap});
   }
 
   static Tensor backward(const Tensor& grad_sums, const Tensor& grad_totals, const Tensor& logits,

@@ -54,7 +54,18 @@ inline ClassWeights weights_of(const char* name, const std::optional<Tensor>& gi
   STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, name,
                   " has another dtype than float32 or float64");
   check_device(name, *given, logits);
-  return {given->data_ptr(), dtype == ScalarType::Double, given->dim() ? given->stride(0) : 0};
+  // One number alone is that of every class, or of every image.
+  return {given->data_ptr(), dtype == ScalarType::Double,
+          given->numel() == 1 ? 0 : given->stride(0)};
+}
+
+inline ClassMask mask_of_classes(const std::optional<Tensor>& given, const Tensor& logits) {
+  if (!given) return {};
+  check_class_weights("class_mask", *given, logits);
+  STD_TORCH_CHECK(given->scalar_type() == ScalarType::Bool,
+                  "class_mask has another dtype than bool");
+  check_device("class_mask", *given, logits);
+  return {static_cast<const uint8_t*>(given->data_ptr()), given->stride(0)};
 }
 
 // Fills `problem`, but for the gradient and the weights of the cross-entropy, which each device reads
@@ -129,7 +140,7 @@ struct FormulaOfTerms {
 };
 
 inline FormulaOfTerms formula_of(const Tensor& logits, const FormulaInputs& inputs) {
-  const auto& [class_weights, ints, floats, overlap] = inputs;
+  const auto& [class_weights, class_mask, ints, floats, overlap] = inputs;
   check_count("formula_ints", ints.size(), FormulaInts::count);
   check_count("formula_floats", floats.size(), FormulaFloats::count);
   check_count("overlap", overlap.size(), kCounts * kSums);
@@ -140,13 +151,21 @@ inline FormulaOfTerms formula_of(const Tensor& logits, const FormulaInputs& inpu
   formula.alpha = floats[FormulaFloats::alpha];
   formula.beta = floats[FormulaFloats::beta];
   formula.gamma = floats[FormulaFloats::gamma];
-  formula.smooth = floats[FormulaFloats::smooth];
+  formula.smooth_numerator = floats[FormulaFloats::smooth_numerator];
+  formula.smooth_denominator = floats[FormulaFloats::smooth_denominator];
+  formula.index_floor = floats[FormulaFloats::index_floor];
   formula.log_loss = ints[FormulaInts::log_loss] != 0;
   formula.dataset = floats[FormulaFloats::dataset];
   formula.image = floats[FormulaFloats::image];
   formula.per_class = floats[FormulaFloats::per_class];
   formula.threshold = floats[FormulaFloats::active_threshold];
+  formula.has_inactive_loss = ints[FormulaInts::has_inactive_loss] != 0;
+  formula.inactive_loss = floats[FormulaFloats::inactive_loss];
+  formula.weighted_mean = ints[FormulaInts::weighted_mean] != 0;
+  formula.reduction = Reduction(
+      checked_index("reduction", ints[FormulaInts::reduction], int64_t(Reduction::image)));
   formula.class_weights = weights_of("class_weights", class_weights, logits);
+  formula.class_mask = mask_of_classes(class_mask, logits);
   const auto active = [&](const char* name, int place) {
     return Active(checked_index(name, inputs.ints[place], int64_t(Active::both)));
   };
@@ -163,7 +182,10 @@ inline FormulaOfTerms formula_of(const Tensor& logits, const FormulaInputs& inpu
 inline void check_gradients(const GradientInputs& gradients, const Inputs& inputs) {
   check_gradient("grad_sums", gradients.sums, inputs.logits, 4, inputs.targets(), kSums);
   check_gradient("grad_totals", gradients.totals, inputs.logits, 3, inputs.targets(), kTotals);
-  STD_TORCH_CHECK(!gradients.scale || gradients.scale->numel() == 1, "scale: expected one number");
+  const OptionalTensor& scale = gradients.scale;
+  STD_TORCH_CHECK(!scale || scale->numel() == 1 ||
+                      (scale->dim() == 1 && scale->numel() == inputs.logits.size(0)),
+                  "scale: expected one number, or one for each image");
 }
 
 }  // namespace jml

@@ -97,22 +97,24 @@ def _statistics(
 def _loss(
     backend: str, objective: Objective, inputs: Inputs, class_weights: Tensor | None
 ) -> Tensor:
-    """The value of an objective, float64 for float64 logits, else float32; 0-dim, but for a
-    reduction other than "mean"."""
+    """The value of an objective, float64 for float64 logits, else float32; 0-dim, but for the
+    reductions "image" and "none"."""
     logits, labels, dense, *_ = inputs
     options, target, formula = objective.options, objective.target, objective.formula
-    finishes = backend in LOSSES and options.reduction == "mean"
+    finishes = backend in LOSSES and options.reduction != "none"
     if class_weights is not None:
         checks.check_class_weights(class_weights, logits)
         class_weights = _in_single_or_double(class_weights)
         # The operators give the logits a gradient, and nothing else.
         finishes = finishes and not class_weights.requires_grad
+    class_mask = None if options.classes is None else objective.class_mask(logits)
     if finishes:
         return LOSSES[backend](
             *inputs,
             target.ints,
             target.floats,
             class_weights,
+            class_mask,
             *formula,
             options.inplace_backward,
         )[0]
@@ -122,6 +124,7 @@ def _loss(
         statistics[-1] if dense is not None else None,
         objective,
         class_weights,
+        class_mask,
     )
     return value.to(checks.result_dtype(logits))
 

@@ -47,9 +47,9 @@ def class_losses(
     (TP + s1) / (TP + alpha FP + beta FN + s2). 0/0 counts as loss 0.
 
     1 - index is taken as (alpha FP + beta FN + s2 - s1) / denominator, which does not cancel. With
-    squared norms FP and FN are differences: alpha = beta adds them to ||x - y||^2, of which rounding
-    can leave -1e-17; other weights can make it negative, and a power of that counts as 0. A
-    logarithm takes `index_floor` in place of a smaller index, where its gradient is 0.
+    squared norms FP and FN are differences: alpha = beta adds them to ||x - y||^2, of which
+    rounding can leave -1e-17; other weights can make it negative, and a power of that counts as 0.
+    A logarithm takes `index_floor` in place of a smaller index, where its gradient is 0.
     """
     tp, fp, fn = counts
     s1, s2 = smooth

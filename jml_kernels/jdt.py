@@ -114,7 +114,8 @@ class JDTLoss(nn.Module):
                 aggregation={"dataset": mIoUD, "image": mIoUI, "class": mIoUC},
                 ignore_index=_NEVER if ignored is None else ignored,
             )
-            return target_objective(overlap, options)
+            # Theirs floors no logarithm: this floor is below every index that is not 0.
+            return target_objective(overlap, options, index_floor=1e-300)
 
         self.hard = objective(active_classes_mode_hard, ignore_index)
         self.hard_masked = objective(active_classes_mode_hard, None)

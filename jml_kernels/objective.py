@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from .checks import ACTIVATIONS, ACTIVE_CLASSES, AGGREGATIONS, REDUCTIONS
 from .options import DistillationOptions, LossOptions, TargetOptions
 from .overlaps import OVERLAPS, Overlap, overlap_columns
@@ -20,6 +23,22 @@ ACTIVE_COLUMNS = {
     "prob": column_bits("prediction_max"),
     "both": column_bits("joint_max"),
 }
+
+
+def class_mask(classes: tuple[int, ...] | Tensor, num_classes: int, device: torch.device) -> Tensor:
+    """A list of classes, or a bool for each of them, as a bool tensor of shape (C,)."""
+    if isinstance(classes, Tensor):
+        if len(classes) != num_classes:
+            raise ValueError(
+                f"classes has shape {tuple(classes.shape)}: expected ({num_classes},), one for "
+                "each class of logits"
+            )
+        return classes.to(device)
+    if max(classes) >= num_classes:
+        raise ValueError(
+            f"classes={classes!r}: expected indices below {num_classes}, the classes of logits"
+        )
+    return torch.tensor([c in classes for c in range(num_classes)], device=device)
 
 
 class Term(NamedTuple):
@@ -91,6 +110,7 @@ class Objective:
         index_floor: with log_loss, what the logarithm takes in place of a smaller index, so that
             the loss and its gradients stay finite.
         matrix: of the overlap.
+        class_masks: what `class_mask` has made, for each device and number of classes.
         target: the lists of the operators.
         formula: those of the operators that finish a loss.
     """
@@ -104,6 +124,7 @@ class Objective:
     is_divergence: bool = False
     index_floor: float = 1e-7
     matrix: Overlap = field(init=False, repr=False)
+    class_masks: dict = field(init=False, repr=False, compare=False, default_factory=dict)
     target: TargetLists = field(init=False, repr=False)
     formula: FormulaLists = field(init=False, repr=False)
 
@@ -111,6 +132,17 @@ class Objective:
         object.__setattr__(self, "matrix", OVERLAPS[self.overlap])
         object.__setattr__(self, "target", self._target_lists())
         object.__setattr__(self, "formula", self._formula_lists())
+
+    def class_mask(self, logits: Tensor) -> Tensor:
+        """options.classes as a bool tensor, (C,), beside the logits. It is kept, since making it on
+        a GPU would have the host wait."""
+        classes, count = self.options.classes, logits.shape[1]
+        if torch.compiler.is_compiling():
+            return class_mask(classes, count, logits.device)
+        key = (count, logits.device)
+        if key not in self.class_masks:
+            self.class_masks[key] = class_mask(classes, count, logits.device)
+        return self.class_masks[key]
 
     @property
     def needs_dense(self) -> bool:
@@ -156,14 +188,16 @@ class Objective:
         return FormulaLists(tuple(ints), tuple(map(float, floats)), tuple(map(float, matrix)))
 
 
-def target_objective(overlap: str, options: LossOptions, ce_weight: float = 0.0) -> Objective:
+def target_objective(
+    overlap: str, options: LossOptions, ce_weight: float = 0.0, index_floor: float = 1e-7
+) -> Objective:
     """Eq. 14 with any loss of the family, or that alone (ce_weight=0), against one target.
 
     Args:
         overlap: a name of `overlaps.OVERLAPS`.
     """
     term = Term(ce_weight, 1 - ce_weight, options.active_classes)
-    return Objective(overlap, options, term, term)
+    return Objective(overlap, options, term, term, index_floor=index_floor)
 
 
 def distillation_objective(

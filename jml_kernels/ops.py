@@ -26,13 +26,18 @@ import torch
 
 from . import reference
 from .backend import COMPILED
+from .checks import REDUCTIONS, result_dtype
+from .packing import FormulaInts
 from .statistics import EXTREMA, SUMS, TOTALS
 
 NAMESPACE = "jml_kernels"
 
 _INPUTS = "Tensor? labels, Tensor? dense, Tensor? mask, Tensor? ce_class_weights"
 _TARGET = f"{_INPUTS}, int[] target_ints, float[] target_floats"
-_FORMULA = "Tensor? class_weights, int[] formula_ints, float[] formula_floats, float[] overlap"
+_FORMULA = (
+    "Tensor? class_weights, Tensor? class_mask, int[] formula_ints, float[] formula_floats, "
+    "float[] overlap"
+)
 _GRADIENTS = "Tensor grad_sums, Tensor grad_totals"
 #: The tensors that an operator reads come first: the logits and `_INPUTS`.
 _N_TENSORS = 5
@@ -56,10 +61,11 @@ def _fake_statistics(logits, labels, dense, *_):
     )
 
 
-def _fake_loss(logits, labels, dense, *_):
+def _fake_loss(logits, labels, dense, mask, weights, ints, floats, *formula):
     sums, _, totals = _fake_statistics(logits, labels, dense)
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    return logits.new_empty((), dtype=dtype), sums, totals
+    reduction = REDUCTIONS[FormulaInts(*formula[2]).reduction]
+    size = logits.shape[:1] if reduction == "image" else ()
+    return logits.new_empty(size, dtype=result_dtype(logits)), sums, totals
 
 
 def _fake_backward(grad_sums, grad_totals, logits, *_):

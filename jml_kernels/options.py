@@ -122,8 +122,7 @@ class LossOptions(TargetOptions):
         names = tuple(self.aggregation_weights)
         if self.reduction == "none" and len(names) > 1:
             raise ValueError(
-                f"aggregation={self.aggregation!r}: expected one aggregation with "
-                "reduction='none'"
+                f"aggregation={self.aggregation!r}: expected one aggregation with reduction='none'"
             )
         if self.reduction == "image" and names != ("image",):
             raise ValueError(

@@ -240,9 +240,11 @@ def backward_kernel(
     BLOCK_C: tl.constexpr,
     CHUNKS: tl.constexpr,
     BLOCK_P: tl.constexpr,
+    LOSS_OF_IMAGES: tl.constexpr,
 ):
-    """Writes `grad`, a tile at a time. grad_sums and grad_totals are multiplied with grad_loss, or
-    it is None; the other arguments are those of the forward."""
+    """Writes `grad`, a tile at a time. grad_sums and grad_totals are multiplied with grad_loss, one
+    number, or with LOSS_OF_IMAGES one for each image; or it is None. The other arguments are those
+    of the forward."""
     INDEPENDENT: tl.constexpr = ACTIVATION == SIGMOID or (ACTIVATION == NONE and CLASSES == 1)
     BINARY: tl.constexpr = CLASSES == 1 and ACTIVATION != SOFTMAX
     FIRST_LABEL: tl.constexpr = 1 if BINARY else 0
@@ -250,6 +252,8 @@ def backward_kernel(
 
     program = tl.program_id(0)
     image = (program // parts).to(tl.int64)
+    if LOSS_OF_IMAGES:
+        grad_loss += image
     grad_view = view_of(grad, grad_strides, image)
     logits_view = view_of(logits, logits_strides, image)
     integers_view = view_of(integers, integers_strides, image)

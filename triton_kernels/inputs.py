@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .. import checks
@@ -45,6 +46,7 @@ class FormulaInputs(NamedTuple):
     """What an operator that finishes a loss reads beside these."""
 
     class_weights: Tensor | None
+    class_mask: Tensor | None
     ints: FormulaInts
     floats: FormulaFloats
     overlap: Overlap
@@ -70,13 +72,13 @@ def checked_inputs(
     checks.check_logits(logits)
     _check_index("activation", ints.activation, checks.ACTIVATIONS)
     if ints.boundary_size != 0:
-        checks.check_boundary_size(ints.boundary_size)
+        checks.boundary_size("boundary_size", ints.boundary_size)
     if mask is not None:
         checks.check_mask(mask, logits)
     _check_weights("ce_class_weights", ce_class_weights, logits)
     if floats.teacher_temperature != 0:
-        checks.check_positive("teacher_temperature", floats.teacher_temperature)
-    checks.check_positive("student_temperature", floats.student_temperature)
+        checks.positive("teacher_temperature", floats.teacher_temperature)
+    checks.positive("student_temperature", floats.student_temperature)
     _check_targets(inputs)
     return inputs
 
@@ -105,19 +107,24 @@ def check_label_range(inputs: Inputs) -> None:
 def checked_formula_inputs(
     logits: Tensor,
     class_weights: Tensor | None,
+    class_mask: Tensor | None,
     formula_ints: Sequence[int],
     formula_floats: Sequence[float],
     overlap: Sequence[float],
 ) -> FormulaInputs:
     """The same of these; overlap: the matrix, row by row."""
     _check_weights("class_weights", class_weights, logits)
+    if class_mask is not None:
+        checks.check_class_weights(class_mask, logits, "class_mask")
+        if class_mask.dtype != torch.bool:
+            raise TypeError(f"class_mask has dtype {class_mask.dtype}: expected torch.bool")
     ints = FormulaInts(*_checked_list("formula_ints", formula_ints, len(FormulaInts._fields)))
     floats = _checked_list("formula_floats", formula_floats, len(FormulaFloats._fields))
     matrix = _checked_list("overlap", overlap, N_COUNTS * len(SUMS))
     _check_index("label_active", ints.label_active, checks.ACTIVE_CLASSES)
     _check_index("dense_active", ints.dense_active, checks.ACTIVE_CLASSES)
     rows = tuple(tuple(matrix[i : i + len(SUMS)]) for i in range(0, len(matrix), len(SUMS)))
-    return FormulaInputs(class_weights, ints, FormulaFloats(*floats), rows)
+    return FormulaInputs(class_weights, class_mask, ints, FormulaFloats(*floats), rows)
 
 
 def check_gradients(
@@ -130,9 +137,11 @@ def check_gradients(
     if scale is None:
         return
     checks.check_same_device("scale", scale, logits)
-    if scale.numel() != 1 or not scale.dtype.is_floating_point:
+    fits = scale.numel() == 1 or tuple(scale.shape) == (n,)
+    if not fits or not scale.dtype.is_floating_point:
         raise ValueError(
-            f"scale has shape {tuple(scale.shape)} and dtype {scale.dtype}: expected one number"
+            f"scale has shape {tuple(scale.shape)} and dtype {scale.dtype}: expected one number, "
+            "or one for each image"
         )
 
 

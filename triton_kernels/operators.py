@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..checks import result_dtype
 from .formula_launch import formula_launch
 from .inputs import (
     N_FORMULA_INPUTS,
@@ -36,10 +37,12 @@ def loss(*arguments) -> tuple[Tensor, Tensor, Tensor]:
     formula = checked_formula_inputs(
         inputs.logits, *arguments[N_INPUTS : N_INPUTS + N_FORMULA_INPUTS]
     )
-    launch, outputs = formula_launch(inputs, formula, _statistics(inputs))
+    launch, (loss, *gradients) = formula_launch(inputs, formula, _statistics(inputs))
     with on_device(inputs.logits):
         launch.run()
-    return outputs
+    if loss.dim() > 0:  # the terms of each image
+        loss = loss.sum(0).to(result_dtype(inputs.logits))
+    return loss, *gradients
 
 
 def statistics_backward(grad_sums: Tensor, grad_totals: Tensor, *arguments) -> Tensor:

@@ -176,7 +176,8 @@ ThreeTensors Cpu::loss(const Inputs& inputs, const FormulaInputs& formula_inputs
   const int64_t targets = sums.size(0), n = sums.size(2), c = sums.size(3);
   const Tensor grad_sums = zeros(logits, {targets, kSums, n, c});
   const Tensor grad_totals = zeros(logits, {targets, kTotals, n});
-  double value = 0;
+  const bool of_images = terms.formula.reduction == Reduction::image;
+  std::vector<double> values(of_images ? n : 1);
   for (int64_t t = 0; t < targets; ++t) {
     TargetStatistics target{n,
                             c,
@@ -185,16 +186,17 @@ ThreeTensors Cpu::loss(const Inputs& inputs, const FormulaInputs& formula_inputs
                             numbers(totals) + t * kTotals * n,
                             numbers(grad_sums) + t * kSums * n * c,
                             numbers(grad_totals) + t * kTotals * n};
+    const Term& term = terms.of_target(inputs.labels.has_value(), t);
     Alone alone;
-    value += add_term(alone, terms.formula, terms.of_target(inputs.labels.has_value(), t), target);
+    if (!of_images) values[0] += add_term(alone, terms.formula, term, target);
+    for (int64_t i = 0; of_images && i < n; ++i)
+      values[i] += add_term_of_image(alone, terms.formula, term, target, i);
   }
-  const bool is_double = logits.scalar_type() == ScalarType::Double;
-  const Tensor loss = torch::stable::new_empty(logits, std::initializer_list<int64_t>{},
-                                               is_double ? ScalarType::Double : ScalarType::Float);
-  if (is_double)
-    *numbers(loss) = value;
+  const Tensor loss = new_loss(logits, of_images);
+  if (loss.scalar_type() == ScalarType::Double)
+    std::copy(values.begin(), values.end(), numbers(loss));
   else
-    *static_cast<float*>(loss.data_ptr()) = float(value);
+    std::copy(values.begin(), values.end(), static_cast<float*>(loss.data_ptr()));
   return {loss, grad_sums, grad_totals};
 }
 
@@ -204,14 +206,16 @@ void Cpu::write_gradient(const GradientInputs& gradients, const Inputs& inputs,
   Arguments& args = call.args;
   check_gradients(gradients, inputs);
   args.grad = view_of("gradient", grad, true);
-  const double factor = weights_of("scale", gradients.scale, inputs.logits).at(0);
-  const auto scaled = [&](const Tensor& gradient) {
+  const ClassWeights scale = weights_of("scale", gradients.scale, inputs.logits);
+  // (..., images, numbers of an image)
+  const auto scaled = [&](const Tensor& gradient, int64_t numbers_of_image) {
     std::vector<double> result(numbers(gradient), numbers(gradient) + gradient.numel());
-    for (double& number : result) number *= factor;
+    for (size_t i = 0; i < result.size(); ++i)
+      result[i] *= scale.at(int64_t(i) / numbers_of_image % args.images);
     return result;
   };
-  call.grad_sums = scaled(gradients.sums);
-  call.grad_totals = scaled(gradients.totals);
+  call.grad_sums = scaled(gradients.sums, args.classes);
+  call.grad_totals = scaled(gradients.totals, 1);
   args.grad_sums = call.grad_sums.data();
   args.grad_totals = call.grad_totals.data();
   args.stream_gradient =

@@ -74,7 +74,7 @@ struct Backward : PixelState<C> {
     return coefficients[(target * kCoefficients + which) * args.classes + c];
   }
   JML_DEVICE void write_coefficients(int target) {
-    const double factor = args.scale.at(0);
+    const double factor = args.scale.at(Base::range.image);
     const int64_t column_stride = args.images * args.classes;
     const double* const sums =
         args.grad_sums + target * kSums * column_stride + range.image * args.classes;

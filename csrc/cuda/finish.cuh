@@ -126,28 +126,48 @@ __global__ void __launch_bounds__(kFormulaThreads, 1)
     formula_kernel(const __grid_constant__ FormulaArguments args) {
   Block block{threadIdx.x, blockDim.x, reinterpret_cast<double*>(shared_memory())};
   const int64_t n = args.images, c = args.classes;
-  double value = 0;
-  for (int t = 0; t < args.targets; ++t) {
-    TargetStatistics target{n,
+  const auto target_of = [&](int t) {
+    return TargetStatistics{n,
                             c,
                             args.sums + t * kSums * n * c,
                             args.extrema + t * kExtrema * n * c,
                             args.totals + t * kTotals * n,
                             args.grad_sums + t * kSums * n * c,
                             args.grad_totals + t * kTotals * n};
+  };
+  const auto write = [&](int64_t i, double value) {
+    if (threadIdx.x != 0) return;
+    if (args.is_double)
+      static_cast<double*>(args.loss)[i] = value;
+    else
+      static_cast<float*>(args.loss)[i] = float(value);
+  };
+  for (int t = 0; t < args.targets; ++t) {
+    TargetStatistics target = target_of(t);
     // The formula shares out classes and images in the same way, so that the thread that adds to a
     // number is the one that has written its 0.
     for (int64_t k = block.rank; k < c; k += block.size)
       for (int64_t i = 0; i < kSums * n; ++i) target.grad_sums[i * c + k] = 0;
     for (int64_t i = block.rank; i < n; i += block.size)
       for (int total = 0; total < kTotals; ++total) target.grad_totals[total * n + i] = 0;
+  }
+  if (args.formula.reduction == Reduction::image) {
+    for (int64_t i = 0; i < n; ++i) {
+      double value = 0;
+      for (int t = 0; t < args.targets; ++t) {
+        TargetStatistics target = target_of(t);
+        value += add_term_of_image(block, args.formula, args.terms[t], target, i);
+      }
+      write(i, value);
+    }
+    return;
+  }
+  double value = 0;
+  for (int t = 0; t < args.targets; ++t) {
+    TargetStatistics target = target_of(t);
     value += add_term(block, args.formula, args.terms[t], target);
   }
-  if (threadIdx.x != 0) return;
-  if (args.is_double)
-    *static_cast<double*>(args.loss) = value;
-  else
-    *static_cast<float*>(args.loss) = float(value);
+  write(0, value);
 }
 
 }  // namespace jml::cuda

@@ -89,9 +89,7 @@ ThreeTensors Cuda::loss(const Inputs& inputs, const FormulaInputs& formula_input
   const int64_t targets = args.targets(), n = args.images, c = args.classes;
   const Tensor grad_sums = make(logits, {targets, kSums, n, c}, false);
   const Tensor grad_totals = make(logits, {targets, kTotals, n}, false);
-  const bool is_double = logits.scalar_type() == ScalarType::Double;
-  const Tensor loss = torch::stable::new_empty(logits, std::initializer_list<int64_t>{},
-                                               is_double ? ScalarType::Double : ScalarType::Float);
+  const Tensor loss = new_loss(logits, terms.formula.reduction == Reduction::image);
   cuda::FormulaArguments launch{
       terms.formula,
       {terms.of_target(args.has_labels(), 0), terms.of_target(args.has_labels(), 1)},
@@ -104,7 +102,7 @@ ThreeTensors Cuda::loss(const Inputs& inputs, const FormulaInputs& formula_input
       numbers(grad_sums),
       numbers(grad_totals),
       loss.data_ptr(),
-      is_double};
+      loss.scalar_type() == ScalarType::Double};
   cuda::formula(launch, on.stream);
   return {loss, grad_sums, grad_totals};
 }
