@@ -107,12 +107,12 @@ def rows_of(results: dict, suite: str, allocator: str = "warm", drawn: bool = Fa
 
 def machine(results: dict) -> str:
     """Of the suite of JML; all are measured on one."""
-    found = results["jml"]
-    processor, versions = found["machine"]["processor"], found["machine"]["versions"]
+    suite = results["jml"]
+    processor, versions = suite["machine"]["processor"], suite["machine"]["versions"]
     return (
         f"Measured on {processor['cores']} cores of an {processor['model']} "
-        f"({processor['instruction set of torch']}), {found['threads']} threads, torch "
-        f"{versions['torch']}, medians of {found['rounds']} rounds."
+        f"({processor['instruction set of torch']}), {suite['threads']} threads, torch "
+        f"{versions['torch']}, medians of {suite['rounds']} rounds."
     )
 
 
@@ -194,19 +194,19 @@ def growth(results: dict) -> str:
 
 def _along(rows: list[dict], axis: str) -> str:
     letter = LETTERS[axis]
-    found = growths(rows, axis)
-    heads = {name: "fused" if name == CPU else _HEADS[name] for name in found}
+    by_name = growths(rows, axis)
+    heads = {name: "fused" if name == CPU else _HEADS[name] for name in by_name}
     lines = [f"| {axis} | {' | '.join(heads.values())} |", f"|--:|{'--:|' * len(heads)}"]
-    first = {name: rows[0]["figures"][name][STEP]["seconds"]["median"] for name in found}
+    first = {name: rows[0]["figures"][name][STEP]["seconds"]["median"] for name in by_name}
     for row in rows:
-        steps = {name: row["figures"][name][STEP]["seconds"]["median"] for name in found}
-        cells = [f"{number(steps[name] / first[name])}×" for name in found]  # noqa: RUF001
+        steps = {name: row["figures"][name][STEP]["seconds"]["median"] for name in by_name}
+        cells = [f"{number(steps[name] / first[name])}×" for name in by_name]  # noqa: RUF001
         lines.append(f"| {place(axis, row)} | {' | '.join(cells)} |")
-    cells = [f"{letter}^{of.exponent:.2f}" for of in found.values()]
+    cells = [f"{letter}^{of.exponent:.2f}" for of in by_name.values()]
     lines.append(f"| grows as | {' | '.join(cells)} |")
     cells = [
         f"{of.fixed / first[name]:.2g} + {of.each / first[name]:.2g}·{letter}"
-        for name, of in found.items()
+        for name, of in by_name.items()
     ]
     lines.append(f"| fitted | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -257,8 +257,8 @@ def render(page: str, results: dict) -> str:
         KeyError: for a section that is none.
     """
 
-    def section(found: re.Match) -> str:
-        return f"{found['begin']}{SECTIONS[found['name']](results).strip()}\n{found['end']}"
+    def section(match: re.Match) -> str:
+        return f"{match['begin']}{SECTIONS[match['name']](results).strip()}\n{match['end']}"
 
     return SECTION.sub(section, page)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import jml_kernels as jml
-from jml_kernels.bench.cases import Case
+from jml_kernels.bench.cases import BenchmarkCase
 from jml_kernels.naive import naive_jaccard_distillation_loss
 
 ROOT = Path(__file__).parents[1]
@@ -137,7 +137,7 @@ def test_a_section_is_replaced_and_the_rest_kept(monkeypatch):
 
 def row(allocator="warm", fused=1.0, eager=20.0, held=1.0, case=None, wrong=()) -> dict:
     """Of results: seconds of a step, of a copy that takes 1/4."""
-    case = case or Case(suites.CITYSCAPES)
+    case = case or BenchmarkCase(suites.CITYSCAPES)
 
     def of(seconds, peak):
         return {"step": {"times": {"median": seconds / fused}}, "peak / logits": peak}
@@ -214,7 +214,7 @@ def test_the_baseline_has_every_case():
 def test_a_baseline_is_written_and_read(tmp_path, monkeypatch):
     monkeypatch.setattr(regression, "BASELINE", tmp_path / "baseline.json")
     assert regression.baseline() is None
-    small = (Case((1, 3, 16, 16)),)
+    small = (BenchmarkCase((1, 3, 16, 16)),)
     found = regression.measure(small, rounds=2)
     regression.write(found, {"model": "made up"})
     read = regression.baseline()

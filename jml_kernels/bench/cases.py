@@ -46,7 +46,7 @@ _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @dataclass(frozen=True)
-class Case:
+class BenchmarkCase:
     """One input.
 
     Attributes:
@@ -144,7 +144,7 @@ def region_labels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return F.interpolate(field, size=tuple(spatial), mode=mode).argmax(dim=1)
 
 
-def build(case: Case, device: str = "cpu") -> tuple[Tensor, ...]:
+def build(case: BenchmarkCase, device: str = "cpu") -> tuple[Tensor, ...]:
     """What a loss is called with, the same for every run: logits, target and, for distillation,
     the logits of a teacher."""
     generator = torch.Generator(device).manual_seed(0)

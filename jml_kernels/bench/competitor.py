@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .cases import Case
+from .cases import BenchmarkCase
 
 #: A function of (logits, *targets), see `cases.build`, that returns a 0-dim loss.
 Loss = Callable[..., Tensor]
@@ -28,5 +28,5 @@ class Competitor:
     """
 
     what: str
-    make: Callable[[Case], Loss]
+    make: Callable[[BenchmarkCase], Loss]
     same: bool = False

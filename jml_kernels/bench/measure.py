@@ -15,7 +15,7 @@ import jml_kernels as jml
 from .. import accuracy
 from ..memory import peak_memory
 from . import figures
-from .cases import DISTILLATION, Case, build
+from .cases import DISTILLATION, BenchmarkCase, build
 from .competitor import NotAvailableError
 from .competitors import BACKENDS, IN_PLACE, find, fused
 from .timing import OfGpu, Step, interleave, of_cpu
@@ -40,7 +40,7 @@ class Inputs(NamedTuple):
 
 
 def measure(
-    case: Case,
+    case: BenchmarkCase,
     names: list[str],
     device: str = "cpu",
     rounds: int = 11,
@@ -75,14 +75,14 @@ def measure(
         with _caught(name, device, left_out):
             taking_part = find(name)
             step, answer = _first(name, taking_part.make(case), inputs)  # compiles
-            found = judge.errors(answer)
+            distance = judge.errors(answer)
             del answer
             step.prepare()
             peaks[name] = peak_memory(step.run, device)
             steps[name] = step
-            if found is not None:
-                errors[name] = found
-            if taking_part.same and (why := judge.wrong(name, found)):
+            if distance is not None:
+                errors[name] = distance
+            if taking_part.same and (why := judge.wrong(name, distance)):
                 wrong[name] = why
     del judge
     release_memory(device)
@@ -126,7 +126,7 @@ def _first(
 class Judge:
     """Holds values and gradients against the oracle, the reference backend in float64."""
 
-    def __init__(self, case: Case, inputs: Inputs) -> None:
+    def __init__(self, case: BenchmarkCase, inputs: Inputs) -> None:
         self.case = case
         self.why_not: str | None = None
         logits, targets = inputs
@@ -149,23 +149,23 @@ class Judge:
         of_loss, of_gradient = accuracy.errors(answer, self.expected, self.counted)
         return {"loss": of_loss, "gradient": of_gradient}
 
-    def wrong(self, name: str, found: dict[str, float] | None) -> str | None:
+    def wrong(self, name: str, errors: dict[str, float] | None) -> str | None:
         """Why who computes our loss is wrong. It is timed all the same; who reports figures says
         so in their place."""
-        if found is None:
+        if errors is None:
             return f"not checked: {self.why_not}"
         ours = name.removesuffix(IN_PLACE) in BACKENDS
         dtype = getattr(torch, self.case.dtype)
         try:
             limits = accuracy.allowed(dtype) if ours else NAIVE_TOLERANCE
-            accuracy.check(name, (found["loss"], found["gradient"]), limits)
+            accuracy.check(name, (errors["loss"], errors["gradient"]), limits)
         except ArithmeticError as error:
             return str(error)
         return None
 
 
 def _soft_targets(
-    case: Case, num_classes: int, target: Tensor, *teacher: Tensor
+    case: BenchmarkCase, num_classes: int, target: Tensor, *teacher: Tensor
 ) -> Iterator[Tensor]:
     """Those that x may meet, float64 (N, C, *spatial)."""
     if case.target == "soft":

@@ -19,7 +19,7 @@ from functools import partial
 
 from torch import Tensor
 
-from .cases import CE_JACCARD, DISTILLATION, Case
+from .cases import CE_JACCARD, DISTILLATION, BenchmarkCase
 from .competitor import Competitor, Loss, NotAvailableError
 
 #: lambda of eq. 14, as `JaccardCrossEntropyLoss` has it.
@@ -51,13 +51,13 @@ LIBRARIES = (SMP, MONAI, NNUNET, KORNIA, TORCHMETRICS)
 
 def versions() -> dict[str, str]:
     """Package -> release, of the libraries that are installed."""
-    found = {}
+    releases = {}
     for library in LIBRARIES:
         try:
-            found[library.package] = importlib.metadata.version(library.package)
+            releases[library.package] = importlib.metadata.version(library.package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return releases
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ _KORNIA_LIMITS = Limits(soft=_ONLY_LABELS, cross_entropy=_NO_CROSS_ENTROPY, dime
 _TORCHMETRICS_LIMITS = Limits(soft=_ONLY_LABELS, cross_entropy="is a metric, without cross-entropy")
 
 
-def obstacle(case: Case, limits: Limits) -> str:
+def obstacle(case: BenchmarkCase, limits: Limits) -> str:
     """Why a loss with these limits cannot take the case; empty where it can."""
     dimensions = len(case.shape) - 2
     if case.objective == DISTILLATION:
@@ -107,7 +107,7 @@ def obstacle(case: Case, limits: Limits) -> str:
     return ""
 
 
-def check_case(name: str, case: Case, limits: Limits) -> None:
+def check_case(name: str, case: BenchmarkCase, limits: Limits) -> None:
     """Raise a NotAvailableError where the loss cannot take the case."""
     why = obstacle(case, limits)
     if why:
@@ -162,7 +162,7 @@ def with_channel(loss: Loss) -> Loss:
 # ---- segmentation-models-pytorch -----------------------------------------------------------------
 
 
-def smp(class_name: str, case: Case) -> Loss:
+def smp(class_name: str, case: BenchmarkCase) -> Loss:
     """Only its multi-label mode takes soft targets, and of logits that takes a sigmoid: the softmax
     is outside."""
     check_case(SMP.package, case, _SMP_LIMITS)
@@ -179,7 +179,7 @@ def smp(class_name: str, case: Case) -> Loss:
 _MONAI_OPTIONS = {"softmax": True, "batch": True, "smooth_nr": 0.0}
 
 
-def monai(jaccard: bool, case: Case) -> Loss:
+def monai(jaccard: bool, case: BenchmarkCase) -> Loss:
     check_case("this loss of monai", case, _MONAI_LIMITS)
     options = {"jaccard": jaccard, "to_onehot_y": True, **_MONAI_OPTIONS}
     if case.objective == CE_JACCARD:
@@ -190,7 +190,7 @@ def monai(jaccard: bool, case: Case) -> Loss:
     return in_float32(with_channel(loss))
 
 
-def monai_soft(case: Case) -> Loss:
+def monai_soft(case: BenchmarkCase) -> Loss:
     check_case(MONAI.package, case, _MONAI_SOFT_LIMITS)
     make = load(MONAI, "monai.losses", "DiceLoss")
     to_one_hot = case.target != "soft"
@@ -201,7 +201,7 @@ def monai_soft(case: Case) -> Loss:
 # ---- nnU-Net -------------------------------------------------------------------------------------
 
 
-def nnunet(case: Case) -> Loss:
+def nnunet(case: BenchmarkCase) -> Loss:
     """With cross-entropy it is the loss that nnU-Net trains with, of which Dice is subtracted."""
     check_case(NNUNET.package, case, _NNUNET_LIMITS)
     dice = load(NNUNET, "nnunetv2.training.loss.dice", "MemoryEfficientSoftDiceLoss")
@@ -219,7 +219,7 @@ def nnunet(case: Case) -> Loss:
 # ---- kornia --------------------------------------------------------------------------------------
 
 
-def kornia(function_name: str, options: dict, case: Case) -> Loss:
+def kornia(function_name: str, options: dict, case: BenchmarkCase) -> Loss:
     check_case(KORNIA.package, case, _KORNIA_LIMITS)
     return in_float32(partial(load(KORNIA, "kornia.losses", function_name), **options))
 
@@ -227,7 +227,7 @@ def kornia(function_name: str, options: dict, case: Case) -> Loss:
 # ---- torchmetrics --------------------------------------------------------------------------------
 
 
-def torchmetrics(case: Case) -> Loss:
+def torchmetrics(case: BenchmarkCase) -> Loss:
     """Its checks of the labels, which take longer than the metric, are off. An argmax needs no
     float32."""
     check_case(TORCHMETRICS.package, case, _TORCHMETRICS_LIMITS)

@@ -132,19 +132,19 @@ def growth_table(rows: list[dict], axis: str, known: Collection[str] = ()) -> Gr
         known: lines of `failures` that need not be told again.
     """
     made = _table(f"How it grows with {axis}, from {rows[0]['name']} ({setting(rows[0])})")
-    found = growths(rows, axis)
+    by_name = growths(rows, axis)
     made.add_column(axis, no_wrap=True)
-    for name in found:
+    for name in by_name:
         made.add_column(escape(name), justify="right", overflow="fold")
     for row in rows:
-        made.add_row(str(place(axis, row)), *(_step(row, name) for name in found))
+        made.add_row(str(place(axis, row)), *(_step(row, name) for name in by_name))
     made.add_section()
     letter = LETTERS[axis]
     made.add_row(
-        "grows as", *(f"{letter}^{round(of.exponent, 2) + 0:.2f}" for of in found.values())
+        "grows as", *(f"{letter}^{round(of.exponent, 2) + 0:.2f}" for of in by_name.values())
     )
-    made.add_row("fixed", *(duration(of.fixed) for of in found.values()))
-    made.add_row(f"per {letter}", *(duration(of.each) for of in found.values()))
+    made.add_row("fixed", *(duration(of.fixed) for of in by_name.values()))
+    made.add_row(f"per {letter}", *(duration(of.each) for of in by_name.values()))
     told = dict.fromkeys(note for row in rows for note in failures(row))
     return Group(made, *(Text(note) for note in told if note not in known))
 

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..backend import NAMES, choose
 from ..bench import plots, report
 from ..bench.allocators import SETTINGS
-from ..bench.cases import LABELS, LAYOUTS, OBJECTIVES, PRESETS, Case
+from ..bench.cases import LABELS, LAYOUTS, OBJECTIVES, PRESETS, BenchmarkCase
 from ..bench.competitors import COMPILED, EAGER, named
 from ..bench.growth import AXES, BATCH, CLASSES
 from ..bench.session import Results, run
@@ -175,7 +175,7 @@ def chosen_cases(
     objectives: list[str],
     labels: str,
     quick: bool,
-) -> list[Case]:
+) -> list[BenchmarkCase]:
     """All combinations, each once.
 
     Raises:
@@ -191,13 +191,13 @@ def chosen_cases(
     ):
         for value in values:
             check_choice(name, value, tuple(expected))
-    found = [*map(parse_shape, shapes), *(PRESETS[name] for name in presets)]
-    found = found or [PRESETS["cityscapes"]]
+    sizes = [*map(parse_shape, shapes), *(PRESETS[name] for name in presets)]
+    sizes = sizes or [PRESETS["cityscapes"]]
     if quick:
-        found = [tuple(min(n, m) for n, m in zip(s, _quick_limits(s), strict=True)) for s in found]
+        sizes = [tuple(min(n, m) for n, m in zip(s, _quick_limits(s), strict=True)) for s in sizes]
     cases = [
-        Case(of, OBJECTIVES[how][0], OBJECTIVES[how][1], labels, kind, lay)
-        for of, kind, lay, how in product(found, dtypes, layouts, objectives)
+        BenchmarkCase(of, OBJECTIVES[how][0], OBJECTIVES[how][1], labels, kind, lay)
+        for of, kind, lay, how in product(sizes, dtypes, layouts, objectives)
     ]
     return list(dict.fromkeys(cases))
 
@@ -230,8 +230,8 @@ def chosen_axes(growth: list[str], with_plots: bool) -> list[str]:
     """
     for name in growth:
         check_choice("--growth", name, (*AXES, "all"))
-    wanted = set(AXES if "all" in growth else growth) | ({CLASSES, BATCH} if with_plots else set())
-    return [axis for axis in AXES if axis in wanted]
+    chosen = set(AXES if "all" in growth else growth) | ({CLASSES, BATCH} if with_plots else set())
+    return [axis for axis in AXES if axis in chosen]
 
 
 def check_device(device: str) -> None:
@@ -283,7 +283,7 @@ def follow(
             progress=lambda doing, done, total: bar.update(
                 task, description=doing, completed=done, total=total
             ),
-            found=lambda row: console.print(report.table(row), highlight=False),
+            on_row=lambda row: console.print(report.table(row), highlight=False),
             results=results,
         )
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..backend import NAMES
 from ..machine import describe
-from ..selfcheck import report as written
+from ..selfcheck import report as in_words
 from ..selfcheck.results import Row
 from ..selfcheck.runner import run
 
@@ -48,7 +48,7 @@ def check(
     fewer and smaller cases.
 
     Exit status 1: a check failed, a backend that was asked for cannot run, or the file cannot be
-    written.
+    in_words.
     """
     names = _names(backend or [])
     if file is not None and not file.absolute().parent.is_dir():
@@ -60,13 +60,13 @@ def check(
     with _follow(console) as progress:
         report = run(names, quick, progress)
     seconds = time.perf_counter() - started
-    console.print(written.table(report))
+    console.print(in_words.table(report))
     if report.failures:
-        console.print(written.failures(report))
+        console.print(in_words.failures(report))
     console.print(_verdict(len(report.failures), seconds))
     if file is not None:
-        found = written.to_json(report, machine, quick, seconds)
-        text = json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False)
+        content = in_words.to_json(report, machine, quick, seconds)
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
         try:
             file.write_text(text + "\n", encoding="utf-8")
         except OSError as error:

@@ -48,10 +48,10 @@ def info(
 
 def kernel_tables(target: str) -> list[Table | str]:
     """Of Triton and of CUDA, or in place of one of them why it is not there."""
-    found = [triton_table(target), cuda_table(target)]
-    if all(isinstance(table, str) for table in found):
-        raise typer.BadParameter("; ".join(map(str, found)))
-    return found
+    tables = [triton_table(target), cuda_table(target)]
+    if all(isinstance(table, str) for table in tables):
+        raise typer.BadParameter("; ".join(map(str, tables)))
+    return tables
 
 
 def triton_table(target: str) -> Table | str:
@@ -59,14 +59,14 @@ def triton_table(target: str) -> Table | str:
     reason = why_not_compiled()
     if reason is not None:
         return f"Triton kernels: nothing to compile them with: {reason}"
-    found = importlib.import_module("jml_kernels.triton_kernels.resources")
-    if target not in found.TARGETS:
-        expected = ", ".join(found.TARGETS)
+    resources = importlib.import_module("jml_kernels.triton_kernels.resources")
+    if target not in resources.TARGETS:
+        expected = ", ".join(resources.TARGETS)
         return f"Triton kernels: target={target!r}: expected one of {expected}"
     table = Table(title=f"Triton kernels on {target}", title_justify="left")
     for head in ("Call", "Kernel", "Warps", "Registers", "Spills", "Shared memory"):
         table.add_column(head, justify="left" if head in ("Call", "Kernel") else "right")
-    for call, kernel, used in found.table(target):
+    for call, kernel, used in resources.table(target):
         numbers = (used.warps, used.registers, used.spills, used.shared)
         table.add_row(call, kernel, *map(str, numbers))
     return table

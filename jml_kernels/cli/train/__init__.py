@@ -52,9 +52,9 @@ def train(
     try:
         with console.status("Reading the maps"):
             data = load()
-        found = run_demo(data, Settings(steps=steps, seed=seed), out, console)
+        agreement = run_demo(data, Settings(steps=steps, seed=seed), out, console)
     except (MissingPackageError, OSError) as error:
         Console(stderr=True).print(f"Error: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
-    if not found.holds:
+    if not agreement.holds:
         raise typer.Exit(1)

@@ -63,8 +63,8 @@ def costs(results: list[Result]) -> list[Costs]:
             target=name,
             naive_ms=_pooled_median(members, "naive"),
             fused_ms=_pooled_median(members, "fused"),
-            naive_bytes=members[0].probe.peak_bytes["naive"],
-            fused_bytes=members[0].probe.peak_bytes["fused"],
+            naive_bytes=members[0].measurements.peak_bytes["naive"],
+            fused_bytes=members[0].measurements.peak_bytes["fused"],
         )
         for name, members in by_target.items()
     ]
@@ -117,8 +117,8 @@ def print_runs(console: Console, results: list[Result]) -> None:
             result.run.title,
             f"{result.scores.miou:.3f}",
             f"{result.scores.accuracy:.3f}",
-            f"{result.probe.median_milliseconds('objective'):.2f}",
-            f"{result.probe.peak_bytes['objective'] / MIB:.1f}",
+            f"{result.measurements.median_milliseconds('objective'):.2f}",
+            f"{result.measurements.peak_bytes['objective'] / MIB:.1f}",
             f"{result.seconds:.0f}",
         )
     console.print(table)
@@ -152,16 +152,16 @@ def print_costs(console: Console, results: list[Result], settings: Settings) -> 
     console.print(table)
 
 
-def print_agreement(console: Console, found: Agreement) -> None:
+def print_agreement(console: Console, agreement: Agreement) -> None:
     """Whether the runs with naive and fused loss coincide."""
-    verdict = "[green]they coincide[/]" if found.holds else "[bold red]THEY DO NOT COINCIDE[/]"
+    verdict = "[green]they coincide[/]" if agreement.holds else "[bold red]THEY DO NOT COINCIDE[/]"
     console.print(
         f"[bold]Naive and fused loss:[/] {verdict}. Largest difference on the same logits "
-        f"{found.same_logits:.1e} (gradient {found.same_logits_gradient:.1e} of its norm); of the "
-        f"two loss curves {found.first_steps:.1e} in the first {FIRST} steps and "
-        f"{found.all_steps:.1e} over all, {found.mean:+.1e} on average. Training multiplies "
-        "rounding from step to step, so only the first figures can be tiny: the two end "
-        f"{found.miou:.3f} mIoU apart.\n"
+        f"{agreement.same_logits:.1e} (gradient {agreement.same_logits_gradient:.1e} of its norm); "
+        f"of the two loss curves {agreement.first_steps:.1e} in the first {FIRST} steps and "
+        f"{agreement.all_steps:.1e} over all, {agreement.mean:+.1e} on average. Training "
+        "multiplies rounding from step to step, so only the first figures can be tiny: the two "
+        f"end {agreement.miou:.3f} mIoU apart.\n"
     )
 
 
@@ -170,7 +170,7 @@ def to_json(
     *,
     settings: Settings,
     facts: Facts,
-    found: Agreement,
+    agreement: Agreement,
     backend: str,
     threads: int,
 ) -> dict:
@@ -190,7 +190,7 @@ def to_json(
             asdict(row) | {"speedup": row.speedup, "memory_ratio": row.memory_ratio}
             for row in costs(results)
         ],
-        "agreement": asdict(found) | {"holds": found.holds},
+        "agreement": asdict(agreement) | {"holds": agreement.holds},
         "caveat": CAVEAT,
     }
 
@@ -202,12 +202,12 @@ def _run_json(result: Result) -> dict:
         "miou": result.scores.miou,
         "accuracy": result.scores.accuracy,
         "class_iou": iou,
-        "loss_ms": result.probe.median_milliseconds("objective"),
-        "loss_peak_bytes": result.probe.peak_bytes["objective"],
+        "loss_ms": result.measurements.median_milliseconds("objective"),
+        "loss_peak_bytes": result.measurements.peak_bytes["objective"],
         "training_seconds": result.seconds,
         "curve": result.curve,
     }
 
 
 def _pooled_median(results: list[Result], name: str) -> float:
-    return median(time for result in results for time in result.probe.milliseconds[name])
+    return median(time for result in results for time in result.measurements.milliseconds[name])
