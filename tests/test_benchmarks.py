@@ -78,7 +78,7 @@ def test_sections_of_the_pages_come_from_what_is_measured(results):
         assert text.strip()
         if name not in ("machine", "goals", "what peers compute"):
             assert "|---" in text or "|--:" in text
-    assert "2×19×64×48, labels" in pages.jml(results, "warm")  # noqa: RUF001
+    assert "2×19×64×48, labels" in pages.costs(results)  # noqa: RUF001
     assert "| distillation, labels |" in pages.objectives(results)
     assert "2×2×64×64 channels_last" in pages.forms(results)  # noqa: RUF001
     assert "| 17 |" in pages.growth(results)
@@ -159,14 +159,14 @@ def test_goals_that_are_met_and_missed():
     assert verdicts == {
         goals.MEMORY: True,
         goals.FLOOR: False,  # 2.67
-        "eager / fused": True,
+        "eager / ours": True,
     }
     verdicts = {v.what: v.met for v in goals.judged(row(fused=0.9, eager=10.0, held=1.2))}
-    assert verdicts == {goals.MEMORY: False, goals.FLOOR: True, "eager / fused": False}
+    assert verdicts == {goals.MEMORY: False, goals.FLOOR: True, "eager / ours": False}
     assert "floor" not in {v.what for v in goals.judged(row("default"))}
     lines = goals.summary([row(), row("default")])
     assert lines[0] == "4 of 5 goals met"
-    assert lines[1].endswith("warm: fused / floor is 2.67, goal ≤ 2.5")
+    assert lines[1].endswith("warm: ours / floor is 2.67, goal ≤ 2.5")
 
 
 # ---- single operators ----------------------------------------------------------------------------
