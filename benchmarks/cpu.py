@@ -25,7 +25,7 @@ from .goals import summary
 from .suites import SUITES, Suite, quick
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
-#: Suites that the design sets goals for.
+#: Suites that have goals (goals.py).
 JUDGED = ("jml", "objectives")
 
 
@@ -80,7 +80,8 @@ def measure(suite: Suite, rounds: int, threads: int, console: Console) -> Result
 
 
 def write(file: Path, suite: str, results: Results, rounds: int, threads: int) -> None:
-    """Without the turns, in four digits: what the pages need, small enough to be committed."""
+    """Write the results without the turns and in four digits, which is what the pages need, and is
+    small enough to be committed."""
     content = json.loads(file.read_text()) if file.exists() else {}
     for row in results.every_row():
         del row["turns"]

@@ -47,7 +47,7 @@ _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 @dataclass(frozen=True)
 class BenchmarkCase:
-    """One input.
+    """An input that is timed.
 
     Attributes:
         shape: of the logits, (N, C, *spatial).
@@ -90,14 +90,14 @@ class BenchmarkCase:
 
     @property
     def options(self) -> dict[str, float]:
-        """Of the losses."""
+        """Options of the losses."""
         if self.target != "boundary":
             return {}
         return {"label_smoothing": SMOOTHING, "boundary_size": self.boundary_size}
 
     @property
     def bytes(self) -> int:
-        """Of the logits: E · b."""
+        """Bytes of the logits, E · b."""
         return math.prod(self.shape) * getattr(torch, self.dtype).itemsize
 
     @property
@@ -113,7 +113,7 @@ class BenchmarkCase:
 
     @property
     def traffic(self) -> int:
-        """Of both. Labels are not counted."""
+        """Bytes that forward and backward together cannot avoid. Labels are not counted."""
         return self.forward_traffic + self.backward_traffic
 
     @property

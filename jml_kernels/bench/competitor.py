@@ -19,7 +19,7 @@ class NotAvailableError(Exception):
 
 @dataclass(frozen=True)
 class Competitor:
-    """One that is timed.
+    """A loss that takes part in a benchmark.
 
     Attributes:
         what: it computes, in a few words.

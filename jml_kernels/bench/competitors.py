@@ -23,9 +23,9 @@ EAGER = "eager"
 COMPILED = "compile"
 CROSS_ENTROPY = "cross-entropy"
 DICE = "soft-dice"
-#: Behind the name of a backend: it writes the gradient over the logits.
+#: Stands behind the name of a backend that writes the gradient over the logits.
 IN_PLACE = "-in-place"
-#: In place of the names of all peers.
+#: Stands for the names of all peers.
 ALL_PEERS = "peers"
 
 _MODULES = {
@@ -98,7 +98,7 @@ def _our_own() -> dict[str, Competitor]:
     return ours
 
 
-#: By name, in the order of the tables.
+#: All competitors by name, in the order of the tables.
 COMPETITORS: dict[str, Competitor] = {
     **_our_own(),
     EAGER: Competitor("this loss as it is usually written", eager, same=True),

@@ -1,4 +1,4 @@
-"""From the seconds of every turn to a row of the results. Pure."""
+"""From the seconds of every turn to a row of the results. Nothing here measures."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def bandwidth(case: BenchmarkCase, copies: list[float]) -> float:
 def share(
     case: BenchmarkCase, part: str, seconds: float, speed: float, with_labels: bool = False
 ) -> float:
-    """Of a bandwidth: the time that the bytes of `bytes_of` take at that speed, over the time it
-    took."""
+    """The share of a bandwidth that was reached: the time that the bytes of `bytes_of` take at that
+    speed, over the time that was measured."""
     counted = bytes_of(case)
     labels = counted["labels"] * (2 if part == STEP else 1) * with_labels
     return (counted[part] + labels) / speed / seconds

@@ -57,7 +57,7 @@ def along(axis: str, case: BenchmarkCase) -> list[BenchmarkCase]:
 
 @dataclass(frozen=True)
 class Growth:
-    """Of a step along an axis.
+    """How the time of a step grows along an axis.
 
     Attributes:
         exponent: p of seconds ~ x^p, the slope of a line through the logarithms.
@@ -87,7 +87,11 @@ def fit(x: list[float], seconds: list[float]) -> Growth:
 
 
 def growths(rows: list[dict], axis: str) -> dict[str, Growth]:
-    """By competitor, from rows along an axis; of who ran on two of them or more."""
+    """The growth of each competitor that ran at two places of an axis or more.
+
+    Args:
+        rows: along the axis.
+    """
     points_by_name: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for name, of in row["figures"].items():
@@ -102,7 +106,7 @@ def growths(rows: list[dict], axis: str) -> dict[str, Growth]:
 
 
 def place(axis: str, row: dict) -> int:
-    """Of a row on an axis."""
+    """Where a row lies on an axis."""
     case = row["case"]
     if axis == PIXELS:
         return case["shape"][0] * math.prod(case["shape"][2:])

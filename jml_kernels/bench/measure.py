@@ -1,4 +1,4 @@
-"""One case: check, weigh, time."""
+"""Measures one case: checks the results, weighs the memory, takes the times."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .competitor import NotAvailableError
 from .competitors import BACKENDS, IN_PLACE, find, fused
 from .timing import OfGpu, Step, interleave, of_cpu
 
-#: Of who computes our loss as it is usually written: its sums in float32 cancel, and it must only
-#: be the same loss.
+#: The errors of loss and gradient that naive code may have: its sums in float32 cancel, and it must
+#: only be the same loss.
 NAIVE_TOLERANCE = (1e-4, 1e-2)
 
-#: Told what is done next: a process that dies has said so.
+#: Called with what is done next, so that a process that dies has said what it did.
 Say = Callable[[str], None]
 
 
@@ -33,7 +33,7 @@ class DeviceLostError(Exception):
 
 
 class Inputs(NamedTuple):
-    """Of a case: what a loss is called with."""
+    """What a loss is called with in a case."""
 
     logits: Tensor
     targets: list[Tensor]
@@ -143,7 +143,7 @@ class Judge:
             self.why_not = first_line(error)
 
     def errors(self, answer: accuracy.Answer | None) -> dict[str, float] | None:
-        """By "loss" and "gradient"; None where there is no gradient, or no oracle."""
+        """The errors of "loss" and "gradient"; None where there is no gradient, or no oracle."""
         if answer is None or self.why_not is not None:
             return None
         of_loss, of_gradient = accuracy.errors(answer, self.expected, self.counted)

@@ -17,7 +17,7 @@ GIB = 2**30
 
 
 def number(value: float | None) -> str:
-    """Three digits or so."""
+    """A number in about three digits."""
     if value is None:
         return "-"
     if value >= 100:
@@ -38,7 +38,8 @@ def setting(row: dict) -> str:
 
 
 def table(row: dict) -> Group:
-    """Of one case. The median of a time is followed by half of the distance of its quartiles."""
+    """The table of one case. Behind the median of a time stands half of the distance of its
+    quartiles."""
     made = _table(f"{row['name']} ({setting(row)})")
     made.add_column("", overflow="fold")
     for head in (FORWARD, BACKWARD, "both", "x", "quartiles", "GB/s", "limit", "memory"):
@@ -66,7 +67,7 @@ def table(row: dict) -> Group:
 
 
 def _table(title: str) -> Table:
-    """One in which a narrow terminal breaks lines, and loses nothing."""
+    """A table whose lines break on a narrow terminal, so that nothing is lost."""
     return Table(
         title=title,
         title_justify="left",

@@ -12,8 +12,8 @@ from . import bench, check, info, train
 from .multivalue import MultiValueCommand
 
 app = typer.Typer(
-    help="Jaccard Metric Losses, fused: what runs here, whether it is right, what it costs, and a "
-    "training run to see it.",
+    help="Jaccard Metric Losses, fused: see what runs here, check that it is right, measure what "
+    "it costs, and watch a training run.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -36,7 +36,9 @@ def _print_version(is_asked_for: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print and leave."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Options of every command."""

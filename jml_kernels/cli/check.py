@@ -25,16 +25,22 @@ def check(
         list[str] | None,
         typer.Option(
             metavar="NAME...",
-            help=f"Of {', '.join(NAMES)}: one, several, or more than once.",
+            help=f"Backends to check, one or several of {', '.join(NAMES)}.",
             show_default="all that run here",
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few cases of each sort: some seconds.")
+        bool,
+        typer.Option("--quick", help="Check a few cases of each sort only, which takes seconds."),
     ] = False,
     file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write all that was found.", dir_okay=False),
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write all that was measured to this file.",
+            dir_okay=False,
+        ),
     ] = None,
 ) -> None:
     """Check every backend on this machine: gradients, parity, repeatability, memory.
@@ -77,7 +83,7 @@ def check(
 
 
 def _names(given: list[str]) -> list[str]:
-    """Each once, in the order given; a comma separates too."""
+    """The backends that are named, each once, in the order given. A comma may separate them too."""
     names = [name for word in given for name in word.replace(",", " ").split()]
     for name in names:
         if name not in NAMES:
@@ -94,7 +100,7 @@ def _verdict(failures: int, seconds: float) -> str:
 
 
 class _Follow:
-    """Bars on a terminal, a line for each check elsewhere."""
+    """Shows bars on a terminal, and prints a line for each check elsewhere."""
 
     def __init__(self, console: Console, bars: Progress):
         self.console = console

@@ -1,4 +1,4 @@
-"""`jml-kernels info`: what runs on this machine, and what does not and why."""
+"""`jml-kernels info` says what runs on this machine, and what does not and why."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ def info(
         bool,
         typer.Option(
             "--kernels",
-            help="What compilers make of the GPU kernels: Triton's take a minute or two.",
+            help="Show what the compilers make of the GPU kernels, which takes a minute or two for "
+            "Triton.",
         ),
     ] = False,
     target: Annotated[
-        str, typer.Option(help="The GPU of these: sm_80, sm_90, sm_100 or gfx942.")
+        str, typer.Option(help="The GPU that --kernels is about: sm_80, sm_90, sm_100 or gfx942.")
     ] = "sm_90",
 ) -> None:
     """Print versions, the processor, and which backends run here.
@@ -47,7 +48,7 @@ def info(
 
 
 def kernel_tables(target: str) -> list[Table | str]:
-    """Of Triton and of CUDA, or in place of one of them why it is not there."""
+    """The tables of Triton and of CUDA; in place of one that is not there, the reason in words."""
     tables = [triton_table(target), cuda_table(target)]
     if all(isinstance(table, str) for table in tables):
         raise typer.BadParameter("; ".join(map(str, tables)))
@@ -73,7 +74,7 @@ def triton_table(target: str) -> Table | str:
 
 
 def cuda_table(target: str) -> Table | str:
-    """The same of the CUDA kernels, as they were built, whatever PyTorch is here."""
+    """The same for the CUDA kernels as they were built, whatever PyTorch is here."""
     report = cuda_resources.REPORT
     if not report.exists():
         return "CUDA kernels: they were not built (install with nvcc and JML_BUILD=cuda)"

@@ -53,7 +53,7 @@ class Costs:
 
 
 def costs(results: list[Result]) -> list[Costs]:
-    """One for each kind of target, from all runs with it."""
+    """The costs against each kind of target, from all runs with it."""
     by_target: dict[str, list[Result]] = {}
     for result in results:
         if result.run.target is not None:
@@ -71,7 +71,7 @@ def costs(results: list[Result]) -> list[Costs]:
 
 
 def print_data(console: Console, source: str, facts: Facts) -> None:
-    """What data it is, and how small."""
+    """Print what the data is, and how small."""
     console.print(f"[bold]Data.[/] {source}")
     console.print(
         f"{facts.width} x {facts.height} pixels: {facts.training_pixels:,} to train on, "
@@ -89,7 +89,7 @@ def print_data(console: Console, source: str, facts: Facts) -> None:
 
 
 def print_backend(console: Console, backend: str, why_not_cpu: str | None) -> None:
-    """Which kernels "fused" means here."""
+    """Print which kernels "fused" means here."""
     if why_not_cpu is None:
         console.print(f"The fused losses run on the backend [bold]{backend}[/].\n")
     else:
@@ -100,7 +100,7 @@ def print_backend(console: Console, backend: str, why_not_cpu: str | None) -> No
 
 
 def print_runs(console: Console, results: list[Result]) -> None:
-    """One row for each run."""
+    """Print a table with a row for each run."""
     table = Table(
         "Run",
         title="Validation on the stripes held out, against hard labels",
@@ -125,7 +125,7 @@ def print_runs(console: Console, results: list[Result]) -> None:
 
 
 def print_costs(console: Console, results: list[Result], settings: Settings) -> None:
-    """Naive against fused."""
+    """Print what naive and fused loss cost."""
     shape = (settings.batch_size, len(CLASS_NAMES), settings.crop, settings.crop)
     logits = 4 * settings.batch_size * len(CLASS_NAMES) * settings.crop**2
     table = Table(
@@ -153,7 +153,7 @@ def print_costs(console: Console, results: list[Result], settings: Settings) -> 
 
 
 def print_agreement(console: Console, agreement: Agreement) -> None:
-    """Whether the runs with naive and fused loss coincide."""
+    """Print whether the runs with naive and fused loss coincide."""
     verdict = "[green]they coincide[/]" if agreement.holds else "[bold red]THEY DO NOT COINCIDE[/]"
     console.print(
         f"[bold]Naive and fused loss:[/] {verdict}. Largest difference on the same logits "
