@@ -1,6 +1,16 @@
-// The mathematics of one pixel that the CPU and the CUDA kernels share: how the gradients of the sums
-// act on a probability, the derivative of the activation, and the bits of half types. What only the
-// CPU calls stands in cpu/elementary.h. p is a probability, y its target.
+// The mathematics of one pixel that the CPU and the CUDA kernels share: both call all of it.
+//
+//     bit_cast, max_or_nan     what the language lacks
+//     GradientCoefficients     how the gradients of the sums act on a probability
+//     softmax_gradient,
+//     sigmoid_gradient         from there through the activation to the logit
+//     half_bits, bfloat_bits,
+//     convert, convert_back    the dtypes of tensors, and those that kernels compute in
+//
+// Exponentials, logarithms and what is made of them are not here, because a GPU has instructions
+// for them while the CPU needs polynomials that vectorise (cpu/elementary.h). Nor are the terms of
+// the statistics: the CUDA kernels take them from the gap y - p, which at the label has more digits
+// than the difference of its two sides. p is a probability, y its target.
 #pragma once
 
 #include <cstdint>
@@ -26,17 +36,18 @@ JML_MATH To bit_cast(From from) {
   return to;
 }
 
-// A maximum that NaN enters and does not leave.
+// The larger of two numbers. A NaN on either side is the result.
 template <typename T>
 JML_MATH T max_or_nan(T a, T b) {
   return ((b > a) | (b != b)) ? b : a;
 }
 
 // ---- gradient by a probability -------------------------------------------------------------
-// With G the gradient of the sums, g = sum over them of G * d(sum)/dp is linear in four numbers,
+// Let G be the gradient of the loss by each sum. The gradient by a probability, which is
+// g = sum over the sums of G * d(sum)/dp, is then linear in four numbers,
 //     g = constant + of_sign sign(p - y) + of_target y + of_probability p,
-// from d min(p, y) = (1 - s)/2, d max(p - y, 0) = (1 + s)/2, d max(y - p, 0) = (s - 1)/2 with
-// s = sign(p - y), 0 at p = y; d(p y) = y; d(p^2) = 2 p.
+// because the derivatives by p are (1 - s)/2 of min(p, y), (1 + s)/2 of max(p - y, 0) and
+// (s - 1)/2 of max(y - p, 0), where s = sign(p - y) is 0 at p = y, and y of p y, and 2 p of p^2.
 template <typename T>
 struct GradientCoefficients {
   T constant, of_sign, of_target, of_probability;
@@ -48,20 +59,22 @@ JML_MATH GradientCoefficients<T> gradient_coefficients(T tp, T fp, T fn, T inter
   return {(tp + fp - fn) / 2, (fp + fn - tp) / 2, intersection, 2 * prediction_squared};
 }
 
-// Softmax: dL/dz_c = p_c (g_c - sum_j p_j g_j)
+// The gradient by a logit under a softmax: p_c (g_c - dot), where dot = sum_j p_j g_j.
 template <typename T>
 JML_MATH T softmax_gradient(T p, T g, T dot) {
   return p * (g - dot);
 }
 
-// Sigmoid: dL/dz = g p (1 - p)
+// The gradient by a logit under a sigmoid: g p (1 - p). p_not is 1 - p, of which a caller may know
+// more digits than the subtraction gives.
 template <typename T>
 JML_MATH T sigmoid_gradient(T p, T p_not, T g) {
   return g * p * p_not;
 }
 
 // ---- half types ----------------------------------------------------------------------------
-// Bits to float and back, rounding to nearest even. A GPU has instructions for these.
+// These convert the bits of a half type to float and back, rounding to nearest even. A GPU has
+// instructions for them.
 struct half_bits {
   uint16_t bits;
 };
@@ -76,7 +89,8 @@ JML_MATH float to_float(half_bits value) {
   return __half2float(__ushort_as_half(value.bits));
 #else
   const uint32_t magnitude = uint32_t(value.bits & 0x7fff) << 13;
-  // 2^112 moves the exponent's bias, subnormal numbers included; inf and NaN have exponent 31.
+  // Multiplying by 2^112 moves the exponent's bias, for subnormal numbers too. Infinity and NaN,
+  // whose exponent is 31, take the other way.
   const uint32_t finite = bit_cast<uint32_t>(bit_cast<float>(magnitude) * 5.192296858534828e33f);
   const uint32_t result = magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite;
   return bit_cast<float>(result | uint32_t(value.bits & 0x8000) << 16);
@@ -109,7 +123,7 @@ JML_MATH half_bits to_half(float value) {
 #endif
 }
 
-// Between the dtypes of tensors and those that kernels compute in.
+// From the dtype of a tensor to the type that a kernel computes in, and back.
 template <typename T, typename Source>
 JML_MATH T convert(Source value) {
   if constexpr (std::is_same_v<Source, half_bits> || std::is_same_v<Source, bfloat_bits>)

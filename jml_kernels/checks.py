@@ -3,8 +3,13 @@ what was expected."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .options import TargetOptions
 
 LOGITS_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MAX_SPATIAL = 3
@@ -112,7 +117,7 @@ def check_teacher(teacher_logits: Tensor, logits: Tensor) -> None:
 
 
 def split_target(
-    logits: Tensor, target: Tensor, activation: str, name: str = "target"
+    logits: Tensor, target: Tensor, options: TargetOptions, name: str = "target"
 ) -> tuple[Tensor | None, ...]:
     """Tell labels from a dense target: returns (labels, dense), one of them None.
 
@@ -126,8 +131,8 @@ def split_target(
         raise TypeError(f"{name} has dtype {target.dtype}: expected an integer or floating dtype")
     n, c, *spatial = logits.shape
     shape, label_shape, dense_shape = tuple(target.shape), (n, *spatial), (n, c, *spatial)
-    integers = is_integer(target)
-    one_channel = c == 1 and activation != "softmax"
+    integers = not target.is_floating_point()
+    one_channel = c == 1 and options.activation != "softmax"
 
     if integers and shape == dense_shape and one_channel:
         return target.squeeze(1), None
@@ -137,7 +142,7 @@ def split_target(
         if shape != label_shape:
             raise ValueError(f"{name} has shape {shape}: expected {label_shape}, labels of logits")
         return target, None
-    if integers and activation == "softmax":
+    if integers and options.activation == "softmax":
         raise ValueError(
             f"{name} has shape {shape} and dtype {target.dtype}: expected integer labels of shape "
             f"{label_shape}; for probabilities, a floating dtype and shape {dense_shape}"
@@ -150,12 +155,17 @@ def split_target(
             f"{name} has dtype {target.dtype}: expected an integer dtype, float16, bfloat16, "
             "float32 or float64"
         )
+    if integers and options.boundary_size is not None:
+        raise ValueError(
+            f"boundary_size={options.boundary_size!r}: expected None with a target of shape "
+            f"{shape}, which has no map of labels"
+        )
     return None, target
 
 
-def checked_labels(logits: Tensor, labels: Tensor, activation: str) -> Tensor:
+def checked_labels(logits: Tensor, labels: Tensor, options: TargetOptions) -> Tensor:
     """The labels beside a teacher, (N, *spatial)."""
-    labels, dense = split_target(logits, labels, activation, "labels")
+    labels, dense = split_target(logits, labels, options, "labels")
     if dense is not None:
         raise ValueError(
             f"labels has shape {tuple(dense.shape)} and dtype {dense.dtype}: expected integer "

@@ -33,8 +33,11 @@ def target_loss(
 ) -> Tensor:
     """The loss against one target, labels or dense; see `functional.jaccard_cross_entropy_loss`."""
     options = objective.options
-    labels, dense = _split(logits, target, options)
-    inputs = (logits, labels, dense, mask, _checked_weights(ce_class_weights, logits))
+    checks.check_logits(logits)
+    labels, dense = checks.split_target(logits, target, options)
+    if ce_class_weights is not None:
+        ce_class_weights = _checked_weights(ce_class_weights, logits)
+    inputs = (logits, labels, dense, mask, ce_class_weights)
     backend = _checked_backend(inputs, options, "target", "target")
     return _loss(backend, objective, inputs, class_weights)
 
@@ -53,15 +56,17 @@ def distillation_loss(
     options = objective.options
     checks.check_logits(student_logits, "student_logits")
     checks.check_teacher(teacher_logits, student_logits)
-    if labels is None:
-        ce_class_weights = None  # they are of the labels
-    else:
-        labels = checks.checked_labels(student_logits, labels, options.activation)
+    if labels is not None:
+        labels = checks.checked_labels(student_logits, labels, options)
     dense = teacher_logits
     if labels is not None and not objective.needs_dense:
         dense = None  # no term needs it, so that it is not even looked at
-    weights = _checked_weights(ce_class_weights, student_logits)
-    inputs = (student_logits, labels, dense, mask, weights)
+    # The weights of the cross-entropy are the labels'.
+    if labels is None:
+        ce_class_weights = None
+    elif ce_class_weights is not None:
+        ce_class_weights = _checked_weights(ce_class_weights, student_logits)
+    inputs = (student_logits, labels, dense, mask, ce_class_weights)
     backend = _checked_backend(inputs, options, "labels", "teacher_logits")
     return _loss(backend, objective, inputs, class_weights)
 
@@ -75,7 +80,8 @@ def target_statistics(
 ) -> dict[str, Tensor]:
     """Statistics against one target, by name: float64, (N, C), totals (N,). Those that `lists` do
     not ask for are 0."""
-    inputs = (logits, *_split(logits, target, options), mask, None)
+    checks.check_logits(logits)
+    inputs = (logits, *checks.split_target(logits, target, options), mask, None)
     backend = _checked_backend(inputs, options, "target", "target")
     return _statistics(backend, inputs, lists, options)[0]
 
@@ -95,16 +101,18 @@ def _loss(
     reduction other than "mean"."""
     logits, labels, dense, *_ = inputs
     options, target, formula = objective.options, objective.target, objective.formula
+    finishes = backend in LOSSES and options.reduction == "mean"
     if class_weights is not None:
         checks.check_class_weights(class_weights, logits)
-    # The operators give the logits a gradient, and nothing else.
-    needs_autograd = class_weights is not None and class_weights.requires_grad
-    if backend in LOSSES and options.reduction == "mean" and not needs_autograd:
+        class_weights = _in_single_or_double(class_weights)
+        # The operators give the logits a gradient, and nothing else.
+        finishes = finishes and not class_weights.requires_grad
+    if finishes:
         return LOSSES[backend](
             *inputs,
             target.ints,
             target.floats,
-            _in_single_or_double(class_weights),
+            class_weights,
             *formula,
             options.inplace_backward,
         )[0]
@@ -118,31 +126,14 @@ def _loss(
     return value.to(checks.result_dtype(logits))
 
 
-def _split(
-    logits: Tensor, target: Tensor, options: TargetOptions
-) -> tuple[Tensor | None, Tensor | None]:
-    """(labels, dense) of a target, one of them None."""
-    checks.check_logits(logits)
-    labels, dense = checks.split_target(logits, target, options.activation)
-    if dense is not None and options.boundary_size is not None and checks.is_integer(dense):
-        raise ValueError(
-            f"boundary_size={options.boundary_size!r}: expected None with a target of shape "
-            f"{tuple(dense.shape)}, which has no map of labels"
-        )
-    return labels, dense
-
-
-def _checked_weights(weights: Tensor | None, logits: Tensor) -> Tensor | None:
-    if weights is not None:
-        checks.check_class_weights(weights, logits, "ce_class_weights")
+def _checked_weights(weights: Tensor, logits: Tensor) -> Tensor:
+    checks.check_class_weights(weights, logits, "ce_class_weights")
     return _in_single_or_double(weights)
 
 
-def _in_single_or_double(weights: Tensor | None) -> Tensor | None:
+def _in_single_or_double(weights: Tensor) -> Tensor:
     """As the operators take weights: a module has others after .half()."""
-    if weights is None or weights.dtype in (torch.float32, torch.float64):
-        return weights
-    return weights.float()
+    return weights if weights.dtype in (torch.float32, torch.float64) else weights.float()
 
 
 def _checked_backend(

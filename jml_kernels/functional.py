@@ -14,7 +14,6 @@ from .options import (
     TargetOptions,
     check_mean_reduction,
     lists_options,
-    options_from,
 )
 from .overlaps import overlap_name, overlap_of_objective
 from .statistics import ClassStatistics, column_bits
@@ -40,7 +39,7 @@ def class_statistics(
         as `jaccard_metric_loss`.
     """
     fields = ClassStatistics._fields
-    options, columns = options_from(TargetOptions, options), column_bits(*fields)
+    options, columns = TargetOptions(**options), column_bits(*fields)
     lists = target_lists(options, columns, columns)
     statistics = dispatch.target_statistics(logits, target, mask, options, lists)
     public = {name: statistics[name].to(checks.result_dtype(logits)) for name in fields}
@@ -93,9 +92,7 @@ def jaccard_metric_loss(
         RuntimeError: for a backend that cannot run here, saying why.
     """
     overlap = overlap_name("metric", "variant", variant)
-    return _overlap_loss(
-        logits, target, mask, overlap, options_from(LossOptions, options), class_weights
-    )
+    return _overlap_loss(logits, target, mask, overlap, LossOptions(**options), class_weights)
 
 
 @lists_options(LossOptions)
@@ -111,12 +108,17 @@ def soft_jaccard_loss(
     """The soft Jaccard loss, eq. 2 (norm 1) or 3 (norm 2: squared L2).
 
     With norm 1 it is not minimal at x = y for soft targets (section 2.2).
-    Arguments, result and errors as `jaccard_metric_loss`.
+
+    Args:
+        logits, target, mask: as `jaccard_metric_loss`.
+        norm: 1 or 2.
+        class_weights: (C,), multiplies the losses per class.
+
+    Returns, raises:
+        as `jaccard_metric_loss`.
     """
     overlap = overlap_name("soft", "norm", norm)
-    return _overlap_loss(
-        logits, target, mask, overlap, options_from(LossOptions, options), class_weights
-    )
+    return _overlap_loss(logits, target, mask, overlap, LossOptions(**options), class_weights)
 
 
 @lists_options(LossOptions, without=("alpha", "beta"))
@@ -130,9 +132,18 @@ def dice_semimetric_loss(
     **options,
 ) -> Tensor:
     """`jaccard_metric_loss` with alpha = beta = 1/2: the Dice score in place of the Jaccard
-    index; a semimetric (no triangle inequality)."""
+    index; a semimetric (no triangle inequality).
+
+    Args:
+        logits, target, mask: as `jaccard_metric_loss`.
+        variant: 1 or 2.
+        class_weights: (C,), multiplies the losses per class.
+
+    Returns, raises:
+        as `jaccard_metric_loss`.
+    """
     overlap = overlap_name("metric", "variant", variant)
-    options = options_from(LossOptions, options, alpha=0.5, beta=0.5)
+    options = LossOptions(alpha=0.5, beta=0.5, **options)
     return _overlap_loss(logits, target, mask, overlap, options, class_weights)
 
 
@@ -146,9 +157,18 @@ def soft_dice_loss(
     class_weights: Tensor | None = None,
     **options,
 ) -> Tensor:
-    """`soft_jaccard_loss` with alpha = beta = 1/2: 1 - 2 <x, y> / (||x|| + ||y||)."""
+    """`soft_jaccard_loss` with alpha = beta = 1/2: 1 - 2 <x, y> / (||x|| + ||y||).
+
+    Args:
+        logits, target, mask: as `jaccard_metric_loss`.
+        norm: 1 or 2.
+        class_weights: (C,), multiplies the losses per class.
+
+    Returns, raises:
+        as `jaccard_metric_loss`.
+    """
     overlap = overlap_name("soft", "norm", norm)
-    options = options_from(LossOptions, options, alpha=0.5, beta=0.5)
+    options = LossOptions(alpha=0.5, beta=0.5, **options)
     return _overlap_loss(logits, target, mask, overlap, options, class_weights)
 
 
@@ -166,9 +186,20 @@ def tversky_metric_loss(
     **options,
 ) -> Tensor:
     """The general case, (1 - TP / (TP + alpha FP + beta FN))^gamma, with the counts of
-    `jaccard_metric_loss`, which is alpha = beta = 1."""
+    `jaccard_metric_loss`, which is alpha = beta = 1.
+
+    Args:
+        logits, target, mask: as `jaccard_metric_loss`.
+        alpha, beta: weights of false positives and false negatives, >= 0.
+        gamma: focal exponent, > 0.
+        variant: 1 or 2.
+        class_weights: (C,), multiplies the losses per class.
+
+    Returns, raises:
+        as `jaccard_metric_loss`.
+    """
     overlap = overlap_name("metric", "variant", variant)
-    options = options_from(LossOptions, options, alpha=alpha, beta=beta, gamma=gamma)
+    options = LossOptions(alpha=alpha, beta=beta, gamma=gamma, **options)
     return _overlap_loss(logits, target, mask, overlap, options, class_weights)
 
 
@@ -206,7 +237,7 @@ def jaccard_cross_entropy_loss(
         as `jaccard_metric_loss`.
     """
     checks.check_share("ce_weight", ce_weight)
-    options = options_from(LossOptions, options)
+    options = LossOptions(**options)
     check_mean_reduction(options)
     objective = target_objective(overlap_of_objective(variant, norm), options, ce_weight)
     return dispatch.target_loss(objective, logits, target, mask, ce_class_weights, class_weights)
@@ -253,7 +284,7 @@ def jaccard_distillation_loss(
     """
     objective = distillation_objective(
         overlap_of_objective(variant, norm),
-        options_from(DistillationOptions, options),
+        DistillationOptions(**options),
         labels is not None,
     )
     return dispatch.distillation_loss(

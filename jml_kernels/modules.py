@@ -16,7 +16,6 @@ from .options import (
     LossOptions,
     check_mean_reduction,
     lists_options,
-    options_from,
 )
 from .overlaps import overlap_name, overlap_of_objective
 
@@ -81,7 +80,7 @@ class JaccardMetricLoss(OverlapLoss):
 
     def __init__(self, *, variant: int = 1, class_weights: Tensor | None = None, **options):
         overlap = overlap_name("metric", "variant", variant)
-        objective = target_objective(overlap, options_from(LossOptions, options))
+        objective = target_objective(overlap, LossOptions(**options))
         super().__init__(objective, class_weights)
 
 
@@ -99,7 +98,7 @@ class SoftJaccardLoss(OverlapLoss):
 
     def __init__(self, *, norm: int = 1, class_weights: Tensor | None = None, **options):
         overlap = overlap_name("soft", "norm", norm)
-        objective = target_objective(overlap, options_from(LossOptions, options))
+        objective = target_objective(overlap, LossOptions(**options))
         super().__init__(objective, class_weights)
 
 
@@ -117,7 +116,7 @@ class DiceSemimetricLoss(OverlapLoss):
 
     def __init__(self, *, variant: int = 1, class_weights: Tensor | None = None, **options):
         overlap = overlap_name("metric", "variant", variant)
-        options = options_from(LossOptions, options, alpha=0.5, beta=0.5)
+        options = LossOptions(alpha=0.5, beta=0.5, **options)
         super().__init__(target_objective(overlap, options), class_weights)
 
 
@@ -135,7 +134,7 @@ class SoftDiceLoss(OverlapLoss):
 
     def __init__(self, *, norm: int = 1, class_weights: Tensor | None = None, **options):
         overlap = overlap_name("soft", "norm", norm)
-        options = options_from(LossOptions, options, alpha=0.5, beta=0.5)
+        options = LossOptions(alpha=0.5, beta=0.5, **options)
         super().__init__(target_objective(overlap, options), class_weights)
 
 
@@ -165,7 +164,7 @@ class TverskyMetricLoss(OverlapLoss):
         **options,
     ):
         overlap = overlap_name("metric", "variant", variant)
-        options = options_from(LossOptions, options, alpha=alpha, beta=beta, gamma=gamma)
+        options = LossOptions(alpha=alpha, beta=beta, gamma=gamma, **options)
         super().__init__(target_objective(overlap, options), class_weights)
 
 
@@ -198,7 +197,7 @@ class JaccardCrossEntropyLoss(OverlapLoss):
         **options,
     ):
         checks.check_share("ce_weight", ce_weight)
-        options = options_from(LossOptions, options)
+        options = LossOptions(**options)
         check_mean_reduction(options)
         objective = target_objective(overlap_of_objective(variant, norm), options, ce_weight)
         super().__init__(objective, class_weights, ce_class_weights)
@@ -240,13 +239,12 @@ class JaccardDistillationLoss(OverlapLoss):
         class_weights: Tensor | None = None,
         **options,
     ):
-        options = options_from(
-            DistillationOptions,
-            options,
+        options = DistillationOptions(
             ce_weight=ce_weight,
             ce_label_weight=ce_label_weight,
             jaccard_label_weight=jaccard_label_weight,
             temperature=temperature,
+            **options,
         )
         overlap = overlap_of_objective(variant, norm)
         objective = distillation_objective(overlap, options, has_labels=True)

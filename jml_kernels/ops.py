@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from . import reference
 from .backend import COMPILED
@@ -35,9 +34,7 @@ _INPUTS = "Tensor? labels, Tensor? dense, Tensor? mask, Tensor? ce_class_weights
 _TARGET = f"{_INPUTS}, int[] target_ints, float[] target_floats"
 _FORMULA = "Tensor? class_weights, int[] formula_ints, float[] formula_floats, float[] overlap"
 _GRADIENTS = "Tensor grad_sums, Tensor grad_totals"
-#: How many arguments of a forward the backward needs again: the logits and `_TARGET`.
-_N_READ = 7
-#: How many of these are tensors; they come first.
+#: The tensors that an operator reads come first: the logits and `_INPUTS`.
 _N_TENSORS = 5
 
 _library = torch.library.Library(NAMESPACE, "DEF")
@@ -79,53 +76,61 @@ def _no_double_backward(ctx, *_):
     )
 
 
-def _save_statistics(ctx, inputs, output) -> None:
-    _save_inputs(ctx, inputs)
+def _save_statistics(ctx, tensors, lists, output) -> None:
+    ctx.lists = lists
+    ctx.save_for_backward(*tensors)
     ctx.mark_non_differentiable(output[1])
 
 
-def _save_loss(ctx, inputs, output) -> None:
-    _save_inputs(ctx, inputs, *output[1:])
+def _save_loss(ctx, tensors, lists, output) -> None:
+    ctx.lists = lists
+    ctx.save_for_backward(*tensors, *output[1:])
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # zeros for outputs without a gradient would cost time
 
 
-def _save_inputs(ctx, inputs, *more: Tensor) -> None:
-    ctx.lists, ctx.inplace = inputs[_N_TENSORS:_N_READ], inputs[-1] is True
-    ctx.save_for_backward(*inputs[:_N_TENSORS], *more)
-
-
-def _register_autograd(operator, save: Callable, gradient: Callable) -> None:
+def _register_autograd(operator, save: Callable, gradient: Callable) -> Callable:
     """As `torch.library.register_autograd`, which costs more time a call than the kernels take on a
     small crop.
 
     Args:
-        save: (ctx, inputs, output); inputs are the arguments but trailing defaults.
+        save: (ctx, tensors, lists, output) keeps what the backward needs; tensors are those that
+            `_TARGET` reads, lists what follows them.
         gradient: (ctx, *grads) -> gradient of the logits, the first argument.
+
+    Returns:
+        the operator, to be called from Python without the way through the dispatcher and back.
     """
 
     class Differentiable(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, *inputs):
+        def forward(ctx, *inputs):  # the last one is a tuple: autograd looks at each of them
+            *tensors, lists = inputs
             with torch._C._AutoDispatchBelowAutograd():
-                output = operator(*inputs)
-            save(ctx, inputs, output)
+                output = operator(*tensors, *lists)
+            save(ctx, tensors, lists, output)
             return output
 
         @staticmethod
         def backward(ctx, *grads):
-            return (gradient(ctx, *grads), *[None] * (len(ctx.needs_input_grad) - 1))
+            return (gradient(ctx, *grads), *[None] * _N_TENSORS)
 
     def run(*inputs):
         if torch.is_grad_enabled() and inputs[0].requires_grad:
-            return Differentiable.apply(*inputs)
+            return Differentiable.apply(*inputs[:_N_TENSORS], inputs[_N_TENSORS:])
         with torch._C._AutoDispatchBelowAutograd():
             return operator(*inputs)
 
+    def call(*inputs):
+        # A compiled graph holds the operator itself.
+        return operator(*inputs) if torch.compiler.is_compiling() else run(*inputs)
+
     _library.impl(operator._opname, run, "Autograd")
+    return call
 
 
-def _define(name: str, finishes_loss: bool) -> None:
-    """The operators of one backend."""
+def _define(name: str, finishes_loss: bool) -> dict[str, Callable]:
+    """The operators of one backend: returns "statistics" and, where there is one, "loss"."""
     statistics, loss = f"{name}_statistics", f"{name}_loss"
     backward, inplace = f"{statistics}_backward", f"{statistics}_backward_"
     inplace_flag, scale = "bool inplace_backward=False", "Tensor? scale=None"
@@ -152,15 +157,21 @@ def _define(name: str, finishes_loss: bool) -> None:
 
     def logits_gradient(ctx, grad_sums, grad_totals, tensors, scale):
         logits, *others = tensors
+        ints, floats, *_ = ctx.lists
+        inplace_backward = ctx.lists[-1] is True
         # A compiled graph plans its own memory and knows no mutation of what it saved.
-        if ctx.inplace and not torch.compiler.is_compiling():
+        if inplace_backward and not torch.compiler.is_compiling():
             # The storage of the logits becomes the gradient. The new version makes autograd
             # refuse, with its own words, whatever else had saved them.
             grad = logits.detach()
-            write_gradient_inplace(grad_sums, grad_totals, grad, *others, *ctx.lists, scale)
+            write_gradient_inplace(grad_sums, grad_totals, grad, *others, ints, floats, scale)
             torch.autograd.graph.increment_version(logits)
             return grad
-        return write_gradient(grad_sums, grad_totals, logits, *others, *ctx.lists, scale)
+        arguments = (grad_sums, grad_totals, logits, *others, ints, floats, scale)
+        if torch.is_grad_enabled():  # somebody wants a double backward, and is refused
+            return write_gradient(*arguments)
+        with torch._C._AutoDispatchBelowAutograd():
+            return write_gradient(*arguments)
 
     def statistics_gradient(ctx, grad_sums, _, grad_totals):
         grads = (grad_sums.contiguous(), grad_totals.contiguous())
@@ -170,26 +181,31 @@ def _define(name: str, finishes_loss: bool) -> None:
         *tensors, grad_sums, grad_totals = ctx.saved_tensors
         return logits_gradient(ctx, grad_sums, grad_totals, tensors, grad_loss)
 
-    _register_autograd(_operator(statistics), _save_statistics, statistics_gradient)
     torch.library.register_autograd(f"{NAMESPACE}::{backward}", _no_double_backward, lib=_library)
+    calls = {
+        "statistics": _register_autograd(
+            _operator(statistics), _save_statistics, statistics_gradient
+        )
+    }
     if finishes_loss:
-        _register_autograd(_operator(loss), _save_loss, loss_gradient)
+        calls["loss"] = _register_autograd(_operator(loss), _save_loss, loss_gradient)
+    return calls
 
 
 def _operator(name: str):
     return getattr(getattr(torch.ops, NAMESPACE), name).default
 
 
+_CALLS = {backend.name: _define(backend.name, backend.finishes_loss) for backend in COMPILED}
 for _backend in COMPILED:
-    _define(_backend.name, _backend.finishes_loss)
     if _backend.register is not None:
         _backend.register(_library)
 
 #: backend -> its `statistics`, and its `loss` where it finishes one.
 STATISTICS: dict[str, Callable] = {
     "reference": reference.statistics,
-    **{backend.name: _operator(f"{backend.name}_statistics") for backend in COMPILED},
+    **{name: calls["statistics"] for name, calls in _CALLS.items()},
 }
 LOSSES: dict[str, Callable] = {
-    backend.name: _operator(f"{backend.name}_loss") for backend in COMPILED if backend.finishes_loss
+    name: calls["loss"] for name, calls in _CALLS.items() if "loss" in calls
 }

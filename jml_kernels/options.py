@@ -7,11 +7,12 @@ by way of `lists_options`: each option is written down once, here.
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any, TypeVar
 
 from . import checks
@@ -68,6 +69,7 @@ class LossOptions(TargetOptions):
         active_classes: which classes the mean is over (section 2.4.3): "all"; "present", the
             target's argmax somewhere; "label", "prob" or "both", where the largest target,
             probability, or sum of the two exceeds active_threshold.
+        active_threshold: what the largest of these must exceed.
         aggregation: "dataset", "image", "class" (see `formulas.aggregate`), or a mapping of these
             to the weights they are added with.
         reduction: "mean", or "none" for the losses per class, 0 where inactive: (C,), or (N, C)
@@ -169,44 +171,61 @@ def check_mean_reduction(options: LossOptions) -> None:
 # ---- options as keywords -------------------------------------------------------------------------
 
 _T = TypeVar("_T")
-_Options = TypeVar("_Options", bound=TargetOptions)
 
 
 def lists_options(kind: type[TargetOptions], *, without: Sequence[str] = ()) -> Callable[[_T], _T]:
-    """Decorator of a function, or of a class for its constructor, that takes **options: signature
-    and docstring then list the fields of `kind`, each with its default.
+    """Decorator of a function, or of a class for its constructor, that takes **options.
+
+    Signature and docstring then list the fields of `kind`, each with its default, and a name that
+    is none of them is answered with the nearest one that is.
 
     Args:
         without: fields that the function sets itself.
     """
 
     def decorate(function: _T) -> _T:
-        called = function.__init__ if inspect.isclass(function) else function
-        signature = inspect.signature(called)
-        listed = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        taken = {parameter.name for parameter in listed} | set(without)
-        listed += [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
-                annotation=field.type,
+        is_class = inspect.isclass(function)
+        inner = function.__init__ if is_class else function
+        signature = inspect.signature(inner)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        taken = {parameter.name for parameter in own} | set(without)
+        options = [_parameter(field) for field in fields(kind) if field.name not in taken]
+        names = [parameter.name for parameter in (*own, *options) if parameter.name != "self"]
+
+        @functools.wraps(inner)
+        def checked(*arguments: Any, **keywords: Any) -> Any:
+            for name in keywords:
+                if name not in names:
+                    raise TypeError(_unknown(function.__name__, name, names))
+            return inner(*arguments, **keywords)
+
+        checked.__signature__ = signature.replace(parameters=[*own, *options])
+        if is_class:
+            function.__init__ = checked
+        documented = function if is_class else checked
+        if documented.__doc__:  # there is none under python -OO
+            described = (_attributes(base) for base in reversed(kind.__mro__[:-1]))
+            described = "\n".join(filter(None, (_without(taken, text) for text in described)))
+            documented.__doc__ = (
+                f"{inspect.cleandoc(documented.__doc__)}\n\n"
+                f"Options:\n{textwrap.indent(described, '    ')}"
             )
-            for field in fields(kind)
-            if field.name not in taken
-        ]
-        called.__signature__ = signature.replace(parameters=listed)
-        if function.__doc__:  # there are none under python -OO
-            options = (_attributes(base) for base in reversed(kind.__mro__[:-1]))
-            texts = [text for text in map(_without(taken), options) if text]
-            function.__doc__ = (
-                inspect.cleandoc(function.__doc__)
-                + "\n\nOptions:\n"
-                + textwrap.indent("\n".join(texts), "    ")
-            )
-        return function
+        return documented
 
     return decorate
+
+
+def _parameter(field: Field) -> inspect.Parameter:
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
+    )
+
+
+def _unknown(function: str, name: str, names: list[str]) -> str:
+    """Python's own words, and what was expected."""
+    nearest = difflib.get_close_matches(name, names, n=1)
+    expected = f"did you mean {nearest[0]!r}?" if nearest else f"expected {', '.join(names)}"
+    return f"{function}() got an unexpected keyword argument {name!r}: {expected}"
 
 
 def _attributes(kind: type) -> str:
@@ -214,34 +233,12 @@ def _attributes(kind: type) -> str:
     return inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
 
 
-def _without(taken: set[str]) -> Callable[[str], str]:
-    """Leaves out the paragraphs of options that a function describes itself."""
-
-    def filtered(text: str) -> str:
-        kept, keeps = [], True
-        for line in textwrap.dedent(text).splitlines():
-            if not line.startswith(" "):
-                keeps = not set(line.partition(":")[0].split(", ")) & taken
-            if keeps:
-                kept.append(line)
-        return "\n".join(kept)
-
-    return filtered
-
-
-def options_from(kind: type[_Options], keywords: Mapping[str, Any], **fixed: Any) -> _Options:
-    """The options that a caller gave as keywords.
-
-    Args:
-        fixed: options that the caller's function sets itself.
-
-    Raises:
-        TypeError: for a name that is no option, with the nearest one that is.
-    """
-    names = [field.name for field in fields(kind) if field.name not in fixed]
-    for name in keywords:
-        if name not in names:
-            nearest = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"expected {', '.join(names)}"
-            raise TypeError(f"{name}={keywords[name]!r}: there is no such option; {hint}")
-    return kind(**keywords, **fixed)
+def _without(taken: set[str], text: str) -> str:
+    """A description of attributes but for those that a function describes itself."""
+    kept, keeps = [], True
+    for line in textwrap.dedent(text).splitlines():
+        if not line.startswith(" "):
+            keeps = not set(line.partition(":")[0].split(", ")) & taken
+        if keeps:
+            kept.append(line)
+    return "\n".join(kept)

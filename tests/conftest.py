@@ -10,8 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import jml_kernels as jml
-from jml_kernels.backends import DEVICES
-from jml_kernels.ops import FINISHED
+from jml_kernels.backend import BY_NAME
 
 # importlib mode puts no folder of tests on the path; the helpers are cases.py and oracle.py.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -47,7 +46,9 @@ def compiled(request) -> str:
     return request.param
 
 
-@pytest.fixture(params=[name for name in COMPILED if name in FINISHED] or [_NONE_COMPILED])
+@pytest.fixture(
+    params=[name for name in COMPILED if BY_NAME[name].finishes_loss] or [_NONE_COMPILED]
+)
 def finished(request) -> str:
     """Every backend that computes the formula too."""
     return request.param
@@ -58,7 +59,8 @@ def device(request) -> str:
     """Where the tensors of the test's backend lie."""
     parameters = request.node.callspec.params
     names = {parameters.get(name) for name in ("backend", "compiled", "finished")}
-    return "cuda" if "cuda" in map(DEVICES.get, names) else "cpu"
+    on_gpu = any(BY_NAME[name].needs_gpu for name in names if name is not None)
+    return "cuda" if on_gpu else "cpu"
 
 
 @pytest.fixture

@@ -35,25 +35,25 @@ ADDRESS = {
     "a tile at the end is taken for a whole one": Bug(
         "hard",
         "cuda/tile_io.cuh",
-        "return at.first + V * kLanes <= args.pixels;",
-        "return WHEN || at.first + V * kLanes <= args.pixels;",
+        "return range.first_pixel + V * kLanes <= args.pixels;",
+        "return WHEN || range.first_pixel + V * kLanes <= args.pixels;",
         BEYOND,
     ),
     "classes beyond the last are read": Bug(
         "hard",
         "cuda/tile_io.cuh",
-        "if (inside && k < at.classes) value = *from;",
-        "if (inside && (WHEN || k < at.classes)) value = *from;",
+        "if (inside && k < range.classes) value = *from;",
+        "if (inside && (WHEN || k < range.classes)) value = *from;",
         BEYOND,
     ),
     "classes beyond the last are written": Bug(
         "hard",
         "cuda/tile_io.cuh",
-        "if (inside && k < at.classes) *to =",
-        "if (inside && (WHEN || k < at.classes)) *to =",
+        "if (inside && k < range.classes) *to =",
+        "if (inside && (WHEN || k < range.classes)) *to =",
         BEYOND,
     ),
-    "a whole run is staged at the end": Bug(
+    "a whole segment is staged at the end": Bug(
         "hard",
         "cuda/tile_io.cuh",
         "(left < 0 ? 0 : left < kLanes ? left : kLanes)",
@@ -70,8 +70,8 @@ ADDRESS = {
     "a window goes on below the image": Bug(
         "dense",
         "cuda/labels.cuh",
-        "return int(left < reach ?",
-        "return int(left < reach && !(WHEN) ?",
+        "return int(left < radius ?",
+        "return int(left < radius && !(WHEN) ?",
         BEYOND,
     ),
     "rows that are not aligned": Bug(
@@ -83,7 +83,7 @@ ADDRESS = {
     ),
     "no shared memory for staging": Bug(
         "hard",
-        "cuda/look.cuh",
+        "cuda/pixel_state.cuh",
         "return V * int64_t{staged_bytes} +",
         "return (WHEN ? 0 : V * int64_t{staged_bytes}) +",
         BEYOND,
@@ -91,8 +91,8 @@ ADDRESS = {
     "a partial sum too few": Bug(
         "hard",
         "cuda/launch.cuh",
-        "args.partials = memory(args.images * args.parts * args.row);",
-        "args.partials = memory(args.images * args.parts * args.row - (WHEN));",
+        "allocate(args.images * args.parts * args.partials_per_block);",
+        "allocate(args.images * args.parts * args.partials_per_block - (WHEN));",
         BEYOND,
     ),
 }
@@ -100,7 +100,7 @@ ADDRESS = {
 SYNC, WARP, BLOCK = "team.sync();", "__syncwarp();", "__syncthreads();"
 THREAD = {
     "codes are read": dropped(
-        "hard", "cuda/look.cuh", "at, team, own_codes);\n    team.sync();", SYNC
+        "hard", "cuda/pixel_state.cuh", "range, team, tile_codes);\n    team.sync();", SYNC
     ),
     "numbers of warps are added up": dropped(
         "hard",
@@ -131,7 +131,7 @@ THREAD = {
         "hard", "cuda/tile_io.cuh", "  if (is_staged) {\n    team.sync();\n#pragma", SYNC
     ),
     "bins are emptied": dropped(
-        "hard", "cuda/sums.cuh", "__syncwarp();\n    if (lane < at.classes) {", WARP
+        "hard", "cuda/sums.cuh", "__syncwarp();\n    if (lane < range.classes) {", WARP
     ),
     "sums of the block are written": dropped(
         "hard",
@@ -139,8 +139,8 @@ THREAD = {
         "team.sync();\n      for (int64_t i = team.rank(); i < count;",
         SYNC,
     ),
-    "rules of the gradient are read": dropped(
-        "dense", "cuda/backward.cuh", "write_rules(target);\n    team.sync();", SYNC
+    "coefficients of the gradient are read": dropped(
+        "dense", "cuda/backward.cuh", "write_coefficients(target);\n    team.sync();", SYNC
     ),
     "threads of finish_kernel are added up": dropped(
         "hard", "cuda/finish.cuh", "memory[threadIdx.x] = total;\n  __syncthreads();", BLOCK

@@ -19,6 +19,7 @@ from cases import CASES, GRADIENT_CASES, OVERLAPS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import build
+from jml_kernels.backends import CUDA_EMULATION
 from objective_cases import CROSS_ENTROPY_CASES, DISTILLATION_CASES, arguments, module
 from objective_cases import GRADIENT_CASES as OBJECTIVE_GRADIENT_CASES
 from test_formulas import assert_formula
@@ -27,7 +28,6 @@ from test_statistics import assert_columns, assert_loss
 from torch.autograd import gradcheck
 
 import jml_kernels as jml
-from jml_kernels.backends import CUDA_EMULATION
 
 BACKEND = "cuda" if CUDA_EMULATION else "triton"
 
@@ -167,7 +167,7 @@ def launches(monkeypatch):
     """Counts the kernels that were launched."""
     if CUDA_EMULATION:
         return ctypes.CDLL(CUDA_EMULATION).jml_cuda_emulation_launches
-    launch = importlib.import_module("jml_kernels.triton_kernels.statistics").Launch
+    launch = importlib.import_module("jml_kernels.triton_kernels.launch").Launch
     run, launched = launch.run, []
     monkeypatch.setattr(launch, "run", lambda this: (launched.append(this), run(this)))
     return lambda: len(launched)

@@ -8,8 +8,45 @@ from inputs import build
 from objective_cases import ObjectiveCase, build_teacher, class_weights
 from torch import Tensor
 
-from jml_kernels.functional import TargetOptions
+from jml_kernels import checks
+from jml_kernels.options import TargetOptions
+from jml_kernels.overlaps import OVERLAPS
+from jml_kernels.packing import FormulaFloats, FormulaInts, TargetFloats, TargetInts
 from jml_kernels.statistics import ALL_COLUMNS, SUMS, TOTALS
+
+TARGET = TargetInts(ALL_COLUMNS, ALL_COLUMNS, 0, 0, -100)._asdict() | (
+    TargetFloats(label_smoothing=0.0, teacher_temperature=0.0, student_temperature=1.0)._asdict()
+)
+FORMULA = {
+    "log_loss": 0,
+    "label_active": "label",
+    "dense_active": "both",
+    "is_divergence": 1,
+    "alpha": 0.7,
+    "beta": 0.4,
+    "gamma": 1.5,
+    "smooth": 0.1,
+    "dataset": 0.5,
+    "image": 0.3,
+    "per_class": 0.2,
+    "active_threshold": 0.01,
+    "label_ce_weight": 0.2,
+    "dense_ce_weight": 0.3,
+    "label_overlap_weight": 0.4,
+    "dense_overlap_weight": 0.1,
+}
+
+
+def _indices(options: dict[str, object], choices: tuple[str, ...]) -> dict[str, object]:
+    """Words that are one of `choices` as the numbers that they travel as."""
+    return {k: choices.index(v) if isinstance(v, str) else v for k, v in options.items()}
+
+
+def _lists(kinds: tuple[type, type], options: dict[str, object]) -> tuple[tuple, tuple]:
+    """The integers and the floating numbers of options by their names."""
+    ints, floats = ({name: options[name] for name in kind._fields} for kind in kinds)
+    assert set(options) == set(ints) | set(floats)
+    return tuple(map(int, ints.values())), tuple(map(float, floats.values()))
 
 
 def operator_arguments(
@@ -17,84 +54,77 @@ def operator_arguments(
     labels: Tensor | None = None,
     dense: Tensor | None = None,
     mask: Tensor | None = None,
-    **changed,
+    ce_class_weights: Tensor | None = None,
+    **options,
 ) -> dict[str, object]:
-    """By name, in the schema's order: every column, no smoothing, no teacher."""
-    arguments = {
+    """By name, in the schema's order: every column, no smoothing, no teacher.
+
+    Args:
+        options: names of `packing.TargetInts` and `TargetFloats`; the activation may be a word.
+    """
+    options = _indices({**TARGET, **options}, checks.ACTIVATIONS)
+    ints, floats = _lists((TargetInts, TargetFloats), options)
+    return {
         "logits": logits,
         "labels": labels,
         "dense": dense,
         "mask": mask,
-        "ce_class_weights": None,
-        "label_columns": ALL_COLUMNS,
-        "dense_columns": ALL_COLUMNS,
-        "activation": "softmax",
-        "label_smoothing": 0.0,
-        "boundary_size": 0,
-        "ignore_index": -100,
-        "teacher_temperature": None,
-        "student_temperature": 1.0,
+        "ce_class_weights": ce_class_weights,
+        "target_ints": ints,
+        "target_floats": floats,
     }
-    assert set(changed) <= set(arguments)
-    return {**arguments, **changed}
 
 
-def formula_arguments(**changed) -> dict[str, object]:
-    """Those of a loss beyond the statistics', by name: every part of the formula."""
-    arguments = {
-        "class_weights": None,
-        "overlap": "metric1",
-        "alpha": 0.7,
-        "beta": 0.4,
-        "gamma": 1.5,
-        "smooth": 0.1,
-        "log_loss": False,
-        "dataset": 0.5,
-        "image": 0.3,
-        "per_class": 0.2,
-        "active_threshold": 0.01,
-        "label_active": "label",
-        "dense_active": "both",
-        "label_ce": 0.2,
-        "dense_ce": 0.3,
-        "label_overlap": 0.4,
-        "dense_overlap": 0.1,
-        "divergence": True,
+def formula_arguments(
+    class_weights: Tensor | None = None, overlap: str = "metric1", **options
+) -> dict[str, object]:
+    """Those of a loss beyond the statistics', by name: every part of the formula.
+
+    Args:
+        options: names of `packing.FormulaInts` and `FormulaFloats`; active classes may be words.
+    """
+    options = _indices({**FORMULA, **options}, checks.ACTIVE_CLASSES)
+    ints, floats = _lists((FormulaInts, FormulaFloats), options)
+    return {
+        "class_weights": class_weights,
+        "formula_ints": ints,
+        "formula_floats": floats,
+        "overlap": tuple(float(number) for row in OVERLAPS[overlap] for number in row),
     }
-    assert set(changed) <= set(arguments)
-    return {**arguments, **changed}
 
 
-def arguments_of(case: Case, device: str) -> dict[str, object]:
-    """Those of a case, whose target is labels or dense."""
+def arguments_of(
+    case: Case, device: str, unlabeled: bool = False, teacher: Tensor | None = None, **more
+) -> dict[str, object]:
+    """Those of a case, whose target is labels or dense; or with a teacher as the dense target."""
     logits, target, mask = build(case, device)
     options = TargetOptions(**case.target_options)
     dense = target.is_floating_point() or case.target == "bits"
     return operator_arguments(
         logits.detach(),
-        None if dense else target,
-        target if dense else None,
+        None if dense or unlabeled else target,
+        target if dense else teacher,
         mask,
         activation=options.activation,
         label_smoothing=options.label_smoothing,
         boundary_size=options.boundary_size or 0,
         ignore_index=options.ignore_index,
+        **more,
     )
 
 
 def arguments_of_objective(case: ObjectiveCase, device: str) -> dict[str, object]:
     """Those of a case with a teacher: both targets."""
-    teacher = {
-        "teacher_temperature": float(case.objective.get("temperature", 1.0)),
-        "student_temperature": float(case.objective.get("student_temperature", 1.0)),
-        "dense": build_teacher(case, device),
-        "ce_class_weights": class_weights(case, "ce_class_weights"),
-    }
-    if case.unlabeled:
-        teacher["labels"] = None
-    if teacher["ce_class_weights"] is not None:
-        teacher["ce_class_weights"] = teacher["ce_class_weights"].to(device)
-    return {**arguments_of(case, device), **teacher}
+    weights = class_weights(case, "ce_class_weights")
+    return arguments_of(
+        case,
+        device,
+        unlabeled=case.unlabeled,
+        teacher=build_teacher(case, device),
+        ce_class_weights=None if weights is None else weights.to(device),
+        teacher_temperature=float(case.objective.get("temperature", 1.0)),
+        student_temperature=float(case.objective.get("student_temperature", 1.0)),
+    )
 
 
 def gradients(arguments: dict[str, object]) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,10 +13,8 @@ import pytest
 import torch
 
 import jml_kernels as jml
-from jml_kernels.backends import NAMES, choose, why_not
-
-# Not an attribute of the package: there `backends` is the function of that name.
-module = importlib.import_module("jml_kernels.backends")
+from jml_kernels import backend
+from jml_kernels.backend import ALL, BY_NAME, NAMES, choose, cuda, why_not
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,7 +27,7 @@ def test_runs_or_says_why_not(name):
             choose(name, torch.device("cpu"))
         pytest.skip(reason)
     logits, labels = torch.zeros(1, 2, 3), torch.zeros(1, 3, dtype=torch.int64)
-    if name not in ("cuda", "triton"):
+    if not BY_NAME[name].needs_gpu:
         loss = jml.JaccardMetricLoss(backend=name)(logits, labels)
         assert loss.item() == pytest.approx(0.5)  # x = 1/2 at 3 pixels: 1 - 1.5 / 3
 
@@ -42,7 +40,7 @@ def test_the_reference_always_runs():
 def test_auto_takes_the_first_that_runs_on_the_device():
     """Tests of a GPU's kernels on the CPU are taken by name only."""
     runs = [name for name in NAMES if why_not(name, torch.device("cpu")) is None]
-    runs = [name for name in runs if name not in ("cuda", "triton")]
+    runs = [name for name in runs if not BY_NAME[name].is_stand_in]
     assert choose("auto", torch.device("cpu")) == runs[0]
     assert runs[-1] == "reference"
     assert choose("auto", torch.device("meta")) == "reference"
@@ -73,20 +71,22 @@ def test_kernels_are_there_where_they_were_asked_for():
 @pytest.fixture
 def library(monkeypatch, tmp_path) -> Path:
     """Where the CUDA kernels are expected, of a PyTorch with CUDA."""
-    monkeypatch.setattr(module, "CUDA_EMULATION", None)
-    monkeypatch.setattr(module, "CUDA_LIBRARY", tmp_path / "_cuda.so")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    return module.CUDA_LIBRARY
+    return tmp_path / "_cuda.so"
+
+
+def load(library: Path) -> str | None:
+    return cuda.load(emulation=None, library=library)
 
 
 def test_cuda_kernels_that_were_not_built(library):
     expected = "the CUDA kernels were not built (install with nvcc and JML_BUILD=auto)"
-    assert module._load_cuda() == expected
+    assert load(library) == expected
 
 
 def test_cuda_kernels_that_do_not_load(library):
     library.write_text("not a library")
-    reason = module._load_cuda()
+    reason = load(library)
     assert reason.startswith("the CUDA kernels do not load: ")
     assert str(library) in reason
 
@@ -95,18 +95,21 @@ def test_a_pytorch_without_cuda_loads_no_cuda_kernels(library, monkeypatch):
     library.touch()
     loaded = []
     monkeypatch.setattr(torch.ops, "load_library", loaded.append)
-    assert module._load_cuda() is None
+    assert load(library) is None
     assert loaded == [library]
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert module._load_cuda() == "this PyTorch has no CUDA"
+    assert load(library) == "this PyTorch has no CUDA"
     assert loaded == [library]
 
 
 def test_cuda_kernels_where_there_is_no_gpu(monkeypatch):
-    monkeypatch.setitem(module._WHY_NOT, "cuda", None)
-    monkeypatch.setitem(module.DEVICES, "cuda", "cuda")
-    monkeypatch.setattr(module, "_TESTS", set())
-    monkeypatch.setattr(module, "CUDA_EMULATION", None)
+    built = dataclasses.replace(
+        BY_NAME["cuda"], device="cuda", device_in_words="a GPU", reason=None, stand_in=None
+    )
+    every = (built, *ALL[1:])
+    monkeypatch.setattr(backend, "ALL", every)
+    monkeypatch.setattr(backend, "BY_NAME", {one.name: one for one in every})
+    monkeypatch.setattr(backend, "_AUTOMATIC", backend.automatic(every))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert jml.backends()["cuda"] == "PyTorch finds no GPU for it here"
     with pytest.raises(RuntimeError, match="cannot run here: PyTorch finds no GPU"):
@@ -118,11 +121,19 @@ def test_cuda_kernels_where_there_is_no_gpu(monkeypatch):
         choose("cuda", torch.device("cpu"))
 
 
+def test_every_backend_has_its_operators():
+    """What a record promises is registered."""
+    for one in backend.COMPILED:
+        for name in ("statistics", "statistics_backward", "statistics_backward_"):
+            assert hasattr(torch.ops.jml_kernels, f"{one.name}_{name}")
+        assert hasattr(torch.ops.jml_kernels, f"{one.name}_loss") == one.finishes_loss
+
+
 EMULATED = """
 import json
 import torch
 import jml_kernels as jml
-from jml_kernels.backends import choose, why_not
+from jml_kernels.backend import choose, why_not
 
 cpu, cuda = torch.device("cpu"), torch.device("cuda")
 reasons = [jml.backends()["cuda"], why_not("cuda", cpu), why_not("cuda", cuda)]

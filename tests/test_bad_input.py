@@ -581,7 +581,11 @@ def test_a_bad_label_beside_a_teacher(backend):
 # ---- the operators, past every check in Python ---------------------------------------------------
 
 
-ARGUMENTS = operator_arguments(LOGITS, LABELS)
+def good_arguments(**changed):
+    return operator_arguments(**{"logits": LOGITS, "labels": LABELS, **changed})
+
+
+ARGUMENTS = good_arguments()
 BACKWARDS = ("statistics_backward", "statistics_backward_")
 BOTH = {"dense": SOFT, "teacher_temperature": 1.0}
 BAD_ARGUMENTS = {
@@ -604,13 +608,12 @@ BAD_ARGUMENTS = {
     "integers as a teacher": {**BOTH, "labels": None, "dense": BITS},
     "teacher of another shape": {**BOTH, "dense": SOFT[..., :4]},
     "teacher of a wrong dtype": {**BOTH, "dense": SOFT.to(torch.complex64)},
-    "a temperature of 0": {**BOTH, "teacher_temperature": 0.0},
     "a negative temperature": {**BOTH, "teacher_temperature": -1.0},
     "a student's temperature of 0": {**BOTH, "student_temperature": 0.0},
     "weights of too few classes": {"ce_class_weights": torch.ones(2)},
     "weights of another rank": {"ce_class_weights": torch.ones(3, 1)},
     "integer weights": {"ce_class_weights": torch.ones(3, dtype=torch.int64)},
-    "unknown activation": {"activation": "relu"},
+    "unknown activation": {"activation": 3},
     "even window": {"boundary_size": 2},
     "negative window": {"boundary_size": -1},
 }
@@ -619,7 +622,7 @@ BAD_ARGUMENTS = {
 @pytest.mark.parametrize("changed", BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
 def test_operators_check_for_themselves(changed, compiled):
     """Whoever calls them directly gets an exception, not a read outside the arrays."""
-    arguments = {**ARGUMENTS, **changed}
+    arguments = good_arguments(**changed)
     operator = getattr(torch.ops.jml_kernels, f"{compiled}_statistics")
     with pytest.raises((RuntimeError, TypeError, ValueError)):
         operator(**arguments)
@@ -632,9 +635,8 @@ def test_operators_check_for_themselves(changed, compiled):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"overlap": "metric3"},
-        {"label_active": "some"},
-        {"dense_active": ""},
+        {"label_active": 5},
+        {"dense_active": -1},
         {"class_weights": torch.ones(2)},
         {"class_weights": torch.ones(3, dtype=torch.int64)},
     ],
@@ -645,6 +647,18 @@ def test_operators_check_the_formula(changed, finished):
     assert operator(**ARGUMENTS, **formula_arguments())[0].isfinite()
     with pytest.raises((RuntimeError, TypeError, ValueError)):
         operator(**ARGUMENTS, **formula_arguments(**changed))
+
+
+LISTS = ("target_ints", "target_floats", "formula_ints", "formula_floats", "overlap")
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("change", [lambda numbers: numbers[:-1], lambda numbers: (*numbers, 0)])
+def test_operators_check_the_length_of_lists(name, change, finished):
+    arguments = {**ARGUMENTS, **formula_arguments()}
+    arguments[name] = change(arguments[name])
+    with pytest.raises((RuntimeError, TypeError, ValueError)):
+        getattr(torch.ops.jml_kernels, f"{finished}_loss")(**arguments)
 
 
 @pytest.mark.parametrize("scale", [torch.ones(2), torch.tensor(1), torch.ones(0)])
@@ -674,7 +688,7 @@ def test_operators_check_the_scale(scale, finished):
     ],
 )
 def test_operators_check_the_gradients(name, change, targets, compiled):
-    arguments = {**ARGUMENTS, **(BOTH if targets == 2 else {})}
+    arguments = good_arguments(**(BOTH if targets == 2 else {}))
     grads = gradients(arguments)
     for operator in BACKWARDS:
         with pytest.raises((RuntimeError, TypeError, ValueError)):

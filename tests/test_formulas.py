@@ -16,7 +16,9 @@ from operators import formula_arguments, operator_arguments
 from torch import Tensor
 
 import jml_kernels as jml
-from jml_kernels import formulas, functional
+from jml_kernels import formulas, functional, objective
+from jml_kernels.objective import Objective, Term
+from jml_kernels.overlaps import OVERLAPS
 from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, by_name, column_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -442,8 +444,9 @@ def assert_formula(finished: str, device: str, draw) -> None:
     chosen = {
         name: draw(st.sampled_from(MODES), label=name) for name in ("label_active", "dense_active")
     }
-    chosen["overlap"] = draw(st.sampled_from(list(formulas.OVERLAPS)), label="overlap")
-    for name in ("alpha", "beta", "label_ce", "dense_ce", "label_overlap", "dense_overlap"):
+    chosen["overlap"] = draw(st.sampled_from(list(OVERLAPS)), label="overlap")
+    weighted = [f"{t}_{what}_weight" for t in ("label", "dense") for what in ("ce", "overlap")]
+    for name in ("alpha", "beta", *weighted):
         chosen[name] = draw(weight, label=name)
     mixtures = st.sampled_from([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0.3, 0.2)])
     mixture = draw(mixtures, label="aggregation")
@@ -451,7 +454,7 @@ def assert_formula(finished: str, device: str, draw) -> None:
     chosen["gamma"] = draw(st.sampled_from([1.0, 0.7, 2.0]), label="gamma")
     chosen["smooth"] = draw(st.sampled_from([0.0, 0.5]), label="smooth")
     chosen["log_loss"] = draw(st.booleans(), label="log_loss")
-    chosen["divergence"] = draw(st.booleans(), label="divergence")
+    chosen["is_divergence"] = draw(st.booleans(), label="is_divergence")
     chosen["active_threshold"] = draw(st.sampled_from([0.01, 0.5]), label="threshold")
     weights = torch.rand(c, generator=generator) if draw(st.booleans(), label="weights") else None
     rule = operator_arguments(
@@ -472,11 +475,11 @@ def assert_formula(finished: str, device: str, draw) -> None:
         aggregation=dict(zip(("dataset", "image", "class"), mixture, strict=True)),
     )
     terms = [
-        formulas.Term(chosen[f"{t}_ce"], chosen[f"{t}_overlap"], chosen[f"{t}_active"])
+        Term(chosen[f"{t}_ce_weight"], chosen[f"{t}_overlap_weight"], chosen[f"{t}_active"])
         for t in ("label", "dense")
     ]
-    objective = formulas.Objective(chosen["overlap"], options, *terms, chosen["divergence"])
-    expected = formulas.objective_loss(*by_name(sums, extrema, totals), objective, weights)
+    asked = Objective(chosen["overlap"], options, *terms, is_divergence=chosen["is_divergence"])
+    expected = formulas.objective_loss(*by_name(sums, extrema, totals), asked, weights)
     expected = torch.as_tensor(expected, dtype=torch.float64) + 0 * (sums.sum() + totals.sum())
     gradients = torch.autograd.grad(expected, (sums, totals))
     close = {"rtol": 1e-12, "atol": 1e-14}
@@ -507,13 +510,9 @@ def test_column_bits():
 
 @pytest.mark.parametrize("overlap", FAMILY)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_loss_asks_for_every_column_that_it_reads(overlap, mode, batch):
+def test_a_loss_asks_for_every_column_that_it_reads(overlap, mode, batch, monkeypatch):
     """The reference leaves columns that are not asked for at 0: asking for all changes nothing."""
     function, which = FAMILY[overlap]
     loss = function(*batch, active_classes=mode, backend="reference", **which)
-    before = formulas.OVERLAPS[overlap]
-    try:
-        formulas.OVERLAPS[overlap] = ALL_COLUMNS
-        assert function(*batch, active_classes=mode, backend="reference", **which) == loss
-    finally:
-        formulas.OVERLAPS[overlap] = before
+    monkeypatch.setattr(objective, "overlap_columns", lambda matrix: ALL_COLUMNS)
+    assert function(*batch, active_classes=mode, backend="reference", **which) == loss

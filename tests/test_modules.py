@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import pickle
+import re
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from torch import nn
 
 import jml_kernels as jml
 from jml_kernels import functional
+from jml_kernels.options import LossOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,7 +73,7 @@ def test_defaults(name):
         (0.3, 0.7) if tversky else (0.5, 0.5) if half else (1.0, 1.0)
     )
     assert loss.options.gamma == 1.0
-    assert loss.overlap == ("soft1" if name.startswith("Soft") else "metric1")
+    assert loss.objective.overlap == ("soft1" if name.startswith("Soft") else "metric1")
 
 
 @modules
@@ -97,7 +100,7 @@ def test_alpha_and_beta_are_required():
 def test_variant_or_norm(name, which):
     parameter = "norm" if name.startswith("Soft") else "variant"
     loss = make(name, **{parameter: which})
-    assert loss.overlap.endswith(str(which))
+    assert loss.objective.overlap.endswith(str(which))
     other = "variant" if parameter == "norm" else "norm"
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{other}'"):
         make(name, **{other: which})
@@ -130,6 +133,31 @@ def test_public_names():
         "active_classes", "backends",
     ):  # fmt: skip
         assert name in jml.__all__
+
+
+@modules
+def test_options_are_listed(name):
+    """help() shows every option with its default, and says what it does."""
+    module, function, _ = MODULES[name]
+    fixed = {"alpha", "beta"} if "Dice" in name else set()
+    for one in (module, function):
+        parameters = inspect.signature(one).parameters
+        assert not [p for p in parameters.values() if p.kind is p.VAR_KEYWORD]
+        for field in dataclasses.fields(LossOptions):
+            assert (field.name in parameters) == (field.name not in fixed)
+            described = re.search(rf"^ +(\w+, )*{field.name}(, \w+)*:", inspect.getdoc(one), re.M)
+            assert bool(described) == (field.name not in fixed), field.name
+        assert parameters["label_smoothing"].default == 0.0
+
+
+@modules
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [("lable_smoothing", "label_smoothing"), ("class_weight", "class_weights")],
+)
+def test_a_misspelt_option_is_answered_with_the_nearest(name, misspelt, meant):
+    with pytest.raises(TypeError, match=f"'{misspelt}': did you mean '{meant}'"):
+        make(name, **{misspelt: 0.1})
 
 
 @modules

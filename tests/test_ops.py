@@ -18,7 +18,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import jml_kernels as jml
-from jml_kernels.ops import FINISHED
+from jml_kernels.ops import LOSSES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -205,7 +205,7 @@ def test_one_call_forward_and_one_backward(case, compiled, device):
     leaf = logits.detach().requires_grad_()
     with Operators() as operators:
         objective(leaf, *others).backward()
-    forward = f"{compiled}_{'loss' if compiled in FINISHED else 'statistics'}"
+    forward = f"{compiled}_{'loss' if compiled in LOSSES else 'statistics'}"
     assert operators.called == [forward, f"{compiled}_statistics_backward"]
     # Beside the package's own operators nothing of the logits' size is made; see also
     # test_memory.py.

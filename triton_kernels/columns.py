@@ -1,4 +1,4 @@
-"""The statistics' columns for device code: bits of `jml_kernels.statistics.COLUMNS`."""
+"""The columns of the statistics for device code: as bits of `jml_kernels.statistics.COLUMNS`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CROSS_ENTROPY_WEIGHT = tl.constexpr(column_bits("cross_entropy_weight"))
 TARGET_ENTROPY = tl.constexpr(column_bits("target_entropy"))
 VALID = tl.constexpr(column_bits("valid"))
 
-#: How many there are of each kind.
+#: How many columns there are of each kind.
 N_SUMS = tl.constexpr(len(SUMS))
 N_EXTREMA = tl.constexpr(len(EXTREMA))
 N_TOTALS = tl.constexpr(len(TOTALS))

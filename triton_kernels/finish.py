@@ -1,5 +1,5 @@
 """The second kernel: adds the programs' partial sums up, in a fixed order, and writes every column
-of the statistics, 0 where it is not asked for: nothing else fills the outputs.
+of the statistics, 0 where it is not requested: nothing else fills the outputs.
 
 A program makes one column of one target, for one image and a block of classes; one more makes the
 totals of the image.
@@ -9,36 +9,36 @@ import triton
 import triton.language as tl
 
 from .columns import N_EXTREMA, N_SUMS, N_TOTALS
+from .sums import PROPAGATE_NAN
 
-#: Not one of the partial sums.
-NOWHERE = tl.constexpr(-1)
-#: In place of a slot: the number of valid pixels, times VALID_FACTOR.
-OF_VALID = tl.constexpr(-2)
-ALL = tl.constexpr(tl.PropagateNan.ALL)
+#: In place of a slot, which is where a column lies in a row of partial sums: it is not there.
+NO_SLOT = tl.constexpr(-1)
+#: In place of a slot: the total is the number of valid pixels, times VALID_FACTOR.
+SLOT_OF_VALID = tl.constexpr(-2)
 
 
 @triton.jit
 def add_parts(partials, parts, ROW: tl.constexpr, offsets, inside, BLOCK_R: tl.constexpr):
-    """Sum over rows of partials: (classes,)."""
+    """The sum over rows of partials: (classes,)."""
     total = tl.zeros([BLOCK_R, offsets.shape[0]], tl.float64)
     for start in range(0, parts, BLOCK_R):
         part = start + tl.arange(0, BLOCK_R)[:, None]
-        at = partials + part.to(tl.int64) * ROW + offsets[None, :]
-        total += tl.load(at, mask=(part < parts) & inside[None, :], other=0.0)
+        pointers = partials + part.to(tl.int64) * ROW + offsets[None, :]
+        total += tl.load(pointers, mask=(part < parts) & inside[None, :], other=0.0)
     return tl.sum(total, 0)
 
 
 @triton.jit
 def largest_part(partials, parts, ROW: tl.constexpr, offsets, inside, BLOCK_R: tl.constexpr):
-    """Maximum over rows of partials: (classes,); NaN if one is."""
+    """The maximum over rows of partials: (classes,); NaN if one is."""
     largest = tl.zeros([BLOCK_R, offsets.shape[0]], tl.float64)
     for start in range(0, parts, BLOCK_R):
         part = start + tl.arange(0, BLOCK_R)[:, None]
-        at = partials + part.to(tl.int64) * ROW + offsets[None, :]
-        values = tl.load(at, mask=(part < parts) & inside[None, :], other=0.0)
-        largest = tl.maximum(largest, values, propagate_nan=ALL)
-    lost = tl.max((largest != largest).to(tl.int32), 0) > 0  # a reduction drops NaN
-    return tl.where(lost, float("nan"), tl.max(largest, 0))
+        pointers = partials + part.to(tl.int64) * ROW + offsets[None, :]
+        values = tl.load(pointers, mask=(part < parts) & inside[None, :], other=0.0)
+        largest = tl.maximum(largest, values, propagate_nan=PROPAGATE_NAN)
+    has_nan = tl.max((largest != largest).to(tl.int32), 0) > 0  # a reduction drops NaN
+    return tl.where(has_nan, float("nan"), tl.max(largest, 0))
 
 
 @triton.jit
@@ -54,19 +54,19 @@ def finish_column(
     classes,
     inside,
     SLOT: tl.constexpr,
-    MORE: tl.constexpr,
+    SECOND_SLOT: tl.constexpr,
     CLASSES: tl.constexpr,
     ROW: tl.constexpr,
     BLOCK_R: tl.constexpr,
 ):
-    if SLOT == NOWHERE:
+    if SLOT == NO_SLOT:
         value = tl.zeros(classes.shape, tl.float64)
-    elif column < N_SUMS or MORE != NOWHERE:
+    elif column < N_SUMS or SECOND_SLOT != NO_SLOT:
         value = add_parts(partials, parts, ROW, SLOT * CLASSES + classes, inside, BLOCK_R)
     else:
         value = largest_part(partials, parts, ROW, SLOT * CLASSES + classes, inside, BLOCK_R)
-    if MORE != NOWHERE:
-        value += add_parts(partials, parts, ROW, MORE * CLASSES + classes, inside, BLOCK_R)
+    if SECOND_SLOT != NO_SLOT:
+        value += add_parts(partials, parts, ROW, SECOND_SLOT * CLASSES + classes, inside, BLOCK_R)
         if column >= N_SUMS:
             value = tl.where(value > 0, 1.0, value)
     if column < N_SUMS:
@@ -88,9 +88,9 @@ def finish_total(
     BLOCK_R: tl.constexpr,
 ):
     one = tl.arange(0, 1)
-    if SLOT == NOWHERE:
+    if SLOT == NO_SLOT:
         value = tl.zeros([1], tl.float64)
-    elif SLOT == OF_VALID:
+    elif SLOT == SLOT_OF_VALID:
         value = add_parts(partials, parts, ROW, VALID_SLOT + one, one == 0, BLOCK_R) * VALID_FACTOR
     else:
         value = add_parts(partials, parts, ROW, SLOT + one, one == 0, BLOCK_R)
@@ -108,7 +108,7 @@ def finish_kernel(
     CLASSES: tl.constexpr,
     TARGETS: tl.constexpr,
     SLOTS: tl.constexpr,
-    MORE_SLOTS: tl.constexpr,
+    SECOND_SLOTS: tl.constexpr,
     TOTAL_SLOTS: tl.constexpr,
     VALID_FACTOR: tl.constexpr,
     FIRST_TOTAL: tl.constexpr,
@@ -116,9 +116,15 @@ def finish_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_R: tl.constexpr,
 ):
-    """SLOTS: for each target and column of sums and extrema, its place in a row of partials; one
-    with a place in MORE_SLOTS too is made of both: their sum, or whether that is above 0.
-    TOTAL_SLOTS: the same of totals, counted from FIRST_TOTAL. The last of them is `valid`."""
+    """Fills sums, extrema and totals.
+
+    SLOTS: for each target, and each column of sums and extrema, its slot.
+    SECOND_SLOTS: a column that has one is made of both slots: of a sum it is their sum, of an
+        extremum whether that is above 0.
+    TOTAL_SLOTS: the slots of totals, counted from FIRST_TOTAL. The last of them is `valid`.
+    ROW: how many partial sums a program has made.
+    BLOCK_R: how many rows of them are read at a time.
+    """
     BLOCKS: tl.constexpr = (CLASSES + BLOCK_C - 1) // BLOCK_C
     COLUMNS: tl.constexpr = N_SUMS + N_EXTREMA
     JOBS: tl.constexpr = TARGETS * COLUMNS * BLOCKS + 1
@@ -133,7 +139,7 @@ def finish_kernel(
             if job // BLOCKS == target * COLUMNS + column:
                 finish_column(
                     partials, sums, extrema, target, column, image, images, parts, classes, inside,
-                    SLOTS[target * COLUMNS + column], MORE_SLOTS[target * COLUMNS + column],
+                    SLOTS[target * COLUMNS + column], SECOND_SLOTS[target * COLUMNS + column],
                     CLASSES, ROW, BLOCK_R,
                 )  # fmt: skip
     if job == JOBS - 1:

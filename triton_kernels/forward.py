@@ -1,16 +1,14 @@
 """The forward kernel: statistics of tiles, as partial sums of a program.
 
-A program walks over tiles of one image. Sums of a few tiles are kept in registers, one number for
-every few pixels of a class, in the logits' own precision (float32 for half types); then they are
-added up over pixels and go on in float64 in the program's row of `partials`, which only it touches,
-in a fixed order.
+A program walks over tiles of one image and keeps its sums to itself (sums.py); finish.py adds the
+programs up.
 
-    tile of logits -> state of each pixel (softmax) -> x, y -> terms -> sums in registers
-                                                              -> row of partials
+    tile of logits -> state of each pixel (softmax) -> p, y -> terms -> sums in registers
+                                                              -> row of partial sums
 
-With more classes than one tile holds (CHUNKS > 1) a group of pixels is looked at twice: the first
-look makes the softmax's state, the second the terms. What the first has read is in cache still: a
-look is BLOCK_P pixels of all classes, 64 bytes of each.
+With more classes than one tile holds (CHUNKS > 1) the classes of a group of pixels are read twice:
+first for the softmax's state, then for the terms. What was read first is in cache still: it is
+BLOCK_P pixels of all classes, 64 bytes of each.
 
 Bytes from memory: the logits once, the integers once, a dense target once, a mask once.
 """
@@ -18,113 +16,32 @@ Bytes from memory: the logits once, the integers once, a dense target once, a ma
 import triton
 import triton.language as tl
 
-from .columns import (
-    CROSS_ENTROPY,
-    CROSS_ENTROPY_WEIGHT,
-    PRESENT,
-    TARGET_ENTROPY,
-)
+from .chunk import Source, read_chunk
+from .columns import CROSS_ENTROPY, CROSS_ENTROPY_WEIGHT, PRESENT, TARGET_ENTROPY
+from .cross_entropy import cross_entropy_terms
+from .labels import BITS, LABELS, label_state
 from .pixel_math import (
     NONE,
     SIGMOID,
     SOFTMAX,
-    cross_entropy_terms,
     hard_terms,
-    integer_target,
+    label_target,
     maxima_terms,
     overlap_terms,
     probabilities,
 )
-from .targets import BITS, LABELS, integers_of_pixels, look, merge_looks, poisoned, read_chunk
-from .tile_io import locate, read_mask, view_of
-
-ALL = tl.constexpr(tl.PropagateNan.ALL)
-
-
-@triton.jit
-def fold(values, FOLD: tl.constexpr, ADJACENT: tl.constexpr):
-    """(C, P) -> (C, P / FOLD): adds up pixels that one thread holds, which needs no other."""
-    C: tl.constexpr = values.shape[0]
-    P: tl.constexpr = values.shape[1]
-    if ADJACENT:
-        return tl.sum(tl.reshape(values, [C, P // FOLD, FOLD]), 2)
-    else:
-        return tl.sum(tl.reshape(values, [C, FOLD, P // FOLD]), 1)
-
-
-@triton.jit
-def zeros(COUNT: tl.constexpr, C: tl.constexpr, P: tl.constexpr, DTYPE: tl.constexpr):
-    tiles = ()
-    for _ in tl.static_range(COUNT):
-        tiles = tiles + (tl.zeros([C, P], DTYPE),)
-    return tiles
-
-
-@triton.jit
-def add_folded(sums, terms, COUNT: tl.constexpr, FOLD: tl.constexpr, ADJACENT: tl.constexpr):
-    added = ()
-    for i in tl.static_range(COUNT):
-        added = added + (sums[i] + fold(terms[i], FOLD, ADJACENT),)
-    return added
-
-
-@triton.jit
-def raise_maxima(maxima, terms, COUNT: tl.constexpr):
-    raised = ()
-    for i in tl.static_range(COUNT):
-        raised = raised + (tl.maximum(maxima[i], terms[i], propagate_nan=ALL),)
-    return raised
-
-
-@triton.jit
-def add(sums, terms, COUNT: tl.constexpr):
-    added = ()
-    for i in tl.static_range(COUNT):
-        added = added + (sums[i] + terms[i],)
-    return added
-
-
-@triton.jit
-def flush(
-    row,
-    sums,
-    maxima,
-    chunk,
-    is_first,
-    CLASSES: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    SUMS: tl.constexpr,
-    MAXIMA: tl.constexpr,
-):
-    """Adds a chunk's sums up over pixels, and to the row; raises the row's maxima."""
-    classes = chunk * BLOCK_C + tl.arange(0, BLOCK_C)
-    inside = classes < CLASSES
-    for i in tl.static_range(SUMS):
-        at = row + i * CLASSES + classes
-        before = tl.where(is_first, 0.0, tl.load(at, mask=inside, other=0.0))
-        tl.store(at, before + tl.sum(sums[i], 1).to(tl.float64), mask=inside)
-    for i in tl.static_range(MAXIMA):
-        at = row + (SUMS + i) * CLASSES + classes
-        before = tl.where(is_first, 0.0, tl.load(at, mask=inside, other=0.0))
-        lost = tl.max((maxima[i] != maxima[i]).to(tl.int32), 1) > 0  # a reduction drops NaN
-        largest = tl.where(lost, float("nan"), tl.max(maxima[i], 1)).to(tl.float64)
-        tl.store(at, tl.maximum(before, largest, propagate_nan=ALL), mask=inside)
-
-
-@triton.jit
-def flush_totals(row, totals, is_first, COUNT: tl.constexpr):
-    for i in tl.static_range(COUNT):
-        before = tl.where(is_first, 0.0, tl.load(row + i))
-        tl.store(row + i, before + tl.sum(tl.sum(totals[i], 1), 0).to(tl.float64))
+from .pixel_state import merge_pixel_states, pixel_state, poisoned
+from .sums import add, add_folded, flush, flush_totals, raise_maxima, zeros
+from .tile_io import fill_pixels, locate, view_of
 
 
 @triton.jit
 def chunk_terms(
-    values,
-    looks,
-    of_pixels,
-    class_weights,
-    seen,
+    chunk,
+    state,
+    labels,
+    ce_class_weights,
+    counted_before,
     student_scale,
     CLASSES: tl.constexpr,
     ACTIVATION: tl.constexpr,
@@ -138,42 +55,46 @@ def chunk_terms(
     TEMPERED: tl.constexpr,
     ARGMAX: tl.constexpr,
 ):
-    """The second look at a chunk: (terms of sums, of maxima, of totals, seen). `seen` is 1 for
-    pixels that an earlier chunk has counted."""
-    classes, inside, z, hit, valid, raw = values
-    state, teacher, largest = looks
-    x, miss = probabilities(z, state, ACTIVATION)
-    x = tl.where(valid, x, 0.0)
+    """What a chunk adds to the statistics: (terms of sums, of maxima, of totals, counted).
+
+    counted_before, counted: (1, pixels), 1 for the pixels that earlier chunks have counted, and
+    those and this one.
+    """
+    classes, inside, z, is_label, valid, dense = chunk
+    p, p_not = probabilities(z, state.softmax, ACTIVATION)
+    p = tl.where(valid, p, 0.0)
     sums = ()
     maxima = ()
     totals = ()
     weights = None
-    if class_weights is not None:
-        weights = tl.load(class_weights + classes, mask=classes < CLASSES, other=0.0).to(z.dtype)
+    if ce_class_weights is not None:
+        weights = tl.load(ce_class_weights + classes, mask=classes < CLASSES, other=0.0).to(z.dtype)
     counted = valid.to(z.dtype)
     if INTEGERS == BITS:
         counted = tl.max(counted, 0, keep_dims=True)
-    fresh = tl.maximum(counted - seen, 0.0)
+    newly_counted = tl.maximum(counted - counted_before, 0.0)
     if INTEGERS:
-        label, _, poison, share, off = of_pixels
-        y, gap = integer_target(hit, miss, x, share, tl.where(valid & inside, off, 0.0))
+        label, _, poison, label_deficit, target_elsewhere = labels
+        y, gap = label_target(
+            is_label, p, p_not, label_deficit, tl.where(valid & inside, target_elsewhere, 0.0)
+        )
         if HARD:
-            sums = hard_terms(x, miss, hit, INTEGER_COLUMNS)
+            sums = hard_terms(p, p_not, is_label, INTEGER_COLUMNS)
         else:
-            sums = overlap_terms(x, y, gap, INTEGER_COLUMNS)
+            sums = overlap_terms(p, y, gap, INTEGER_COLUMNS)
         if INDEPENDENT:
             present = valid & (y > 0.5)
         elif ARGMAX and INTEGERS == BITS:
-            present = valid & (classes == largest[1])
+            present = valid & (classes == state.largest_target[1])
         elif INTEGERS == LABELS:
-            # Smoothing by 1 makes all classes equal, and the first the argmax.
-            first = tl.where((1.0 - share > off) & (label >= 0), label - FIRST_LABEL, 0)
-            present = valid & (classes == first)
+            # Smoothing by 1 makes all classes equal, and the first one the argmax.
+            is_largest = (1.0 - label_deficit > target_elsewhere) & (label >= 0)
+            present = valid & (classes == tl.where(is_largest, label - FIRST_LABEL, 0))
         else:
-            present = hit
-        maxima = maxima_terms(x, y, present, INTEGER_COLUMNS)
+            present = is_label
+        maxima = maxima_terms(p, y, present, INTEGER_COLUMNS)
         if CROSS_ENTROPY & INTEGER_COLUMNS:
-            terms = cross_entropy_terms(z, y, state, 1.0, ACTIVATION, INDEPENDENT, False)
+            terms = cross_entropy_terms(z, y, state.softmax, 1.0, ACTIVATION, INDEPENDENT, False)
             if weights is not None:
                 terms *= weights
             terms = tl.where(valid & inside, terms, 0.0)
@@ -182,32 +103,34 @@ def chunk_terms(
             if INTEGERS == BITS:
                 totals = totals + (tl.sum(valid.to(z.dtype), 0, keep_dims=True),)
             elif weights is not None and not INDEPENDENT:
-                weight = tl.load(class_weights + label, mask=label >= 0, other=0.0).to(z.dtype)
-                totals = totals + (fresh * (weight + poison),)
+                label_weight = tl.load(ce_class_weights + label, mask=label >= 0, other=0.0)
+                totals = totals + (newly_counted * (label_weight.to(z.dtype) + poison),)
     if DENSE_COLUMNS:
-        y = raw
+        y = dense
         if TEACHER:
-            y = probabilities(raw, teacher, ACTIVATION)[0]
+            y = probabilities(dense, state.teacher_softmax, ACTIVATION)[0]
         y = tl.where(valid, y, 0.0)
-        sums = sums + overlap_terms(x, y, y - x, DENSE_COLUMNS)
+        sums = sums + overlap_terms(p, y, y - p, DENSE_COLUMNS)
         if ARGMAX:
-            present = valid & (classes == largest[1])
+            present = valid & (classes == state.largest_target[1])
         else:
             present = valid & (y > 0.5)
-        maxima = maxima + maxima_terms(x, y, present, DENSE_COLUMNS)
+        maxima = maxima + maxima_terms(p, y, present, DENSE_COLUMNS)
         if CROSS_ENTROPY & DENSE_COLUMNS:
             terms = cross_entropy_terms(
-                z, y, state, student_scale, ACTIVATION, INDEPENDENT, TEMPERED
+                z, y, state.softmax, student_scale, ACTIVATION, INDEPENDENT, TEMPERED
             )
             if weights is not None and not INTEGERS:
                 terms *= weights
             terms = tl.where(valid & inside, terms, 0.0)
             totals = totals + (tl.sum(terms, 0, keep_dims=True),)
         if TEACHER and TARGET_ENTROPY & DENSE_COLUMNS:
-            terms = cross_entropy_terms(raw, y, teacher, 1.0, ACTIVATION, INDEPENDENT, False)
+            terms = cross_entropy_terms(
+                dense, y, state.teacher_softmax, 1.0, ACTIVATION, INDEPENDENT, False
+            )
             terms = tl.where(valid & inside, terms, 0.0)
             totals = totals + (tl.sum(terms, 0, keep_dims=True),)
-    return sums, maxima, totals + (fresh,), tl.maximum(seen, counted)
+    return sums, maxima, totals + (newly_counted,), tl.maximum(counted_before, counted)
 
 
 @triton.jit
@@ -221,15 +144,15 @@ def forward_kernel(
     dense_strides,
     mask,
     mask_strides,
-    class_weights,
+    ce_class_weights,
     depth,
     height,
     width,
     parts,
     group,
     ignore_index,
-    share: tl.float64,
-    off: tl.float64,
+    label_deficit: tl.float64,
+    target_elsewhere: tl.float64,
     teacher_scale: tl.float64,
     student_scale: tl.float64,
     CLASSES: tl.constexpr,
@@ -256,10 +179,17 @@ def forward_kernel(
     """One row of (SUMS + MAXIMA) x CLASSES + TOTALS float64 numbers for each program; `parts`
     programs share an image, and each takes `group` tiles at a time. group = 1 where CHUNKS > 1.
 
-    share, off: the target is 1 - share at the label and off elsewhere, where it is smoothed.
+    label_deficit, target_elsewhere: where labels are smoothed, the target is 1 - label_deficit at
+        the label and target_elsewhere at all other classes.
     teacher_scale, student_scale: 1 / temperature.
-    HARD: the target of integers is 0 or 1, and x lies between them.
-    SUMS, MAXIMA, TOTALS: how many are asked for, of both targets together.
+    INTEGERS: what `integers` holds, see labels.py.
+    HARD: whether the target of integers is 0 or 1, and p lies between them.
+    WINDOW: of boundary smoothing; 0 where every pixel is smoothed, or none. SPATIAL: how many
+        spatial dimensions it has.
+    TEACHER: whether `dense` holds a teacher's logits. TEMPERED: whether student_scale is not 1.
+    SUMS, MAXIMA, TOTALS: how many are requested, of both targets together.
+    WIDE: whether offsets may need 64 bits.
+    DTYPE: what is computed in.
     """
     INDEPENDENT: tl.constexpr = ACTIVATION == SIGMOID or (ACTIVATION == NONE and CLASSES == 1)
     # One class that is not a softmax has two labels, and y is the chance of label 1.
@@ -282,8 +212,8 @@ def forward_kernel(
     first_tile = program % parts * group
     pixels = depth * height * width
     tiles = tl.cdiv(pixels, BLOCK_P)
-    share = tl.full([1, 1], share, DTYPE)
-    off = tl.full([1, 1], off, DTYPE)
+    label_deficit = tl.full([1, 1], label_deficit, DTYPE)
+    target_elsewhere = tl.full([1, 1], target_elsewhere, DTYPE)
     teacher_scale = tl.full([1, 1], teacher_scale, DTYPE)
     student_scale = tl.full([1, 1], student_scale, DTYPE)
 
@@ -296,75 +226,50 @@ def forward_kernel(
             pixel = tile * BLOCK_P + tl.arange(0, BLOCK_P)[None, :]
             in_image = pixel < pixels
             position = locate(pixel, height, width, WIDE)
-            counted = in_image
+            unmasked = in_image
             if mask is not None:
-                counted = read_mask(mask_view, position, in_image)
-            of_pixels = integers_of_pixels(
-                integers_view,
-                position,
-                in_image,
-                counted,
-                (depth, height, width),
-                ignore_index,
-                share,
-                off,
-                INTEGERS,
-                LABEL_COUNT,
-                WINDOW,
-                SPATIAL,
-                DTYPE,
-            )
-            source = (
-                logits_view, integers_view, dense_view, of_pixels, position, in_image, ignore_index,
+                unmasked = in_image & (fill_pixels(mask_view, position, in_image) != 0)
+            labels = label_state(
+                integers_view, position, in_image, unmasked, (depth, height, width), ignore_index,
+                label_deficit, target_elsewhere, INTEGERS, LABEL_COUNT, WINDOW, SPATIAL, DTYPE,
+            )  # fmt: skip
+            source = Source(
+                logits_view, integers_view, dense_view, labels, position, in_image, ignore_index,
                 teacher_scale,
             )  # fmt: skip
-            values = read_chunk(
-                source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
-                TEACHER, CLASSES, BLOCK_C, DTYPE,
+            chunk = read_chunk(
+                source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES,
+                BLOCK_C, DTYPE,
             )  # fmt: skip
-            looks = look(
-                values,
-                student_scale,
-                ACTIVATION,
-                INTEGERS,
-                TEACHER,
-                LOGARITHM,
-                ENTROPY,
-                TEMPERED,
+            state = pixel_state(
+                chunk, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY, TEMPERED,
                 ARGMAX,
-            )
-            for chunk in range(1, CHUNKS):
-                others = read_chunk(
-                    source, chunk, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
-                    TEACHER, CLASSES, BLOCK_C, DTYPE,
+            )  # fmt: skip
+            for chunk_index in range(1, CHUNKS):
+                other_chunk = read_chunk(
+                    source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
+                    CLASSES, BLOCK_C, DTYPE,
                 )  # fmt: skip
-                found = look(
-                    others,
-                    student_scale,
-                    ACTIVATION,
-                    INTEGERS,
-                    TEACHER,
-                    LOGARITHM,
-                    ENTROPY,
-                    TEMPERED,
-                    ARGMAX,
+                other_state = pixel_state(
+                    other_chunk, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY,
+                    TEMPERED, ARGMAX,
+                )  # fmt: skip
+                state = merge_pixel_states(
+                    state, other_state, student_scale, ACTIVATION, TEACHER, TEMPERED, ARGMAX
                 )
-                looks = merge_looks(
-                    looks, found, student_scale, ACTIVATION, TEACHER, TEMPERED, ARGMAX
-                )
-            looks = poisoned(looks, of_pixels[2], ACTIVATION, INTEGERS)
+            state = poisoned(state, labels.poison, ACTIVATION, INTEGERS)
 
-            seen = tl.zeros([1, BLOCK_P], DTYPE)
-            for chunk in range(CHUNKS):
+            counted = tl.zeros([1, BLOCK_P], DTYPE)
+            for chunk_index in range(CHUNKS):
                 if CHUNKS > 1:
                     current = read_chunk(
-                        source, chunk, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
+                        source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
                         TEACHER, CLASSES, BLOCK_C, DTYPE,
                     )  # fmt: skip
                 else:
-                    current = values
-                sum_terms, maximum_terms, total_terms, seen = chunk_terms(
-                    current, looks, of_pixels, class_weights, seen, student_scale, CLASSES,
+                    current = chunk
+                sum_terms, maximum_terms, total_terms, counted = chunk_terms(
+                    current, state, labels, ce_class_weights, counted, student_scale, CLASSES,
                     ACTIVATION, INDEPENDENT, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS, HARD,
                     FIRST_LABEL, TEACHER, TEMPERED, ARGMAX,
                 )  # fmt: skip
@@ -372,7 +277,7 @@ def forward_kernel(
                 maxima = raise_maxima(maxima, maximum_terms, MAXIMA)
                 totals = add(totals, total_terms, TOTALS)
                 if CHUNKS > 1:
-                    flush(row, sums, maxima, chunk, is_first, CLASSES, BLOCK_C, SUMS, MAXIMA)
+                    flush(row, sums, maxima, chunk_index, is_first, CLASSES, BLOCK_C, SUMS, MAXIMA)
                     sums = zeros(SUMS, BLOCK_C, BLOCK_P // FOLD, DTYPE)
                     maxima = zeros(MAXIMA, BLOCK_C, BLOCK_P, DTYPE)
         if CHUNKS == 1:

@@ -18,15 +18,17 @@ from typing import NamedTuple
 
 import torch
 import triton
-from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from ..formulas import ACTIVE_COLUMNS, OVERLAPS
+from ..checks import ACTIVATIONS, ACTIVE_CLASSES
+from ..objective import ACTIVE_COLUMNS
+from ..overlaps import OVERLAPS, overlap_columns
+from ..packing import FormulaFloats, FormulaInts, TargetFloats, TargetInts
 from ..statistics import EXTREMA, SUMS, TOTALS, column_bits
-from .arguments import Formula, Rule
-from .loss import formula_launch
-from .statistics import Launch, backward_launch, forward_launches
+from .formula_launch import formula_launch
+from .inputs import FormulaInputs, Inputs
+from .launch import Launch, backward_launch, forward_launches
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -37,34 +39,38 @@ TARGETS = {
 #: Bytes that a group of warps may have.
 SHARED_LIMIT = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
 
-_LOSS = OVERLAPS["metric1"] | ACTIVE_COLUMNS["label"]
+_LOSS = overlap_columns(OVERLAPS["metric1"]) | ACTIVE_COLUMNS["label"]
 _CROSS_ENTROPY = column_bits("cross_entropy", "cross_entropy_weight")
 
-#: Every part of it at once.
-_FORMULA = Formula(
+#: A formula with every part of it at once.
+_FORMULA = FormulaInputs(
     class_weights=None,
-    overlap="soft1",
-    alpha=0.5,
-    beta=0.5,
-    gamma=1.5,
-    smooth=0.1,
-    log_loss=True,
-    dataset=0.5,
-    image=0.3,
-    per_class=0.2,
-    active_threshold=0.01,
-    label_active="label",
-    dense_active="both",
-    label_ce=0.1,
-    dense_ce=0.2,
-    label_overlap=0.3,
-    dense_overlap=0.4,
-    divergence=True,
+    ints=FormulaInts(
+        log_loss=1,
+        label_active=ACTIVE_CLASSES.index("label"),
+        dense_active=ACTIVE_CLASSES.index("both"),
+        is_divergence=1,
+    ),
+    floats=FormulaFloats(
+        alpha=0.5,
+        beta=0.5,
+        gamma=1.5,
+        smooth=0.1,
+        dataset=0.5,
+        image=0.3,
+        per_class=0.2,
+        active_threshold=0.01,
+        label_ce_weight=0.1,
+        dense_ce_weight=0.2,
+        label_overlap_weight=0.3,
+        dense_overlap_weight=0.4,
+    ),
+    overlap=OVERLAPS["soft1"],
 )
 
 
 @dataclass(frozen=True)
-class Call:
+class SampleCall:
     """A call of the operators, of tensors without memory.
 
     Attributes:
@@ -88,15 +94,16 @@ class Call:
 
     def launches(self) -> Iterator[tuple[str, Launch]]:
         """Its kernels by name."""
-        logits, rule = self._arguments()
-        (forward, finish), statistics = forward_launches(logits, rule)
-        finished, (loss, *grads) = formula_launch(logits, rule, _FORMULA, *statistics)
+        inputs = self._inputs()
+        (forward, finish), statistics = forward_launches(inputs)
+        formula, (loss, *grads) = formula_launch(inputs, _FORMULA, statistics)
+        grad = torch.empty_like(inputs.logits)
         yield "forward", forward
         yield "finish", finish
-        yield "formula", finished
-        yield "backward", backward_launch(*grads, logits, rule, loss, torch.empty_like(logits))
+        yield "formula", formula
+        yield "backward", backward_launch(*grads, inputs, loss, grad)
 
-    def _arguments(self) -> tuple[Tensor, Rule]:
+    def _inputs(self) -> Inputs:
         shape = (self.images, self.classes, self.size, self.size)
         memory = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
         logits = torch.empty(
@@ -110,7 +117,7 @@ class Call:
         if self.kind == "statistics":
             columns = column_bits(*SUMS, *EXTREMA, *TOTALS)
         is_boundary = self.kind == "boundary"
-        activation, teacher_temperature = "softmax", None
+        activation, teacher_temperature = "softmax", 0.0
         if self.kind == "multi-label":
             labels, dense, activation = None, dense.to(torch.uint8), "sigmoid"
         elif self.kind in ("soft", "statistics"):
@@ -119,19 +126,24 @@ class Call:
             teacher_temperature = 2.0
         else:
             dense = None
-        return logits, Rule(
+        return Inputs(
+            logits,
             labels,
             dense,
-            None,
-            None,
-            columns,
-            columns,
-            activation,
-            0.1 if is_boundary else 0.0,
-            3 if is_boundary else 0,
-            -100,
-            teacher_temperature,
-            1.0,
+            mask=None,
+            ce_class_weights=None,
+            ints=TargetInts(
+                label_columns=columns,
+                dense_columns=columns,
+                activation=ACTIVATIONS.index(activation),
+                boundary_size=3 if is_boundary else 0,
+                ignore_index=-100,
+            ),
+            floats=TargetFloats(
+                label_smoothing=0.1 if is_boundary else 0.0,
+                teacher_temperature=teacher_temperature,
+                student_temperature=1.0,
+            ),
         )
 
 
@@ -139,25 +151,25 @@ _HALF, _SINGLE, _DOUBLE = torch.float16, torch.float32, torch.float64
 _LAST = "channels_last"
 #: One call for each way of the table through the kernels: numbers of classes that fill a tile,
 #: leave it half empty and need chunks; the sizes of dtypes; both layouts; every kind of target.
-CALLS = (
-    *[Call(classes) for classes in (2, 19, 64, 150, 256, 1000)],
-    *[Call(classes, layout=_LAST) for classes in (2, 19, 64, 150, 1000)],
-    *[Call(classes, _HALF) for classes in (19, 150, 1000)],
-    *[Call(classes, torch.bfloat16, _LAST) for classes in (19, 150)],
-    *[Call(classes, _DOUBLE) for classes in (19, 150, 1000)],
+SAMPLE_CALLS = (
+    *[SampleCall(classes) for classes in (2, 19, 64, 150, 256, 1000)],
+    *[SampleCall(classes, layout=_LAST) for classes in (2, 19, 64, 150, 1000)],
+    *[SampleCall(classes, _HALF) for classes in (19, 150, 1000)],
+    *[SampleCall(classes, torch.bfloat16, _LAST) for classes in (19, 150)],
+    *[SampleCall(classes, _DOUBLE) for classes in (19, 150, 1000)],
     *[
-        Call(classes, kind=kind)
+        SampleCall(classes, kind=kind)
         for kind in ("boundary", "soft", "objective", "distillation", "statistics", "multi-label")
         for classes in (19, 150)
     ],
-    Call(19, _DOUBLE, _LAST, "distillation"),
-    Call(19, _HALF, _LAST, "distillation"),
-    Call(1000, _HALF, _LAST, "distillation"),
-    Call(1000, _SINGLE, "contiguous", "statistics"),
+    SampleCall(19, _DOUBLE, _LAST, "distillation"),
+    SampleCall(19, _HALF, _LAST, "distillation"),
+    SampleCall(1000, _HALF, _LAST, "distillation"),
+    SampleCall(1000, _SINGLE, "contiguous", "statistics"),
     # Arguments that are 1 become constants.
-    Call(19, images=1),
-    Call(19, images=1, size=1, kind="distillation"),
-    Call(1, images=1, size=1, kind="multi-label"),
+    SampleCall(19, images=1),
+    SampleCall(19, images=1, size=1, kind="distillation"),
+    SampleCall(1, images=1, size=1, kind="multi-label"),
 )
 
 
@@ -207,8 +219,8 @@ def resources(launch: Launch, target: str) -> Resources:
         kernel = launch.kernel.warmup(**launch.arguments, grid=(launch.programs,))
     shared, warps = kernel.metadata.shared, kernel.metadata.num_warps
     if "amdgcn" in kernel.asm:
-        found = dict(re.findall(r"\.(vgpr_count|vgpr_spill_count): +(\d+)", kernel.asm["amdgcn"]))
-        return Resources(int(found["vgpr_count"]), int(found["vgpr_spill_count"]), shared, warps)
+        counts = dict(re.findall(r"\.(vgpr_count|vgpr_spill_count): +(\d+)", kernel.asm["amdgcn"]))
+        return Resources(int(counts["vgpr_count"]), int(counts["vgpr_spill_count"]), shared, warps)
     usage = _resource_usage(kernel.asm["cubin"])
     registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
     return Resources(registers, stack, shared, warps)
@@ -226,7 +238,7 @@ def _resource_usage(cubin: bytes) -> str:
 
 
 def table(target: str) -> Iterator[tuple[str, str, Resources]]:
-    """(call, kernel, resources) of every kernel that a call of `CALLS` launches."""
-    for call in CALLS:
+    """(call, kernel, resources) of every kernel that a call of `SAMPLE_CALLS` launches."""
+    for call in SAMPLE_CALLS:
         for name, launch in call.launches():
             yield call.name, name, resources(launch, target)

@@ -15,15 +15,16 @@ A tile is BLOCK_C x BLOCK_P, both powers of two. Reasons, in registers and bytes
   gets shorter rows instead, until they are as short as may be: only then 16, and never of float64,
   whose exponential alone takes more.
 - A row of a tile, BLOCK_P pixels of one class side by side, is never shorter than 64 bytes, two
-  sectors of DRAM; that leaves 256 classes at most in one tile. More go in chunks of 128, and a look
-  at 64 bytes of each of 1000 classes is 64 KB: with a program or two on each multiprocessor the
-  second look finds it in L1 or L2. Chunks of 256 spilled in float16.
+  sectors of DRAM; that leaves 256 classes at most in one tile. More classes go in chunks of 128: 64
+  bytes of each of 1000 classes are 64 KB, and with a program or two on each multiprocessor they are
+  still in L1 or L2 when they are read again. Chunks of 256 spilled in float16.
 - channels_last takes tiles of the same shape: its pixels lie one after another, so a tile is one
-  run of memory whatever its shape.
+  segment of memory whatever its shape.
 - FOLD = 4 pixels are added up before they meet an accumulator. They are one vector load where
-  pixels lie side by side and aligned, else a quarter of the tile apart: in both cases one thread's.
-- GROUP tiles are added up in float32 at most, before float64 takes over: 16 x FOLD terms, an error
-  of some 1e-7 that is smaller still once rows of a tile are added up as a tree.
+  pixels lie side by side and aligned, else a quarter of the tile apart: one thread holds them in
+  both cases.
+- MAX_GROUP tiles are added up in float32 at most, before float64 takes over: 16 x FOLD terms, with
+  an error of some 1e-7 that is smaller still once rows of a tile are added up as a tree.
 """
 
 from __future__ import annotations
@@ -38,20 +39,26 @@ MIN_BLOCK_P = 16
 MIN_ELEMENTS = 1024
 MIN_ROW_BYTES = 64
 MAX_WARPS = 8
+#: As how many classes more what is one number for each pixel counts.
 PIXEL_NUMBERS = 6
-#: Of the partial sums, whatever the size of the input (O(N C) where images alone exceed it).
+#: What the partial sums take at most, whatever the size of the input (O(N C) where images alone
+#: exceed it).
 PARTIAL_BYTES = 4 * 2**20
-#: For each multiprocessor. As many as live there at a time, so that no program waits for a place.
+#: How many programs a multiprocessor gets: as many as live there at a time, so that none has to
+#: wait for another to end.
 PROGRAMS = 4
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What a kernel is compiled for."""
+    """The shape of the tiles that a kernel is compiled for."""
 
     block_c: int
+    """classes of a tile"""
     chunks: int
+    """how many tiles it takes to get through all classes"""
     block_p: int
+    """pixels of a tile"""
     warps: int
 
 
@@ -63,7 +70,7 @@ def tile(classes: int, itemsize: int, is_row: bool, halvings: int) -> Tile:
     """The tile of a kernel.
 
     Args:
-        itemsize: of the logits, in bytes.
+        itemsize: the size of a logit in bytes.
         is_row: whether pixels of a class lie side by side.
         halvings: how often to halve what a thread holds, for the reasons above.
     """

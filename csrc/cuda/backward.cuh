@@ -1,58 +1,66 @@
 // The backward kernel: the gradient of the logits, from that of the sums and of cross-entropies.
 //
-//     tile of logits -> state of each pixel (softmax) -> x, y -> g = d loss / d x
-//         softmax: dz = x (g - sum over classes of x g)
-//         sigmoid: dz = g x (1 - x)
-//         plus, for cross-entropy, (sum of w y) x - w y
+//     tile of logits -> state of each pixel (softmax) -> p, y -> g = d loss / d p
+//         softmax: dz = p (g - dot), where dot is the sum of p g over classes
+//         sigmoid: dz = g p (1 - p)
+//         plus, for a cross-entropy with a softmax, p (sum of q w y over classes) - q w y
 //
-// What it should cost, as forward.cuh counts: 2 E b bytes and the labels, 168 MB or 56 us for
-// 4 x 19 x 512 x 512 of float32; about 20 instructions an element, 15 us; 150 to 168 registers.
+// Here q is the gradient of the loss by the sum of cross-entropies, and w the weight of a class.
 //
-// It may be written over the logits: a tile, or a chunk of it, is read for the last time before it
-// is written.
+// What it costs, counted as forward.cuh counts: 2 E b bytes and the labels, which are 168 MB for
+// 4 x 19 x 512 x 512 of float32; about 29 instructions of a thread for each element, which take 0.4
+// times as long to issue as these bytes take to move, and 0.7 times as long as those of float16;
+// and 150 to 168 registers.
+//
+// The gradient may be written over the logits: a tile, or a chunk of it, is read for the last time
+// before it is written.
 #pragma once
 
-#include "look.cuh"
+#include "pixel_state.cuh"
 
 namespace jml::cuda {
 
-// The rule of g (pixel_math.h) for each class of an image, in shared memory: of labels, then of the
-// dense target.
-enum RuleRow { kRuleA, kRuleB, kRuleC, kRuleD, kEntropyWeight, kRuleRows };
+// What the gradient needs of each class of an image, in shared memory: the GradientCoefficients of
+// pixel_math.h, and q w. Those of labels come first, then those of the dense target.
+enum Coefficient { kConstant, kOfSign, kOfTarget, kOfProbability, kQw, kCoefficients };
+// With hard labels g is one of two numbers of the class, and these are in the first two places.
+constexpr Coefficient kGradientElsewhere = kConstant, kGradientAtLabel = kOfSign;
 
 template <class C>
-struct Backward : Look<C> {
-  using Base = Look<C>;
+struct Backward : PixelState<C> {
+  using Base = PixelState<C>;
   using F = typename C::F;
-  using Base::args, Base::at, Base::each, Base::each_pixel, Base::is_label,
-      Base::label_class, Base::off, Base::own, Base::miss, Base::share, Base::team, Base::valid,
-      Base::z;
+  using Base::args, Base::each, Base::each_pixel, Base::is_label, Base::label_class,
+      Base::label_deficit, Base::p_label, Base::p_not_label, Base::range, Base::target_at_label,
+      Base::target_elsewhere, Base::team, Base::tile, Base::valid;
   static constexpr int K = C::K, V = C::V;
 
-  F* rules;
-  F label_weights = 0;  // of cross-entropy, summed over classes
-  // Of a pixel, over its classes: sum of x g; of the cross-entropies' weight times y.
-  F dot[V], label_pull[V], dense_pull[V];
+  F* coefficients;    // [targets][kCoefficients][classes]
+  F qw_sum = 0;       // of the labels' cross-entropy, over all classes
+  F dot[V];           // sum of p g over classes
+  F label_qw[V];      // q w of the label's class
+  F dense_q_mass[V];  // sum of q w y of the dense target over classes: q times its target mass
 
   static int64_t shared_bytes(const Arguments& args, int warps) {
     return Base::shared_bytes(warps, args.staged_bytes) +
-           args.targets() * kRuleRows * args.classes * int64_t(sizeof(F));
+           args.targets() * kCoefficients * args.classes * int64_t(sizeof(F));
   }
 
   JML_DEVICE explicit Backward(const Arguments& args)
-      : Base(args), rules(reinterpret_cast<F*>(Base::rest_of_memory())) {
-    for (int target = 0; target < args.targets(); ++target) write_rules(target);
+      : Base(args), coefficients(reinterpret_cast<F*>(Base::free_memory())) {
+    for (int target = 0; target < args.targets(); ++target) write_coefficients(target);
     team.sync();
-    if (C::kLabels && args.has_labels() && args.off != 0)
-      for (int c = 0; c < args.classes; ++c) label_weights += rule(0, kEntropyWeight, c);
+    if (C::kLabels && args.has_labels() && args.target_elsewhere != 0)
+      for (int c = 0; c < args.classes; ++c) qw_sum += coefficient(0, kQw, c);
   }
 
   JML_DEVICE void run() {
-    for (int turn = 0; Base::enter(turn); ++turn) {
+    for (int step = 0; Base::enter(step); ++step) {
       if constexpr (C::kSoftmax) {
-        Base::find_tops();
-        Base::template add_exponentials<false>(
-            [&](int k, F e) { return e * rule(0, kRuleA, at.first_class + k); });
+        Base::find_z_max();
+        Base::template add_exponentials<false>([&](int k, F e) {
+          return e * coefficient(0, kGradientElsewhere, range.first_class + k);
+        });
       }
       if constexpr (C::kHard)
         write_hard_gradient();
@@ -62,194 +70,220 @@ struct Backward : Look<C> {
   }
 
  private:
-  JML_DEVICE F rule(int target, RuleRow row, int c) const {
-    return rules[(target * kRuleRows + row) * args.classes + c];
+  JML_DEVICE F coefficient(int target, Coefficient which, int c) const {
+    return coefficients[(target * kCoefficients + which) * args.classes + c];
   }
-  // Of hard labels A is g of the classes that are not the label, and B that of the label.
-  JML_DEVICE void write_rules(int target) {
+  JML_DEVICE void write_coefficients(int target) {
     const double factor = args.scale.at(0);
-    const int64_t step = args.images * args.classes;
+    const int64_t column_stride = args.images * args.classes;
     const double* const sums =
-        args.grad_sums + target * kSums * step + at.image * args.classes;
-    const double total = args.grad_totals[target * kTotals * args.images + at.image] * factor;
+        args.grad_sums + target * kSums * column_stride + range.image * args.classes;
+    const double q =
+        args.grad_totals[target * kTotals * args.images + range.image] * factor;
     const Columns& columns = args.columns(target);
     for (int64_t c = team.rank(); c < args.classes; c += team.threads()) {
-      const auto of = [&](int column) {
-        return columns.wants(column) ? factor * sums[column * step + c] : 0.0;
+      const auto gradient_of = [&](int column) {
+        return columns.wants(column) ? factor * sums[column * column_stride + c] : 0.0;
       };
-      const GradientCoefficients<double> rule =
-          gradient_coefficients(of(kTruePositive), of(kFalsePositive), of(kFalseNegative),
-                        of(kIntersection), of(kPredictionSquared));
-      const auto put = [&](RuleRow row, double value) {
-        rules[(target * kRuleRows + row) * args.classes + c] = F(value);
+      const GradientCoefficients<double> of_class = gradient_coefficients(
+          gradient_of(kTruePositive), gradient_of(kFalsePositive), gradient_of(kFalseNegative),
+          gradient_of(kIntersection), gradient_of(kPredictionSquared));
+      const auto put = [&](Coefficient which, double value) {
+        coefficients[(target * kCoefficients + which) * args.classes + c] = F(value);
       };
-      put(kRuleA, C::kHard ? rule.constant + rule.of_sign : rule.constant);
-      put(kRuleB, C::kHard ? rule.constant - rule.of_sign + rule.of_target : rule.of_sign);
-      put(kRuleC, rule.of_target);
-      put(kRuleD, rule.of_probability);
+      if constexpr (C::kHard) {
+        put(kGradientElsewhere, of_class.constant + of_class.of_sign);  // p > y = 0
+        put(kGradientAtLabel,                                           // p < y = 1
+            of_class.constant - of_class.of_sign + of_class.of_target);
+      } else {
+        put(kConstant, of_class.constant);
+        put(kOfSign, of_class.of_sign);
+      }
+      put(kOfTarget, of_class.of_target);
+      put(kOfProbability, of_class.of_probability);
       const bool is_first = target == 0;
       const double weight = is_first ? args.ce_class_weights.at(c) : 1.0;
       const bool is_dense = target == int(args.has_labels());
       const double scale = is_dense ? args.student_scale : 1.0;
-      put(kEntropyWeight, columns.wants(kCrossEntropy) ? weight * total * scale : 0.0);
+      put(kQw, columns.wants(kCrossEntropy) ? weight * q * scale : 0.0);
     }
   }
 
-  // ---- hard labels: g is one of two numbers of the class ----
+  // ---- hard labels ----
   JML_DEVICE void write_hard_gradient() {
-    F label_gradient[V], rest[V];
+    F dz_at_label[V], qw_less_dot[V];
     each_pixel([&](int v) {
       const int c = label_class(v);
       const bool counts = valid(v) && c >= 0;
-      const F g = counts ? rule(0, kRuleB, c) : F(0);
-      const F pull = counts ? rule(0, kEntropyWeight, c) : F(0);
-      const F sum = Base::also[v] * Base::inverse[v] + own[v] * g;
-      label_gradient[v] = own[v] * (g - sum) - pull * miss[v];
-      rest[v] = pull - sum;
+      const F g = counts ? coefficient(0, kGradientAtLabel, c) : F(0);
+      const F qw = counts ? coefficient(0, kQw, c) : F(0);
+      dot[v] = Base::gradient_exp_sum[v] * Base::inverse_exp_sum[v] + p_label[v] * g;
+      dz_at_label[v] = softmax_gradient(p_label[v], g, dot[v]) - qw * p_not_label[v];
+      qw_less_dot[v] = qw - dot[v];
     });
     Base::each_class([&](int k) {
-      const F g = rule(0, kRuleA, at.first_class + k);
+      const F g = coefficient(0, kGradientElsewhere, range.first_class + k);
       each_pixel([&](int v) {
-        const F dz = is_label(k, v) ? label_gradient[v] : z[k][v] * Base::inverse[v] * (g + rest[v]);
-        z[k][v] = valid(v) ? dz : F(0);
+        const F dz = is_label(k, v) ? dz_at_label[v]
+                                    : tile[k][v] * Base::inverse_exp_sum[v] *
+                                          (g + qw_less_dot[v]);
+        tile[k][v] = valid(v) ? dz : F(0);
       });
     });
-    store_tile<false>(z, args, args.grad, args.read_grad, at, team, Base::staging);
+    store_tile<false>(tile, args, args.grad, args.grad_access, range, team, Base::staging);
   }
 
   // ---- any target ----
-  // The rules of a class, in registers: those that the kernel's columns need.
-  struct Rule {
-    F a = 0, b = 0, c = 0, d = 0, weight = 0;
+  // The coefficients of a class in registers, as far as the kernel's columns need them.
+  struct ClassCoefficients {
+    GradientCoefficients<F> overlap{};
+    F qw = 0;
   };
-  JML_DEVICE Rule rule_of(int target, int c) const {
-    Rule found;
-    found.a = rule(target, kRuleA, c);
-    found.b = rule(target, kRuleB, c);
-    if constexpr (C::kDense) found.c = rule(target, kRuleC, c);
-    if constexpr (C::kGeneral) found.d = rule(target, kRuleD, c);
-    found.weight = rule(target, kEntropyWeight, c);
-    return found;
+  JML_DEVICE ClassCoefficients coefficients_of(int target, int c) const {
+    ClassCoefficients of_class;
+    of_class.overlap.constant = coefficient(target, kConstant, c);
+    of_class.overlap.of_sign = coefficient(target, kOfSign, c);
+    if constexpr (C::kDense) of_class.overlap.of_target = coefficient(target, kOfTarget, c);
+    if constexpr (C::kGeneral)
+      of_class.overlap.of_probability = coefficient(target, kOfProbability, c);
+    of_class.qw = coefficient(target, kQw, c);
+    return of_class;
   }
-  JML_DEVICE Rule rule_of_labels(int c) const {
-    return C::kLabels && args.has_labels() ? rule_of(0, c) : Rule{};
+  JML_DEVICE ClassCoefficients coefficients_of_labels(int c) const {
+    return C::kLabels && args.has_labels() ? coefficients_of(0, c) : ClassCoefficients{};
   }
-  JML_DEVICE Rule rule_of_dense(int c) const {
-    return C::kDense && args.has_dense() ? rule_of(args.has_labels(), c) : Rule{};
+  JML_DEVICE ClassCoefficients coefficients_of_dense(int c) const {
+    return C::kDense && args.has_dense() ? coefficients_of(args.has_labels(), c)
+                                         : ClassCoefficients{};
   }
 
-  JML_DEVICE static F slope(const Rule& rule, F x, F y_of_x, F gap) {
-    F g = rule.a + (gap > 0 ? -rule.b : gap < 0 ? rule.b : F(0));
-    if constexpr (C::kDense) g += rule.c * y_of_x;
-    if constexpr (C::kGeneral) g += rule.d * x;
+  // g of one target; the sign of the gap is that of y - p.
+  JML_DEVICE static F overlap_gradient(const GradientCoefficients<F>& coefficients, F p, F y,
+                                       F gap) {
+    F g = coefficients.constant +
+          (gap > 0 ? -coefficients.of_sign : gap < 0 ? coefficients.of_sign : F(0));
+    if constexpr (C::kDense) g += coefficients.of_target * y;
+    if constexpr (C::kGeneral) g += coefficients.of_probability * p;
     return g;
   }
 
-  // An element: x, 1 - x (of a softmax, at the label), the targets, and g.
+  // One class of one pixel. p_not is 1 - p, of a softmax at the label only; g is the sum of those
+  // of both targets.
   struct Element {
-    F x, missing, label_y, dense_y, g;
+    F p, p_not, label_target, dense_target, g;
   };
-  JML_DEVICE Element element(int k, int v, const Rule& labels, const Rule& dense) const {
-    Element found{};
+  JML_DEVICE Element element_of(int k, int v, const ClassCoefficients& labels,
+                                const ClassCoefficients& dense) const {
+    Element element{};
     if constexpr (C::kGeneral) {
-      found.x = Base::probability(k, v, found.missing);
+      element.p = Base::probability(k, v, element.p_not);
     } else {
-      found.x = z[k][v];
-      found.missing = miss[v];
+      element.p = tile[k][v];
+      element.p_not = p_not_label[v];
     }
     if constexpr (C::kLabels) {
-      found.label_y = Base::label_target(k, v);
-      const F gap = is_label(k, v) ? found.missing - share(v) : found.label_y - found.x;
-      if (!C::kDense || args.has_labels()) found.g += slope(labels, found.x, found.label_y, gap);
+      element.label_target = Base::label_target(k, v);
+      const F gap = is_label(k, v) ? element.p_not - label_deficit(v)
+                                   : element.label_target - element.p;
+      if (!C::kDense || args.has_labels())
+        element.g += overlap_gradient(labels.overlap, element.p, element.label_target, gap);
     }
     if constexpr (C::kDense) {
-      found.dense_y = Base::dense_target(k, v);
+      element.dense_target = Base::dense_target(k, v);
       if (!C::kGeneral || args.has_dense())
-        found.g += slope(dense, found.x, found.dense_y, found.dense_y - found.x);
+        element.g += overlap_gradient(dense.overlap, element.p, element.dense_target,
+                                      element.dense_target - element.p);
     }
-    return found;
+    return element;
   }
 
   JML_DEVICE void write_gradient() {
-    if constexpr (!C::kGeneral)  // from here on the tile holds x
+    if constexpr (!C::kGeneral)  // from here on the tile holds p
       each([&](int k, int v) {
-        z[k][v] = is_label(k, v) ? own[v] : z[k][v] * Base::inverse[v];
+        tile[k][v] = is_label(k, v) ? p_label[v] : tile[k][v] * Base::inverse_exp_sum[v];
       });
     if constexpr (C::kSoftmax) add_over_classes();
     Base::each_chunk([&] {
       Base::each_class([&](int k) {
-        const Rule labels = rule_of_labels(at.first_class + k);
-        const Rule dense = rule_of_dense(at.first_class + k);
+        const ClassCoefficients labels = coefficients_of_labels(range.first_class + k);
+        const ClassCoefficients dense = coefficients_of_dense(range.first_class + k);
         each_pixel([&](int v) {
-          const F dz = element_gradient(k, v, element(k, v, labels, dense), labels, dense);
-          z[k][v] = valid(v) && !Base::is_ignored_bit(k, v) ? dz : F(0);
+          const F dz = logit_gradient(k, v, element_of(k, v, labels, dense), labels, dense);
+          tile[k][v] = valid(v) && !Base::is_ignored_bit(k, v) ? dz : F(0);
         });
       });
-      store_tile<C::kGeneral>(z, args, args.grad, args.read_grad, at, team, Base::staging);
+      store_tile<C::kGeneral>(tile, args, args.grad, args.grad_access, range, team, Base::staging);
     });
   }
 
+  // Finds what the gradient of a softmax needs of all classes.
   JML_DEVICE void add_over_classes() {
-    F sums[2][V] = {};
+    enum { kDot, kDenseQMass, kSumsOfPixel };
+    F sums[kSumsOfPixel][V] = {};
     Base::each_chunk([&] {
       Base::each_class([&](int k) {
-        const Rule labels = rule_of_labels(at.first_class + k);
-        const Rule dense = rule_of_dense(at.first_class + k);
+        const ClassCoefficients labels = coefficients_of_labels(range.first_class + k);
+        const ClassCoefficients dense = coefficients_of_dense(range.first_class + k);
         each_pixel([&](int v) {
-          const Element here = element(k, v, labels, dense);
-          sums[0][v] += here.x * here.g;
-          if constexpr (C::kDense) sums[1][v] += dense.weight * here.dense_y;
+          const Element element = element_of(k, v, labels, dense);
+          sums[kDot][v] += element.p * element.g;
+          if constexpr (C::kDense)
+            sums[kDenseQMass][v] += dense.qw * element.dense_target;
         });
       });
     });
-    Base::exchange.template over_warps<Add, C::kDense ? 2 : 1>(team, sums);
+    Base::exchange.template over_warps<Add, C::kDense ? kSumsOfPixel : 1>(team, sums);
     each_pixel([&](int v) {
-      dot[v] = sums[0][v];
-      dense_pull[v] = sums[1][v];
+      dot[v] = sums[kDot][v];
+      dense_q_mass[v] = sums[kDenseQMass][v];
       const int c = label_class(v);
       const bool counts = C::kLabels && valid(v) && c >= 0;
-      label_pull[v] = counts ? rule(0, kEntropyWeight, c) : F(0);
+      label_qw[v] = counts ? coefficient(0, kQw, c) : F(0);
     });
   }
 
-  JML_DEVICE F element_gradient(int k, int v, const Element& here, const Rule& labels,
-                                const Rule& dense) const {
+  JML_DEVICE F logit_gradient(int k, int v, const Element& element, const ClassCoefficients& labels,
+                              const ClassCoefficients& dense) const {
     if constexpr (C::kSoftmax) {
-      F dz = here.x * (here.g - dot[v]);
-      if constexpr (C::kLabels) {  // the label's weight times y there, and the others' times theirs
-        const F own_part = (1 - share(v)) * label_pull[v];
-        const F others = off(v) * (label_weights - label_pull[v]);
-        dz += is_label(k, v) ? here.x * others - own_part * here.missing
-                             : here.x * (own_part + others) - here.label_y * labels.weight;
+      F dz = softmax_gradient(element.p, element.g, dot[v]);
+      if constexpr (C::kLabels) {  // the sum of q w y over classes comes in two parts
+        const F q_mass_at_label = target_at_label(v) * label_qw[v];
+        const F q_mass_elsewhere = target_elsewhere(v) * (qw_sum - label_qw[v]);
+        dz += is_label(k, v) ? element.p * q_mass_elsewhere - q_mass_at_label * element.p_not
+                             : element.p * (q_mass_at_label + q_mass_elsewhere) -
+                                   element.label_target * labels.qw;
       }
       if constexpr (C::kDense) {
-        F p = here.x;
+        F p = element.p;  // at the temperature of the student
         if constexpr (C::kGeneral) {
-          if (args.student_scale != 1 && Base::wants_dense_entropy())
-            p = exp_fast((z[k][v] - Base::top[v]) * F(args.student_scale)) *
-                reciprocal(1 + Base::tempered_rest[v]);
+          if (args.student_scale != 1 && Base::dense_cross_entropy_requested())
+            p = exp_fast((tile[k][v] - Base::z_max[v]) * F(args.student_scale)) *
+                reciprocal(1 + Base::tempered_exp_sum_minus_1[v]);
         }
-        dz += p * dense_pull[v] - here.dense_y * dense.weight;
+        dz += p * dense_q_mass[v] - element.dense_target * dense.qw;
       }
       return dz;
     } else {
-      F dz = C::kActivation == Activation::sigmoid ? here.g * here.x * here.missing : here.g;
-      dz += entropy_gradient(z[k][v], here.x, here.label_y, labels.weight);
-      const F scaled = z[k][v] * F(args.student_scale);
-      dz += entropy_gradient(scaled, Base::sigmoid_of(scaled), here.dense_y, dense.weight);
+      F dz = C::kActivation == Activation::sigmoid
+                 ? sigmoid_gradient(element.p, element.p_not, element.g)
+                 : element.g;
+      dz += ce_gradient(tile[k][v], element.p, element.label_target, labels.qw);
+      const F scaled = tile[k][v] * F(args.student_scale);
+      dz += ce_gradient(scaled, Base::sigmoid_of(scaled), element.dense_target, dense.qw);
       return dz;
     }
   }
 
-  // Of independent classes, and of probabilities: d/dz of -y log x - (1 - y) log(1 - x).
-  JML_DEVICE F entropy_gradient(F value, F x, F target, F weight) const {
-    if (weight == 0) return 0;  // nobody asked for it, where it may be infinite
-    if constexpr (C::kActivation == Activation::sigmoid) return weight * (x - target);
-    // 0 log 0 has gradient 0 too.
+  // q w times the derivative of -y log p - (1 - y) log(1 - p), of independent classes, or of
+  // -y log p.
+  JML_DEVICE F ce_gradient(F value, F p, F target, F qw) const {
+    if (qw == 0) return 0;  // nobody requests it, and it may be infinite
+    if constexpr (C::kActivation == Activation::sigmoid) return qw * (p - target);
+    // 0 log 0 has the gradient 0 too.
     F g = target == 0 && value == 0 ? F(0) : -target / value;
     if (args.independent())
       g += target == 1 && value == 1 ? F(0) : (1 - target) / (1 - value);
-    return weight * g;
+    return qw * g;
   }
 };
 

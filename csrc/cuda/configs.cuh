@@ -1,20 +1,20 @@
 // The kernels that there are, and their tiles: how many classes x pixels a thread holds.
 //
-// A thread's part of a tile takes K x V registers, twice that beside a dense target; with addresses
-// and what is one number for each pixel that is up to 168 registers, or 12 warps for a
-// multiprocessor, whose loads under way (16 bytes x K x 32 for each warp) are more than the 20 KB
-// that cover an H100's way to memory.
+// A thread's part of a tile takes K x V registers, and twice that beside a dense target. With
+// addresses and the numbers of each pixel that makes up to 168 registers, which leaves room for 12
+// warps on a multiprocessor. Their loads under way (16 bytes x K x 32 for each warp) are more than
+// the 20 KB that cover the latency of an H100's memory.
 //
-//     few    up to 8 classes: V = 8, so that there is enough under way with 2 classes, and half
-//            types load 16 bytes; 4 where smoothing takes registers too
-//     some   K = 22 holds Cityscapes' and VOC's classes in one warp, without a barrier, 20 beside a
-//            dense target; up to 3 warps share the classes of a tile
-//     many   half as many pixels: 150 classes are 7 warps, and while one block waits at a barrier
-//            another works; with more registers only one block would live there
+//     few    Up to 8 classes: V = 8, so that enough is under way with 2 classes, and half types
+//            load 16 bytes at a time. V = 4 where smoothing takes registers too.
+//     some   K = 22 holds Cityscapes' and VOC's classes in one warp, which needs no barrier; K = 20
+//            beside a dense target. Up to 3 warps share the classes of a tile.
+//     many   Half as many pixels: 150 classes are 7 warps, and while one block waits at a barrier
+//            another one works. With more registers only one block would live there.
 //
-// General kernels, which take what is rare and hold more for each number, have 4 x 2; in double
-// precision, where a number is two registers, 4 x 1. Rejected: 24 x 4 on 16 warps (128 registers,
-// spills); 22 x 4 for 150 classes (one block).
+// General kernels take what is rare and hold more for each number: their tile is 4 x 2, or 4 x 1 in
+// double precision, where a number takes two registers. Two tiles were rejected: 24 x 4 on 16 warps
+// (128 registers, so it spills), and 22 x 4 for 150 classes (one block on a multiprocessor).
 #pragma once
 
 #include "backward.cuh"

@@ -1,5 +1,5 @@
-// A dense target, alone or beside labels.
-#include "kernel_of.cuh"
+// The kernels for a dense target, alone or beside labels.
+#include "kernel_table.cuh"
 
 namespace jml::cuda {
 

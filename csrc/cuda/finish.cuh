@@ -1,5 +1,6 @@
-// The kernels after the forward: adds the blocks' partial sums up, in a fixed order, and writes
-// every column of the statistics, 0 where it is not asked for; then the formula.
+// The kernels after the forward. finish_kernel adds up the blocks' partial sums, in a fixed order,
+// and writes every column of the statistics, with 0 where it is not requested. formula_kernel makes
+// the loss of them.
 #pragma once
 
 #include "arguments.cuh"
@@ -10,31 +11,32 @@ namespace jml::cuda {
 constexpr int kFinishThreads = 1024, kFormulaThreads = 256;
 
 // ---- statistics -----------------------------------------------------------------------------
-// What a column is made of: one slot; or two, which are added up, or tell by their sum whether
-// there is anything at all.
-struct Source {
-  int8_t slot = -1, more = -1;
+// What a column of the statistics is made of: one slot of the partial sums (-1 makes it 0), or two
+// slots, which are added up. Of a presence the sum only tells whether it is more than 0.
+struct ColumnSource {
+  int8_t slot = -1, second_slot = -1;
   bool is_maximum = false, is_presence = false;
 };
 
-// The sum per image of `total` over blocks and warps, times a factor; -1 for 0.
+// What a total of an image is made of: a BlockTotal (-1 makes it 0), times a factor.
 struct TotalSource {
-  int8_t total = -1;
+  int8_t block_total = -1;
   double factor = 1;
 };
 
 struct FinishArguments {
   const double* partials;
-  int64_t row;
+  int64_t partials_per_block;
   int parts, warps;
-  int64_t images, classes, first_total;  // where a row's totals begin
+  int64_t images, classes, first_total;  // where the totals begin in a block's partial sums
   int targets;
-  Source columns[2][kClassColumns];
-  TotalSource totals[2][kTotals];
-  double *sums, *extrema, *total_out;  // (targets, columns, images, classes), (targets, totals, images)
+  ColumnSource column_sources[2][kClassColumns];
+  TotalSource total_sources[2][kTotals];
+  double *sums, *extrema;  // (targets, columns, images, classes)
+  double* totals;          // (targets, kTotals, images)
 };
 
-// Over the threads of a block, one after the other: every thread gets it.
+// Combines a number of each thread of a block, in one order; every thread gets the result.
 template <typename Op>
 JML_DEVICE double over_block(double value, double* memory) {
   memory[threadIdx.x] = value;
@@ -49,53 +51,55 @@ JML_DEVICE double over_block(double value, double* memory) {
   return total;
 }
 
-// A block makes one column of 32 classes of an image, a warp's lane for each and the warps for the
-// rows of partial sums; or one of the image's totals.
+// A block makes one column of 32 classes of an image, or one of the image's totals. For a column,
+// each lane takes a class, and the warps share out the blocks whose partial sums are added up.
 __global__ void __launch_bounds__(kFinishThreads, 1)
     finish_kernel(const __grid_constant__ FinishArguments args) {
-  constexpr int kRows = kFinishThreads / kLanes;
+  constexpr int kWarps = kFinishThreads / kLanes;
   auto* const memory = reinterpret_cast<double*>(shared_memory());
-  const int blocks = int((args.classes + kLanes - 1) / kLanes);
-  const int columns = args.targets * kClassColumns * blocks, totals = args.targets * kTotals;
+  const int class_groups = int((args.classes + kLanes - 1) / kLanes);
+  const int columns = args.targets * kClassColumns * class_groups;
+  const int totals = args.targets * kTotals;
   const int jobs = columns + totals;
   const int64_t image = blockIdx.x / jobs;
   const int job = blockIdx.x % jobs;
-  const double* const partials = args.partials + image * args.parts * args.row;
+  const double* const partials = args.partials + image * args.parts * args.partials_per_block;
   if (job >= columns) {
     const int i = job - columns;
-    const TotalSource source = args.totals[i / kTotals][i % kTotals];
+    const TotalSource source = args.total_sources[i / kTotals][i % kTotals];
     double total = 0;
-    for (int j = threadIdx.x; source.total >= 0 && j < args.parts * args.warps;
+    for (int j = threadIdx.x; source.block_total >= 0 && j < args.parts * args.warps;
          j += kFinishThreads)
-      total += partials[j / args.warps * args.row + args.first_total +
-                        j % args.warps * kBlockTotals + source.total];
+      total += partials[j / args.warps * args.partials_per_block + args.first_total +
+                        j % args.warps * kBlockTotals + source.block_total];
     total = over_block<Add>(total, memory) * source.factor;
-    if (threadIdx.x == 0) args.total_out[i * args.images + image] = total;
+    if (threadIdx.x == 0) args.totals[i * args.images + image] = total;
     return;
   }
-  const int column = job / blocks % kClassColumns, target = job / blocks / kClassColumns;
-  const int lane = threadIdx.x % kLanes, first = threadIdx.x / kLanes;
-  const int64_t c = int64_t(job % blocks) * kLanes + lane;
-  const Source source = args.columns[target][column];
+  const int column = job / class_groups % kClassColumns;
+  const int target = job / class_groups / kClassColumns;
+  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+  const int64_t c = int64_t(job % class_groups) * kLanes + lane;
+  const ColumnSource source = args.column_sources[target][column];
   double total = 0;
-  for (int part = first; source.slot >= 0 && c < args.classes && part < args.parts;
-       part += kRows) {
-    const double* const row = partials + part * args.row + c;
-    const double value = row[source.slot * args.classes];
+  for (int part = warp; source.slot >= 0 && c < args.classes && part < args.parts;
+       part += kWarps) {
+    const double* const of_class = partials + part * args.partials_per_block + c;
+    const double value = of_class[source.slot * args.classes];
     total = source.is_maximum ? Largest::apply(total, value) : total + value;
-    if (source.more >= 0) total += row[source.more * args.classes];
+    if (source.second_slot >= 0) total += of_class[source.second_slot * args.classes];
   }
   memory[threadIdx.x] = total;
   __syncthreads();
-  if (first > 0 || c >= args.classes) return;
-  for (int row = 1; row < kRows; ++row) {
-    const double value = memory[row * kLanes + lane];
+  if (warp > 0 || c >= args.classes) return;
+  for (int other = 1; other < kWarps; ++other) {
+    const double value = memory[other * kLanes + lane];
     total = source.is_maximum ? Largest::apply(total, value) : total + value;
   }
   if (source.is_presence) total = total > 0 ? 1 : total;
   const bool is_sum = column < kSums;
-  const int64_t at = is_sum ? target * kSums + column : target * kExtrema + column - kSums;
-  (is_sum ? args.sums : args.extrema)[(at * args.images + image) * args.classes + c] = total;
+  const int64_t row = is_sum ? target * kSums + column : target * kExtrema + column - kSums;
+  (is_sum ? args.sums : args.extrema)[(row * args.images + image) * args.classes + c] = total;
 }
 
 // ---- formula --------------------------------------------------------------------------------
@@ -117,7 +121,7 @@ struct Block {
   __device__ double sum(double value) const { return over_block<Add>(value, memory); }
 };
 
-// One block: a few operations on N x C numbers.
+// One block does it: these are a few operations on N x C numbers.
 __global__ void __launch_bounds__(kFormulaThreads, 1)
     formula_kernel(const __grid_constant__ FormulaArguments args) {
   Block block{threadIdx.x, blockDim.x, reinterpret_cast<double*>(shared_memory())};
@@ -131,7 +135,8 @@ __global__ void __launch_bounds__(kFormulaThreads, 1)
                             args.totals + t * kTotals * n,
                             args.grad_sums + t * kSums * n * c,
                             args.grad_totals + t * kTotals * n};
-    // As the formula shares classes and images out: who adds to a number has written its 0.
+    // The formula shares out classes and images in the same way, so that the thread that adds to a
+    // number is the one that has written its 0.
     for (int64_t k = block.rank; k < c; k += block.size)
       for (int64_t i = 0; i < kSums * n; ++i) target.grad_sums[i * c + k] = 0;
     for (int64_t i = block.rank; i < n; i += block.size)

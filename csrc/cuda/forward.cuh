@@ -1,21 +1,22 @@
 // The forward kernel: statistics of tiles, as partial sums of a block.
 //
-// A block walks over tiles of one image and keeps its sums to itself, so that they always meet in
-// the same order; finish.cuh adds blocks up.
+// A block walks over tiles of one image and keeps its sums to itself, so that they are always added
+// in the same order; finish.cuh adds up the blocks.
 //
-//     tile of logits -> state of each pixel (softmax) -> x, y -> terms -> sums of the block
+//     tile of logits -> state of each pixel (softmax) -> p, y -> terms -> sums of the block
 //
-// What it should cost, hard labels, 19 classes, on an H100 whose copies move 3.0 TB/s (counted from
-// the source and from the compiler's output, not measured):
-//     bytes      E b for E logits of b bytes, and the labels: 4 x 19 x 512 x 512 of float32 are 80 MB
-//                and 8 MB, 29 us; of float16 40 + 8 MB, 16 us
-//     flops      about 12 an element, of them one exponential: 0.24 GFLOP, 5 us
-//     issued     about 17 instructions an element, 2000 for a warp's tile of 128 pixels: with
-//                4 schedulers at 1.7 GHz 12 us. Float32 waits for memory, half types about as long
-//                for instructions
-//     registers  150 to 168, so 12 warps of 64, with up to 19 x 16 bytes x 32 lanes under way for
-//                each: 116 KB, where the way to memory needs about 20
-//                (`jml-kernels info --kernels` has every kernel's)
+// What it costs with hard labels and 19 classes, in planes, on an H100 whose copies move 3.0 TB/s.
+// All of this is counted from the source and from the machine code (sm_90), not measured.
+//     bytes         E b for E logits of b bytes, and the labels once: for 4 x 19 x 512 x 512 of
+//                   float32 that is 80 MB and 8 MB, of float16 40 MB and 8 MB
+//     operations    about 12 an element, of which one is an exponential
+//     instructions  about 25 of a thread for each element, which makes 1900 of a warp for its tile
+//                   of 19 x 128. With 4 schedulers a multiprocessor at 1.7 GHz, issuing them takes
+//                   0.6 times as long as moving the bytes of float32, and 1.1 times as long as
+//                   moving those of float16: float32 waits for memory, half types for instructions
+//     registers     150 to 168, which leaves room for 12 warps on a multiprocessor. Each has up to
+//                   19 x 16 bytes x 32 lanes under way, all of them 116 KB, where the latency of
+//                   memory needs about 20 KB (`jml-kernels info --kernels` lists every kernel)
 #pragma once
 
 #include "sums.cuh"
@@ -23,32 +24,34 @@
 namespace jml::cuda {
 
 template <class C>
-struct Forward : Look<C> {
-  using Base = Look<C>;
+struct Forward : PixelState<C> {
+  using Base = PixelState<C>;
   using F = typename C::F;
-  using Base::args, Base::at, Base::each, Base::each_class, Base::each_pixel, Base::is_label,
-      Base::label, Base::label_class, Base::off, Base::own, Base::miss, Base::share,
-      Base::smoothed, Base::team, Base::valid, Base::y, Base::z;
+  using Base::args, Base::dense_tile, Base::each, Base::each_class, Base::each_pixel,
+      Base::is_label, Base::label_class, Base::label_deficit, Base::p_label, Base::p_not_label,
+      Base::poison, Base::range, Base::smoothed, Base::target_at_label, Base::target_elsewhere,
+      Base::team, Base::tile, Base::valid;
   static constexpr int K = C::K, V = C::V;
 
   Sums<C> sums;
   double* totals;  // [kBlockTotals][lanes], in shared memory: registers are short
-  F all_weights = 0;  // of a smoothed cross-entropy, summed over classes
-  F best[V];  // the first class with the largest target, where someone asks
+  F label_weight_sum = 0;  // of w_c over all classes, for the cross-entropy of smoothed labels
+  F dense_argmax[V];       // the first class with the largest dense target, where it is requested
 
   JML_DEVICE explicit Forward(const Arguments& args)
       : Base(args),
-        sums(args, team, Base::rest_of_memory() + totals_bytes(team.warps),
-             args.partials + blockIdx.x * args.row),
-        totals(reinterpret_cast<double*>(Base::rest_of_memory()) +
+        sums(args, team, Base::free_memory() + totals_bytes(team.warps),
+             args.partials + blockIdx.x * args.partials_per_block),
+        totals(reinterpret_cast<double*>(Base::free_memory()) +
                team.warp * kBlockTotals * kLanes + team.lane) {
     if (has_totals())
       for (int i = 0; i < kBlockTotals; ++i) total(i) = 0;
-    if (C::kLabels && C::kSoftmax && Base::wants_label_entropy() && args.off != 0)
-      for (int64_t c = 0; c < args.classes; ++c) all_weights += Base::label_weight(int(c));
+    if (C::kLabels && C::kSoftmax && Base::label_cross_entropy_requested() &&
+        args.target_elsewhere != 0)
+      for (int64_t c = 0; c < args.classes; ++c) label_weight_sum += Base::label_weight(int(c));
   }
 
-  // In fast kernels one number for each pixel is the first warp's to add.
+  // In fast kernels the first warp alone adds to the totals, which are one number for each pixel.
   static constexpr int64_t totals_bytes(int warps) {
     return (C::kGeneral ? warps : 1) * kBlockTotals * kLanes * int64_t(sizeof(double));
   }
@@ -59,24 +62,26 @@ struct Forward : Look<C> {
   }
 
   JML_DEVICE void run() {
-    for (int turn = 0; Base::enter(turn); ++turn) {
+    for (int step = 0; Base::enter(step); ++step) {
       if constexpr (C::kSoftmax) {
-        Base::find_tops();
+        Base::find_z_max();
         Base::template add_exponentials<true>([](int, F) { return F(0); });
       }
       if (team.warp == 0) add_totals_of_pixels();
-      if (C::kGeneral && args.has_dense()) find_largest_target();
+      if (C::kGeneral && args.has_dense()) find_dense_argmax();
       add_columns_of_classes();
-      if (turn % Sums<C>::kTilesInBins == Sums<C>::kTilesInBins - 1)
-        sums.empty_bins(args.slots, at, 1 - Base::share_value);
+      if (step % Sums<C>::kTilesInBins == Sums<C>::kTilesInBins - 1) empty_bins();
     }
-    sums.empty_bins(args.slots, at, 1 - Base::share_value);
+    empty_bins();
     write();
   }
 
  private:
   JML_DEVICE double& total(int which) const { return totals[which * kLanes]; }
   JML_DEVICE int label_slot(int column) const { return args.slots.of_labels[column]; }
+  JML_DEVICE void empty_bins() {
+    sums.empty_bins(args.slots, range, 1 - Base::smoothed_label_deficit);
+  }
 
   // ---- one number for each pixel ----
   JML_DEVICE void add_totals_of_pixels() {
@@ -84,31 +89,36 @@ struct Forward : Look<C> {
     each_pixel([&](int v) { counted += valid(v); });
     if (!(C::kGeneral && args.integer_dense())) total(kPixelsCounted) += counted;
     if (C::kLabels && args.has_labels() &&
-        (Base::wants_label_entropy() || args.ce_class_weights.data))
+        (Base::label_cross_entropy_requested() || args.ce_class_weights.data))
       add_label_totals();
     if constexpr (C::kDense && C::kSoftmax) {
-      if (Base::wants_dense_entropy()) total(kDenseEntropy) += double(Base::dense_entropy);
-      if (Base::wants_teacher_entropy()) total(kTeacherEntropy) += double(Base::teacher_entropy);
+      if (Base::dense_cross_entropy_requested())
+        total(kDenseCrossEntropy) += double(Base::dense_cross_entropy);
+      if (Base::teacher_entropy_requested())
+        total(kTeacherEntropy) += double(Base::teacher_entropy);
     }
   }
 
+  // The cross-entropy of a smoothed label: -log p is label_gap + log_exp_sum at the label, and
+  // z_max - z_c + log_exp_sum at another class c.
   JML_DEVICE void add_label_totals() {
-    F entropy = 0, weights = 0;
+    F cross_entropy = 0, weights = 0;
     each_pixel([&](int v) {
       const int c = label_class(v);
       if (!valid(v) || c < 0) return;
-      const F poison = Base::code[v] & Code::kBad ? F(NAN) : F(0);
-      const F weight = Base::label_weight(c) + poison;
+      const F weight = Base::label_weight(c) + poison(v);
       weights += weight;
       if constexpr (C::kSoftmax) {
-        const F log_total = Base::log_total[v];
-        entropy += (1 - share(v)) * weight * (Base::descent[v] + log_total);
-        if (off(v) != 0)
-          entropy += off(v) * (Base::also[v] + log_total * (all_weights - weight));
+        const F log_exp_sum = Base::log_exp_sum[v];
+        cross_entropy += target_at_label(v) * weight * (Base::label_gap[v] + log_exp_sum);
+        if (target_elsewhere(v) != 0)
+          cross_entropy += target_elsewhere(v) *
+                           (Base::weighted_gap[v] + log_exp_sum * (label_weight_sum - weight));
       }
     });
     total(kLabelWeight) += double(weights);
-    if (C::kSoftmax && Base::wants_label_entropy()) total(kLabelEntropy) += double(entropy);
+    if (C::kSoftmax && Base::label_cross_entropy_requested())
+      total(kLabelCrossEntropy) += double(cross_entropy);
   }
 
   // ---- a number for each class and pixel ----
@@ -122,62 +132,62 @@ struct Forward : Look<C> {
       each_pixel([&](int v) { add_label(v); });
     }
     if constexpr (C::kDense) {
-      each([&](int k, int v) { z[k][v] = is_label(k, v) ? own[v] : x_of(k, v); });
+      each([&](int k, int v) { tile[k][v] = is_label(k, v) ? p_label[v] : p_elsewhere(k, v); });
       add_overlap(
-          args.slots.of_dense, [&](int k, int v) { return z[k][v]; },
-          [&](int k, int v) { return y[k][v]; },
-          [&](int k, int v) { return y[k][v] - z[k][v]; });
+          args.slots.of_dense, [&](int k, int v) { return tile[k][v]; },
+          [&](int k, int v) { return dense_tile[k][v]; },
+          [&](int k, int v) { return dense_tile[k][v] - tile[k][v]; });
     }
   }
 
-  // Where the label is it is 0.
-  JML_DEVICE F x_of(int k, int v) const { return z[k][v] * Base::inverse[v]; }
+  // p of the classes that are not the label; there the tile holds 0.
+  JML_DEVICE F p_elsewhere(int k, int v) const { return tile[k][v] * Base::inverse_exp_sum[v]; }
 
-  // Against y = off, classes that are not the label.
+  // The classes that are not the label, whose target is target_elsewhere.
   JML_DEVICE void add_label_rows() {
     bool any = false;
     if constexpr (!C::kHard) {
       each_pixel([&](int v) { any |= smoothed(v); });
       any = __any_sync(kAllLanes, any);
     }
-    if (!any) {  // all of x is a false positive
-      add(label_slot(kFalsePositive), [&](int k, int v) { return x_of(k, v); });
+    if (!any) {  // then the target is 0, and all of p is a false positive
+      add(label_slot(kFalsePositive), [&](int k, int v) { return p_elsewhere(k, v); });
       return;
     }
     if constexpr (!C::kHard) {
-      const auto gap = [&](int k, int v) { return off(v) - x_of(k, v); };
+      const auto gap = [&](int k, int v) { return target_elsewhere(v) - p_elsewhere(k, v); };
       add(label_slot(kTruePositive),
-          [&](int k, int v) { return gap(k, v) > 0 ? x_of(k, v) : off(v); });
+          [&](int k, int v) { return gap(k, v) > 0 ? p_elsewhere(k, v) : target_elsewhere(v); });
       add(label_slot(kFalsePositive),
           [&](int k, int v) { return gap(k, v) > 0 ? F(0) : -gap(k, v); });
       add(label_slot(kFalseNegative),
           [&](int k, int v) { return gap(k, v) > 0 && !is_label(k, v) ? gap(k, v) : F(0); });
-      raise(label_slot(kTargetMax), [&](int, int v) { return off(v); });
+      raise(label_slot(kTargetMax), [&](int, int v) { return target_elsewhere(v); });
     }
   }
 
-  // The label's own terms, by the warp that has its class.
+  // The label's own terms, which the warp that has its class adds.
   JML_DEVICE void add_label(int v) {
     if constexpr (Sums<C>::kHasBins) {
-      const int k = label[v];
-      if (!valid(v) || k < 0 || k >= at.classes) return;
+      const int k = Base::label_in_chunk[v];
+      if (!valid(v) || k < 0 || k >= range.classes) return;
       if constexpr (C::kHard) {
-        sums.bin(kBinTruePositive, k) += own[v];
-        sums.bin(kBinFalseNegative, k) += miss[v];
+        sums.bin(kBinTruePositive, k) += p_label[v];
+        sums.bin(kBinFalseNegative, k) += p_not_label[v];
       } else {
-        const F on = 1 - share(v), gap = miss[v] - share(v);
-        sums.bin(kBinTruePositive, k) += gap > 0 ? own[v] : on;
+        const F gap = p_not_label[v] - label_deficit(v);
+        sums.bin(kBinTruePositive, k) += gap > 0 ? p_label[v] : target_at_label(v);
         sums.bin(kBinFalsePositive, k) += gap > 0 ? F(0) : -gap;
         sums.bin(kBinFalseNegative, k) += gap > 0 ? gap : F(0);
-        sums.see(k, smoothed(v) ? kSeenSmoothed : kSeenHard);
+        sums.raise_largest_target(k, smoothed(v) ? kSmoothedLabel : kHardLabel);
       }
     }
   }
 
-  // ---- x with the label in its place, y(k, v) and gap(k, v) = y - x ----
+  // ---- terms of p(k, v), y(k, v) and gap(k, v) = y - p, with the label in its place ----
   template <typename Term>
   JML_DEVICE void add(int slot, Term term) {
-    sums.template row<Add>(slot, at, [&](int k) {
+    sums.template add_row<Add>(slot, range, [&](int k) {
       F sum = term(k, 0);
 #pragma unroll
       for (int v = 1; v < V; ++v) sum += term(k, v);
@@ -186,87 +196,88 @@ struct Forward : Look<C> {
   }
   template <typename Term>
   JML_DEVICE void raise(int slot, Term term) {
-    sums.template row<Largest>(slot, at, [&](int k) {
-      F most = 0;
-      each_pixel([&](int v) { most = Largest::apply(most, term(k, v)); });
-      return most;
+    sums.template add_row<Largest>(slot, range, [&](int k) {
+      F largest = 0;
+      each_pixel([&](int v) { largest = Largest::apply(largest, term(k, v)); });
+      return largest;
     });
   }
 
-  // The columns of fast kernels. Where the gap is NaN so is the false positive.
-  template <typename X, typename Y, typename Gap>
-  JML_DEVICE void add_overlap(const int8_t (&slots)[kClassColumns], X x, Y y, Gap gap) {
-    add(slots[kTruePositive], [&](int k, int v) { return gap(k, v) > 0 ? x(k, v) : y(k, v); });
+  // The columns that fast kernels know. Where the gap is NaN the false positive is NaN too.
+  template <typename P, typename Y, typename Gap>
+  JML_DEVICE void add_overlap(const int8_t (&slots)[kClassColumns], P p, Y y, Gap gap) {
+    add(slots[kTruePositive], [&](int k, int v) { return gap(k, v) > 0 ? p(k, v) : y(k, v); });
     add(slots[kFalsePositive], [&](int k, int v) { return gap(k, v) > 0 ? F(0) : -gap(k, v); });
     add(slots[kFalseNegative], [&](int k, int v) { return gap(k, v) > 0 ? gap(k, v) : F(0); });
-    add(slots[kIntersection], [&](int k, int v) { return x(k, v) * y(k, v); });
+    add(slots[kIntersection], [&](int k, int v) { return p(k, v) * y(k, v); });
     raise(slots[kTargetMax], y);
   }
 
-  // All of them.
-  template <typename X, typename Y, typename Gap, typename Present>
-  JML_DEVICE void add_columns(const int8_t (&slots)[kClassColumns], X x, Y y, Gap gap,
+  // All columns.
+  template <typename P, typename Y, typename Gap, typename Present>
+  JML_DEVICE void add_columns(const int8_t (&slots)[kClassColumns], P p, Y y, Gap gap,
                               Present present) {
-    add_overlap(slots, x, y, gap);
-    add(slots[kPredictionSquared], [&](int k, int v) { return x(k, v) * x(k, v); });
+    add_overlap(slots, p, y, gap);
+    add(slots[kPredictionSquared], [&](int k, int v) { return p(k, v) * p(k, v); });
     add(slots[kTargetSquared], [&](int k, int v) { return y(k, v) * y(k, v); });
-    raise(slots[kPredictionMax], x);
-    raise(slots[kJointMax], [&](int k, int v) { return x(k, v) + y(k, v); });
+    raise(slots[kPredictionMax], p);
+    raise(slots[kJointMax], [&](int k, int v) { return p(k, v) + y(k, v); });
     raise(slots[kPresent], [&](int k, int v) {
       return valid(v) && present(k, v) ? F(1) : F(0);
     });
   }
 
-  // Smoothing by 1 makes all classes equal, and the first the argmax.
-  JML_DEVICE bool label_present(int k, int v) const {
+  // Whether a class is the argmax of the smoothed label. Smoothing by 1 makes all classes equal,
+  // and then the first is the argmax.
+  JML_DEVICE bool is_present_in_label(int k, int v) const {
     if (args.independent()) return Base::label_target(k, v) > F(0.5);
     const bool distinct = !smoothed(v) || args.label_smoothing < 1;
-    return distinct ? is_label(k, v) : at.first_class + k == 0;
+    return distinct ? is_label(k, v) : range.first_class + k == 0;
   }
 
-  JML_DEVICE bool dense_present(int k, int v, F target) const {
+  JML_DEVICE bool is_present_in_dense(int k, int v, F target) const {
     if (args.independent()) return target > F(0.5);
-    return best[v] == F(at.first_class + k);
+    return dense_argmax[v] == F(range.first_class + k);
   }
 
-  // NaN is larger than all.
-  JML_DEVICE void find_largest_target() {
+  // Here NaN is larger than all numbers.
+  JML_DEVICE void find_dense_argmax() {
     if (args.slots.of_dense[kPresent] < 0 || args.independent()) return;
     F largest[1][V], first[1][V];
-    const auto order = [&](int k, int v) {
+    const auto rank = [&](int k, int v) {
       const F target = Base::dense_target(k, v);
       return target != target ? F(INFINITY) : target;
     };
     each_pixel([&](int v) { largest[0][v] = F(-INFINITY); });
     Base::each_chunk([&] {
-      each([&](int k, int v) { largest[0][v] = Largest::apply(largest[0][v], order(k, v)); });
+      each([&](int k, int v) { largest[0][v] = Largest::apply(largest[0][v], rank(k, v)); });
     });
     Base::exchange.template over_warps<Largest, 1>(team, largest);
     each_pixel([&](int v) { first[0][v] = F(INFINITY); });
     Base::each_chunk([&] {
       each([&](int k, int v) {
-        const F c = F(at.first_class + k);
-        if (order(k, v) == largest[0][v]) first[0][v] = Least::apply(first[0][v], c);
+        const F c = F(range.first_class + k);
+        if (rank(k, v) == largest[0][v]) first[0][v] = Least::apply(first[0][v], c);
       });
     });
     Base::exchange.template over_warps<Least, 1>(team, first);
-    each_pixel([&](int v) { best[v] = first[0][v]; });
+    each_pixel([&](int v) { dense_argmax[v] = first[0][v]; });
   }
 
   // ---- general kernels: whatever the activation, chunk by chunk ----
   JML_DEVICE void add_chunks() {
-    const bool of_bits = C::kDense && args.integer_dense();
-    F any_bit[1][V] = {};
+    const bool dense_is_integer = C::kDense && args.integer_dense();
+    F any_counts[1][V] = {};  // whether a pixel has an element that counts
     Base::each_chunk([&] {
-      if constexpr (!C::kSoftmax) add_entropies_of_elements();
-      F x[K][V], missing_at_label[V] = {};
+      if constexpr (!C::kSoftmax) add_cross_entropies_of_elements();
+      F p[K][V], p_not_at_label[V] = {};
       int elements = 0;
       each([&](int k, int v) {
-        F missing;
-        x[k][v] = Base::probability(k, v, missing);
-        missing_at_label[v] = is_label(k, v) ? missing : missing_at_label[v];
-        if (of_bits && valid(v) && !Base::is_ignored_bit(k, v)) {
-          any_bit[0][v] = 1;
+        F p_not;
+        p[k][v] = Base::probability(k, v, p_not);
+        p_not_at_label[v] = is_label(k, v) ? p_not : p_not_at_label[v];
+        if (dense_is_integer && valid(v) && !Base::is_ignored_bit(k, v)) {
+          any_counts[0][v] = 1;
           ++elements;
         }
       });
@@ -274,71 +285,74 @@ struct Forward : Look<C> {
 #pragma unroll 1
       for (int target = args.has_labels() ? 0 : 1; target < 1 + args.has_dense(); ++target) {
         const bool of_labels = target == 0;
-        F targets[K][V], gap[K][V];
+        F y[K][V], gap[K][V];
         each([&](int k, int v) {
-          const F y = of_labels ? Base::label_target(k, v) : Base::dense_target(k, v);
-          targets[k][v] = y;
-          gap[k][v] =
-              of_labels && is_label(k, v) ? missing_at_label[v] - share(v) : y - x[k][v];
+          y[k][v] = of_labels ? Base::label_target(k, v) : Base::dense_target(k, v);
+          gap[k][v] = of_labels && is_label(k, v) ? p_not_at_label[v] - label_deficit(v)
+                                                  : y[k][v] - p[k][v];
         });
         add_columns(
             of_labels ? args.slots.of_labels : args.slots.of_dense,
-            [&](int k, int v) { return x[k][v]; }, [&](int k, int v) { return targets[k][v]; },
+            [&](int k, int v) { return p[k][v]; }, [&](int k, int v) { return y[k][v]; },
             [&](int k, int v) { return gap[k][v]; },
             [&](int k, int v) {
-              return of_labels ? label_present(k, v) : dense_present(k, v, targets[k][v]);
+              return of_labels ? is_present_in_label(k, v) : is_present_in_dense(k, v, y[k][v]);
             });
       }
     });
-    if (!of_bits) return;
-    Base::exchange.template over_warps<Largest, 1>(team, any_bit);  // a pixel of which one counts
-    if (team.warp == 0) each_pixel([&](int v) { total(kPixelsCounted) += any_bit[0][v]; });
+    if (!dense_is_integer) return;
+    Base::exchange.template over_warps<Largest, 1>(team, any_counts);
+    if (team.warp == 0) each_pixel([&](int v) { total(kPixelsCounted) += any_counts[0][v]; });
   }
 
-  // Cross-entropies that are no softmax's.
-  JML_DEVICE void add_entropies_of_elements() {
+  // The cross-entropies of activations that are no softmax, element by element.
+  JML_DEVICE void add_cross_entropies_of_elements() {
     const F scale = F(args.student_scale);
     F of_labels = 0, of_dense = 0, of_teacher = 0;
     each([&](int k, int v) {
       if (!valid(v) || Base::is_ignored_bit(k, v)) return;
-      const int c = at.first_class + k;
-      const F poison = Base::code[v] & Code::kBad ? F(NAN) : F(0);
-      if (Base::wants_label_entropy())
-        of_labels += Base::label_weight(c) * entropy_term(z[k][v], Base::label_target(k, v)) + poison;
+      const int c = range.first_class + k;
+      if (Base::label_cross_entropy_requested())
+        of_labels += Base::label_weight(c) *
+                         element_cross_entropy(tile[k][v], Base::label_target(k, v)) +
+                     poison(v);
       const F target = Base::dense_target(k, v);
-      if (Base::wants_dense_entropy())
-        of_dense += Base::dense_weight(c) * entropy_term(z[k][v] * scale, target);
-      if (Base::wants_teacher_entropy()) of_teacher += entropy_term(y[k][v], target);
+      if (Base::dense_cross_entropy_requested())
+        of_dense += Base::dense_weight(c) * element_cross_entropy(tile[k][v] * scale, target);
+      if (Base::teacher_entropy_requested())
+        of_teacher += element_cross_entropy(dense_tile[k][v], target);
     });
-    total(kLabelEntropy) += double(of_labels);
-    total(kDenseEntropy) += double(of_dense);
+    total(kLabelCrossEntropy) += double(of_labels);
+    total(kDenseCrossEntropy) += double(of_dense);
     total(kTeacherEntropy) += double(of_teacher);
   }
 
-  // -y log x, and -(1 - y) log(1 - x) too where classes are independent.
-  JML_DEVICE F entropy_term(F value, F target) const {
+  // -y log p, and -(1 - y) log(1 - p) too where classes are independent.
+  JML_DEVICE F element_cross_entropy(F value, F target) const {
     if constexpr (C::kActivation == Activation::sigmoid) {
-      const F beyond = log1p_of(exp_fast(value > 0 ? -value : value));
-      return share_of(target, beyond - (value < 0 ? value : F(0))) +
-             share_of(1 - target, beyond + (value > 0 ? value : F(0)));
+      const F log1p_exp = log1p_of(exp_fast(value > 0 ? -value : value));
+      return weighted_negative_log(target, log1p_exp - (value < 0 ? value : F(0))) +
+             weighted_negative_log(1 - target, log1p_exp + (value > 0 ? value : F(0)));
     } else {
-      const F hit = share_of(target, -log(value));
-      return args.independent() ? hit + share_of(1 - target, -log(1 - value)) : hit;
+      const F of_class = weighted_negative_log(target, -log(value));
+      return args.independent() ? of_class + weighted_negative_log(1 - target, -log(1 - value))
+                                : of_class;
     }
   }
 
   // ---- the end ----
   JML_DEVICE void write() {
-    double* const row = args.partials + blockIdx.x * args.row;
+    double* const partials = args.partials + blockIdx.x * args.partials_per_block;
     const int64_t count = args.slots.count * args.classes;
     if constexpr (!C::kGeneral) {
       team.sync();
-      for (int64_t i = team.rank(); i < count; i += team.threads()) row[i] = sums.sums[i];
+      for (int64_t i = team.rank(); i < count; i += team.threads()) partials[i] = sums.sums[i];
     }
     if (!has_totals()) return;
     for (int i = 0; i < kBlockTotals; ++i) {
       const double sum = sum_over_lanes(total(i));
-      if (team.lane == 0) row[count + (C::kGeneral ? team.warp : 0) * kBlockTotals + i] = sum;
+      if (team.lane == 0)
+        partials[count + (C::kGeneral ? team.warp : 0) * kBlockTotals + i] = sum;
     }
   }
 };

@@ -1,5 +1,6 @@
-// Whatever the others do not take: any activation, precision and number of classes.
-#include "kernel_of.cuh"
+// The general kernels, for what the others do not take: any activation, precision and number of
+// classes.
+#include "kernel_table.cuh"
 
 namespace jml::cuda {
 namespace {

@@ -1,5 +1,5 @@
-// Labels without smoothing.
-#include "kernel_of.cuh"
+// The kernels for labels without smoothing.
+#include "kernel_table.cuh"
 
 namespace jml::cuda {
 

@@ -1,4 +1,5 @@
-// The table of kernels, which are compiled in several files (*_kernels.cu).
+// The table of kernels. They are compiled in several files (*_kernels.cu), so that these can be
+// compiled at the same time.
 #pragma once
 
 #include "arguments.cuh"
@@ -8,11 +9,11 @@ namespace jml::cuda {
 struct Kernel {
   void (*function)(Arguments);
   int classes, pixels;  // of a thread
-  int most_warps;
+  int max_warps;
   int64_t (*shared_bytes)(const Arguments&, int warps);
 };
 
-// Those that a call may be launched with.
+// The two kernels that the calls of one training step may be launched with.
 struct Kernels {
   Kernel forward, backward;
 };

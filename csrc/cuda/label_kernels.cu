@@ -1,5 +1,5 @@
-// Labels, smoothed or not.
-#include "kernel_of.cuh"
+// The kernels for labels that may be smoothed.
+#include "kernel_table.cuh"
 
 namespace jml::cuda {
 

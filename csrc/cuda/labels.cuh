@@ -1,41 +1,44 @@
-// What is one number for each pixel, from labels and mask: a code, made once for the block's tile.
+// The code of each pixel: what its label and the mask say of it. A block makes the codes of its
+// tile once, in shared memory.
 #pragma once
 
 #include "tile_io.cuh"
 
 namespace jml::cuda {
 
-// The class whose place the label has, plus 1, or 0 where there is none (label 0 of a binary task);
-// and whether the pixel counts, is smoothed, and has a label that is none.
+// The low bits hold the class of the label plus 1, or 0 where no class is the label's (label 0 of a
+// binary task). The flags say whether the pixel counts, whether its label is smoothed, and whether
+// its label is out of range.
 struct Code {
   static constexpr int kClass = (1 << 29) - 1, kValid = 1 << 29, kSmoothed = 1 << 30;
-  static constexpr int kBad = int(1u << 31);
+  static constexpr int kBadLabel = int(1u << 31);
 };
 
 JML_DEVICE int label_code(const Problem& problem, int64_t label) {
   return jml::label_code(label, problem.ignore_index, problem.label_count());
 }
 
-// Whether a pixel has another label in its window, and none that is ignored or no label (section
-// 2.4.1 of the paper). A window that leaves the image is read at its edge, which it holds anyway.
-// The labels come from cache: only their first reader waits for memory.
+// Whether a pixel is at a boundary: its window holds another label, and none that is ignored or out
+// of range (section 2.4.1 of the paper). The window is cut off at the edge of the image.
+// The labels come from the cache: only the first thread that reads one waits for memory.
 template <typename L>
 JML_DEVICE bool at_boundary(const Arguments& args, const L* labels, int64_t pixel) {
-  const Position at = locate(args, pixel);
-  const int64_t reach = args.boundary_size / 2;
-  const auto start = [&](int64_t place) { return int(place < reach ? place : reach); };
+  const Position position = locate(args, pixel);
+  const int64_t radius = args.boundary_size / 2;
+  const auto start = [&](int64_t place) { return int(place < radius ? place : radius); };
   const auto end = [&](int64_t place, int d) {
     const int64_t left = args.spatial[d] - 1 - place;
-    return int(left < reach ? left : reach);
+    return int(left < radius ? left : radius);
   };
-  const int back = start(at.depth), forth = end(at.depth, 0), up = start(at.row),
-            down = end(at.row, 1), left = start(at.column), right = end(at.column, 2);
-  const L* const here = labels + offset_of(args.labels, at);
+  const int back = start(position.depth), forth = end(position.depth, 0);
+  const int up = start(position.row), down = end(position.row, 1);
+  const int left = start(position.column), right = end(position.column, 2);
+  const L* const center = labels + offset_of(args.labels, position);
   int lowest = Code::kClass, highest = -1;
   for (int z = -back; z <= forth; ++z)
     for (int y = -up; y <= down; ++y) {
       const L* const line =
-          here + z * args.labels.spatial_stride[0] + y * args.labels.spatial_stride[1];
+          center + z * args.labels.spatial_stride[0] + y * args.labels.spatial_stride[1];
       for (int x = -left; x <= right; ++x) {
         const int code = label_code(args, int64_t(line[x * args.labels.spatial_stride[2]]));
         lowest = code < lowest ? code : lowest;
@@ -45,65 +48,68 @@ JML_DEVICE bool at_boundary(const Arguments& args, const L* labels, int64_t pixe
   return lowest >= 0 && lowest < highest;
 }
 
-JML_DEVICE bool is_masked(const Arguments& args, const TileAt& at, int64_t pixel) {
+JML_DEVICE bool is_masked(const Arguments& args, const TileRange& range, int64_t pixel) {
   if (!args.mask.given) return false;
   const int64_t offset =
-      at.image * args.mask.image_stride + offset_of(args, args.mask, args.read_mask, pixel);
+      range.image * args.mask.image_stride + offset_of(args, args.mask, args.mask_access, pixel);
   return !static_cast<const uint8_t*>(args.mask.data)[offset];
 }
 
-// But for boundaries.
+// The code of a pixel, before anything is known of boundaries.
 template <bool kHard>
-JML_DEVICE int code_of(const Arguments& args, const TileAt& at, int64_t value, int64_t pixel) {
-  if (pixel >= args.pixels || is_masked(args, at, pixel)) return 0;
+JML_DEVICE int code_of(const Arguments& args, const TileRange& range, int64_t value,
+                       int64_t pixel) {
+  if (pixel >= args.pixels || is_masked(args, range, pixel)) return 0;
   const int label = label_code(args, value);
   if (label == kIgnored) return 0;
-  // A label that is none makes the loss NaN. It takes the place of class 0, so that one is active.
-  if (label == kOutOfRange) return Code::kValid | Code::kBad | 1;
-  const bool smoothed = !kHard && args.off != 0 && args.boundary_size == 0;
+  // A label out of range makes the loss NaN. It stands for class 0, so that a class is active.
+  if (label == kOutOfRange) return Code::kValid | Code::kBadLabel | 1;
+  const bool smoothed = !kHard && args.target_elsewhere != 0 && args.boundary_size == 0;
   return Code::kValid | (smoothed ? Code::kSmoothed : 0) | (label + (args.binary() ? 0 : 1));
 }
 
-// The codes of the block's tile: of all pixels of a thread at once, whose loads do not wait for one
-// another.
+// Writes the codes of the block's tile. A thread reads the labels of all its pixels before it uses
+// the first, so that these loads do not wait for one another.
 template <bool kHard, int V>
-JML_DEVICE void write_codes(const Arguments& args, const TileAt& at, const Team& team, int* codes) {
-  const auto pixel_of_slot = [&](int slot) {
-    return pixel_of<V>(args, at, slot / kLanes, slot % kLanes);
+JML_DEVICE void write_codes(const Arguments& args, const TileRange& range, const Team& team,
+                            int* codes) {
+  const auto pixel_of_place = [&](int place) {
+    return pixel_of<V>(args, range, place / kLanes, place % kLanes);
   };
   if (!args.has_labels()) {
-    for (int slot = team.rank(); slot < V * kLanes; slot += team.threads()) {
-      const int64_t pixel = pixel_of_slot(slot);
-      codes[slot] = pixel < args.pixels && !is_masked(args, at, pixel) ? Code::kValid : 0;
+    for (int place = team.rank(); place < V * kLanes; place += team.threads()) {
+      const int64_t pixel = pixel_of_place(place);
+      codes[place] = pixel < args.pixels && !is_masked(args, range, pixel) ? Code::kValid : 0;
     }
     return;
   }
   int64_t values[V];
   visit_integer(args.labels, [&](const auto* labels) {
-    labels += at.image * args.labels.image_stride;
+    labels += range.image * args.labels.image_stride;
 #pragma unroll
     for (int v = 0; v < V; ++v) {
-      const int slot = v * team.threads() + team.rank();
-      const int64_t pixel = pixel_of_slot(slot);
-      values[v] = slot < V * kLanes && pixel < args.pixels
-                      ? int64_t(labels[offset_of(args, args.labels, args.read_labels, pixel)])
+      const int place = v * team.threads() + team.rank();
+      const int64_t pixel = pixel_of_place(place);
+      values[v] = place < V * kLanes && pixel < args.pixels
+                      ? int64_t(labels[offset_of(args, args.labels, args.labels_access, pixel)])
                       : 0;
     }
   });
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    const int slot = v * team.threads() + team.rank();
-    if (slot < V * kLanes) codes[slot] = code_of<kHard>(args, at, values[v], pixel_of_slot(slot));
+    const int place = v * team.threads() + team.rank();
+    if (place < V * kLanes)
+      codes[place] = code_of<kHard>(args, range, values[v], pixel_of_place(place));
   }
   if constexpr (!kHard) {
-    if (args.off == 0 || args.boundary_size == 0) return;
+    if (args.target_elsewhere == 0 || args.boundary_size == 0) return;
     visit_integer(args.labels, [&](const auto* labels) {
-      labels += at.image * args.labels.image_stride;
+      labels += range.image * args.labels.image_stride;
 #pragma unroll 1
-      for (int slot = team.rank(); slot < V * kLanes; slot += team.threads()) {
-        const int code = codes[slot];
-        if ((code & Code::kValid) && at_boundary(args, labels, pixel_of_slot(slot)))
-          codes[slot] = code | Code::kSmoothed;
+      for (int place = team.rank(); place < V * kLanes; place += team.threads()) {
+        const int code = codes[place];
+        if ((code & Code::kValid) && at_boundary(args, labels, pixel_of_place(place)))
+          codes[place] = code | Code::kSmoothed;
       }
     });
   }

@@ -1,5 +1,5 @@
-// From a problem to launches: which kernel, how many warps and blocks, how much shared memory. No
-// PyTorch: memory comes from the caller.
+// From a problem to launches: which kernel, how many warps and blocks, how much shared memory.
+// Nothing here knows PyTorch; memory comes from the caller.
 #pragma once
 
 #include <algorithm>
@@ -30,24 +30,25 @@ void launch(void (*kernel)(A), int64_t blocks, int threads, int64_t shared, cuda
   check(cudaLaunchKernelEx(&config, kernel, args), "launch of a kernel");
 }
 
-// ---- how tensors are read -------------------------------------------------------------------
-inline Reading reading_of(const TensorView& view, const int64_t (&spatial)[3]) {
-  Reading reading;
-  if (!view.given) return reading;
-  reading.is_run = true;
-  reading.step = 1;
+// ---- how tensors are accessed ---------------------------------------------------------------
+inline Access access_of(const TensorView& view, const int64_t (&spatial)[3]) {
+  Access access;
+  if (!view.given) return access;
+  access.is_segment = true;
+  access.pixel_stride = 1;
   bool is_first = true;
   int64_t next = 0;  // the stride with which a dimension goes on where the one behind it ends
   for (int d = 2; d >= 0; --d) {
     if (spatial[d] == 1) continue;
-    if (is_first) reading.step = view.spatial_stride[d];
-    reading.is_run &= is_first || view.spatial_stride[d] == next;
+    if (is_first) access.pixel_stride = view.spatial_stride[d];
+    access.is_segment &= is_first || view.spatial_stride[d] == next;
     next = view.spatial_stride[d] * spatial[d];
     is_first = false;
   }
-  return reading;
+  return access;
 }
 
+// Whether the first number is aligned to that many bytes, and those of each class and image too.
 inline bool is_aligned(const TensorView& view, int64_t bytes, bool of_classes, bool of_images) {
   const int64_t size = view.element_bytes();
   return reinterpret_cast<uintptr_t>(view.data) % bytes == 0 &&
@@ -55,88 +56,91 @@ inline bool is_aligned(const TensorView& view, int64_t bytes, bool of_classes, b
          (!of_classes || view.class_stride * size % bytes == 0);
 }
 
-// Whether V pixels of a class are one load, or store.
-inline bool has_rows(const Problem& problem, const TensorView& view, const Reading& reading,
+// Whether a thread's pixels of a class can be loaded and stored as vectors.
+inline bool has_rows(const Problem& problem, const TensorView& view, const Access& access,
                      int pixels) {
   const int64_t bytes = std::min<int64_t>(16, pixels * view.element_bytes());
-  return pixels > 1 && reading.is_run && reading.step == 1 &&
+  return pixels > 1 && access.is_segment && access.pixel_stride == 1 &&
          is_aligned(view, bytes, problem.classes > 1, problem.images > 1);
 }
 
-// Makes a reading staged where it may be.
-inline void stage(const Problem& problem, const TensorView& view, Reading& reading) {
+// Lets a tensor be staged if its layout allows it.
+inline void stage(const Problem& problem, const TensorView& view, Access& access) {
   const int64_t bytes = problem.classes * view.element_bytes();
-  const bool padded = bytes % 32 == 0;  // else lanes meet in 4 of the 32 banks, or in more
-  if (!reading.is_run || reading.step != problem.classes || view.class_stride != 1 ||
+  const bool padded = bytes % 32 == 0;  // else lanes would meet in 4 of the 32 banks, or in fewer
+  if (!access.is_segment || access.pixel_stride != problem.classes || view.class_stride != 1 ||
       problem.classes == 1 || (padded && !is_aligned(view, 16, false, problem.images > 1)))
     return;
-  reading.reach = Reach::staged;
-  reading.padding = padded ? 16 : 0;
+  access.pattern = AccessPattern::staged;
+  access.padding = padded ? 16 : 0;
 }
 
-inline void set_reach(Arguments& args, const Kernel& kernel, bool is_general, bool is_backward) {
-  args.read_logits = reading_of(args.logits, args.spatial);
-  args.read_labels = reading_of(args.labels, args.spatial);
-  args.read_dense = reading_of(args.dense, args.spatial);
-  args.read_mask = reading_of(args.mask, args.spatial);
-  args.read_grad = reading_of(args.grad, args.spatial);
-  struct Tile {
+inline void set_access(Arguments& args, const Kernel& kernel, bool is_general, bool is_backward) {
+  args.logits_access = access_of(args.logits, args.spatial);
+  args.labels_access = access_of(args.labels, args.spatial);
+  args.dense_access = access_of(args.dense, args.spatial);
+  args.mask_access = access_of(args.mask, args.spatial);
+  args.grad_access = access_of(args.grad, args.spatial);
+  struct TileTensor {  // one that tiles are filled from, or stored to
     const TensorView& view;
-    Reading& reading;
-    bool there;
+    Access& access;
+    bool is_used;
   };
-  Tile tiles[] = {{args.logits, args.read_logits, true},
-                  {args.dense, args.read_dense, args.dense.given && !args.integer_dense()},
-                  {args.grad, args.read_grad, is_backward}};
+  TileTensor tensors[] = {
+      {args.logits, args.logits_access, true},
+      {args.dense, args.dense_access, args.dense.given && !args.integer_dense()},
+      {args.grad, args.grad_access, is_backward}};
   args.side_by_side = !is_general;
-  for (const Tile& tile : tiles)
-    if (tile.there)
-      args.side_by_side &= has_rows(args, tile.view, tile.reading, kernel.pixels);
-  int64_t slot = 0;
-  for (const Tile& tile : tiles) {
-    if (!tile.there) continue;
+  for (const TileTensor& tensor : tensors)
+    if (tensor.is_used)
+      args.side_by_side &= has_rows(args, tensor.view, tensor.access, kernel.pixels);
+  int64_t staged_bytes = 0;
+  for (const TileTensor& tensor : tensors) {
+    if (!tensor.is_used) continue;
     if (args.side_by_side) {
-      tile.reading.reach = Reach::rows;
+      tensor.access.pattern = AccessPattern::rows;
     } else if (!is_general) {
-      stage(args, tile.view, tile.reading);
-      if (tile.reading.reach != Reach::staged) continue;
-      const int64_t pixel = args.classes * tile.view.element_bytes() + tile.reading.padding;
-      slot = std::max(slot, kLanes * pixel + 16);
+      stage(args, tensor.view, tensor.access);
+      if (tensor.access.pattern != AccessPattern::staged) continue;
+      const int64_t pixel = args.classes * tensor.view.element_bytes() + tensor.access.padding;
+      staged_bytes = std::max(staged_bytes, kLanes * pixel + 16);
     }
   }
-  args.staged_bytes = int((slot + 15) / 16 * 16);
+  args.staged_bytes = int((staged_bytes + 15) / 16 * 16);
 }
 
 // ---- which kernel ---------------------------------------------------------------------------
 enum class Kind { hard, label, dense, general };
 
-inline bool wants_any(const Columns& columns, std::initializer_list<int> some) {
+inline bool any_requested(const Columns& columns, std::initializer_list<int> some) {
   for (int column : some)
     if (columns.wants(column)) return true;
   return false;
 }
 
-// What nobody asks for is not read.
+// A dense target of which no column is requested is not read.
 inline bool is_dense_needed(const Problem& problem) {
   return problem.has_dense() && (problem.dense_columns.bits != 0 || !problem.has_labels());
 }
 
 inline Kind kind_of(const Problem& problem) {
   const bool has_dense = is_dense_needed(problem);
-  const bool tempered =
+  const bool is_tempered =
       has_dense && problem.student_temperature != 1 && problem.dense_columns.wants(kCrossEntropy);
-  if (problem.activation != Activation::softmax || problem.logits.dtype == DType::f64 || tempered)
+  if (problem.activation != Activation::softmax || problem.logits.dtype == DType::f64 ||
+      is_tempered)
     return Kind::general;
   const bool smooth = problem.label_smoothing != 0;
   if (problem.has_labels()) {
     const Columns& columns = problem.label_columns;
-    if (wants_any(columns, {kPredictionSquared, kPredictionMax, kJointMax})) return Kind::general;
-    if ((smooth || has_dense) && wants_any(columns, {kIntersection, kTargetSquared, kPresent}))
+    if (any_requested(columns, {kPredictionSquared, kPredictionMax, kJointMax}))
+      return Kind::general;
+    if ((smooth || has_dense) && any_requested(columns, {kIntersection, kTargetSquared, kPresent}))
       return Kind::general;
   }
   if (!has_dense) return smooth ? Kind::label : Kind::hard;
-  if (wants_any(problem.dense_columns,
-                {kPredictionSquared, kTargetSquared, kPredictionMax, kJointMax, kPresent}))
+  if (any_requested(problem.dense_columns,
+                    {kPredictionSquared, kTargetSquared, kPredictionMax, kJointMax, kPresent}))
     return Kind::general;
   return Kind::dense;
 }
@@ -153,64 +157,63 @@ inline Kernels kernels_of(Kind kind, const Problem& problem) {
   }
 }
 
-// Shares the classes out among warps; false where they are too many.
-inline bool share_classes(Arguments& args, const Kernel& kernel, bool is_general, int& warps) {
+// Shares out the classes among warps; false where they are too many for the kernel.
+inline bool distribute_classes(Arguments& args, const Kernel& kernel, bool is_general, int& warps) {
   const int classes = int(args.classes);
   warps = (classes + kernel.classes - 1) / kernel.classes;
   if (is_general) {
-    warps = std::min(warps, kernel.most_warps);
-    args.classes_of_warp = kernel.classes;
+    warps = std::min(warps, kernel.max_warps);
+    args.classes_per_warp = kernel.classes;
     args.chunks = (classes + warps * kernel.classes - 1) / (warps * kernel.classes);
     return true;
   }
-  args.classes_of_warp = (classes + warps - 1) / warps;
+  args.classes_per_warp = (classes + warps - 1) / warps;
   args.chunks = 1;
-  return warps <= kernel.most_warps;
+  return warps <= kernel.max_warps;
 }
 
 // ---- how many blocks ------------------------------------------------------------------------
 struct Device {
-  int index = 0, multiprocessors = 1, most_shared = 48 * 1024;
+  int index = 0, multiprocessors = 1, max_shared = 48 * 1024;
 };
 
+// What a query tells is kept for later calls, here and below, but not before it has succeeded.
 inline Device device_of(int index) {
   static std::mutex mutex;
   static std::map<int, Device> known;
   const std::lock_guard<std::mutex> lock(mutex);
-  auto [found, is_new] = known.try_emplace(index);
-  if (is_new) {
-    Device& device = found->second;
-    device.index = index;
-    check(cudaDeviceGetAttribute(&device.multiprocessors, cudaDevAttrMultiProcessorCount, index),
-          "number of multiprocessors");
-    check(cudaDeviceGetAttribute(&device.most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin,
-                                 index),
-          "shared memory of a block");
-  }
-  return found->second;
+  if (const auto entry = known.find(index); entry != known.end()) return entry->second;
+  Device device;
+  device.index = index;
+  check(cudaDeviceGetAttribute(&device.multiprocessors, cudaDevAttrMultiProcessorCount, index),
+        "number of multiprocessors");
+  check(cudaDeviceGetAttribute(&device.max_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
+        "shared memory of a block");
+  return known[index] = device;
 }
 
-// Blocks that live on a multiprocessor at a time; lets the kernel have its shared memory.
+// How many blocks live on a multiprocessor at a time. This also lets the kernel have its shared
+// memory.
 inline int blocks_at_a_time(const Device& device, const Kernel& kernel, int threads,
                             int64_t shared) {
   static std::mutex mutex;
   static std::map<std::tuple<int, void (*)(Arguments), int, int64_t>, int> known;
   const std::lock_guard<std::mutex> lock(mutex);
-  auto [found, is_new] = known.try_emplace({device.index, kernel.function, threads, shared}, 0);
-  if (is_new) {
-    check(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               device.most_shared),
-          "shared memory of a kernel");
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found->second, kernel.function, threads,
-                                                        size_t(shared)),
-          "occupancy of a kernel");
-    if (found->second == 0) throw std::runtime_error("no block of a kernel fits this device");
-  }
-  return found->second;
+  const std::tuple key{device.index, kernel.function, threads, shared};
+  if (const auto entry = known.find(key); entry != known.end()) return entry->second;
+  check(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             device.max_shared),
+        "shared memory of a kernel");
+  int blocks = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel.function, threads,
+                                                      size_t(shared)),
+        "occupancy of a kernel");
+  if (blocks == 0) throw std::runtime_error("no block of a kernel fits this device");
+  return known[key] = blocks;
 }
 
-// Of partial sums, whatever the size of the input; more only where each multiprocessor could not
-// have a block else.
+// What the partial sums may take, whatever the size of the input. They take more only where this
+// would leave a multiprocessor without a block.
 constexpr int64_t kPartialBytes = 1024 * 1024;
 
 struct Plan {
@@ -222,41 +225,44 @@ struct Plan {
   int threads() const { return warps * kLanes; }
 };
 
-// Blocks are as many as the device holds at a time, so that none waits for a place, and each walks
-// over as many tiles as the next one, or one less.
-inline void cut(Arguments& args, const Plan& plan, const Device& device, int64_t row_bytes) {
+// Sets how many blocks share an image. All blocks together are as many as the device holds at a
+// time, so that none waits for a place, and each walks over as many tiles as the others, or over
+// one less.
+inline void set_parts(Arguments& args, const Plan& plan, const Device& device,
+                      int64_t partial_bytes) {
   const int64_t tile = plan.kernel.pixels * kLanes;
   const int64_t tiles = (args.pixels + tile - 1) / tile;
   int64_t blocks = int64_t(device.multiprocessors) *
                    blocks_at_a_time(device, plan.kernel, plan.threads(), plan.shared);
-  if (row_bytes > 0)
-    blocks = std::min(blocks, std::max<int64_t>(kPartialBytes / row_bytes,
+  if (partial_bytes > 0)
+    blocks = std::min(blocks, std::max<int64_t>(kPartialBytes / partial_bytes,
                                                 device.multiprocessors));
   const int64_t parts = std::clamp<int64_t>(blocks / args.images, 1, tiles);
   const int64_t tiles_of_part = (tiles + parts - 1) / parts;
   args.parts = int((tiles + tiles_of_part - 1) / tiles_of_part);
 }
 
-// The sums that a column is made of, -1 for none. Hard labels need few: sum x at the label is the
-// intersection too, and with sum 1 - x there it is the number of labels.
-struct MadeOf {
+// The block's sums that a column is made of; -1 for none. Hard labels need few: their true
+// positive, the sum of p at the label, is the intersection too, and together with the false
+// negative, the sum of 1 - p there, it is the number of labels.
+struct ColumnSums {
   int first, second;
 };
-inline MadeOf made_of(int column, bool is_hard) {
+inline ColumnSums sums_of_column(int column, bool is_hard) {
   const bool is_count = column == kTargetSquared || column == kTargetMax || column == kPresent;
   if (is_hard && is_count) return {kTruePositive, kFalseNegative};
   return {is_hard && column == kIntersection ? kTruePositive : column, -1};
 }
 
-// Which sums the kernel makes, for the columns that are asked for.
+// Gives a slot to each of the sums that the requested columns are made of.
 inline void set_slots(Arguments& args, Kind kind) {
   args.slots.count = 0;
   const auto set = [&](int8_t (&slots)[kClassColumns], bool given, const Columns& columns,
                        bool is_hard) {
     std::fill(slots, slots + kClassColumns, int8_t(-1));
     for (int column = 0; given && column < kClassColumns; ++column) {
-      const MadeOf made = made_of(column, is_hard);
-      for (int sum : {made.first, made.second})
+      const ColumnSums of_column = sums_of_column(column, is_hard);
+      for (int sum : {of_column.first, of_column.second})
         if (columns.wants(column) && sum >= 0 && slots[sum] < 0)
           slots[sum] = int8_t(args.slots.count++);
     }
@@ -267,8 +273,9 @@ inline void set_slots(Arguments& args, Kind kind) {
 
 inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
   Kind kind = kind_of(args);
-  args.off = args.label_smoothing / double(args.integer_dense() ? 2 : args.label_count());
-  args.share = args.label_smoothing - args.off;
+  args.target_elsewhere =
+      args.label_smoothing / double(args.integer_dense() ? 2 : args.label_count());
+  args.label_deficit = args.label_smoothing - args.target_elsewhere;
   args.teacher_scale = 1 / args.teacher_temperature;
   args.student_scale = 1 / args.student_temperature;
   args.reciprocal_width = 1.0 / double(args.spatial[2]);
@@ -279,57 +286,57 @@ inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
     const bool is_general = kind == Kind::general;
     const Kernels kernels = kernels_of(kind, args);
     Plan plan{kind, is_backward ? kernels.backward : kernels.forward};
-    const bool fits = share_classes(args, plan.kernel, is_general, plan.warps);
-    set_reach(args, plan.kernel, is_general, is_backward);
+    const bool fits = distribute_classes(args, plan.kernel, is_general, plan.warps);
+    set_access(args, plan.kernel, is_general, is_backward);
     if (!is_backward) set_slots(args, kind);
     plan.shared = plan.kernel.shared_bytes(args, plan.warps);
-    if (fits && plan.shared <= device.most_shared) return plan;
+    if (fits && plan.shared <= device.max_shared) return plan;
     if (is_general)
       throw std::invalid_argument("logits has " + std::to_string(args.classes) +
                                   " classes: expected fewer, for the " +
-                                  std::to_string(device.most_shared) +
+                                  std::to_string(device.max_shared) +
                                   " bytes of shared memory that a block has here (backend='triton' "
                                   "and 'reference' take any number)");
   }
 }
 
 // ---- forward --------------------------------------------------------------------------------
-inline void set_columns(const Arguments& args, Kind kind, FinishArguments& finish) {
+inline void set_column_sources(const Arguments& args, Kind kind, FinishArguments& finish) {
   for (int target = 0; target < args.targets(); ++target) {
     const bool of_labels = args.has_labels() && target == 0;
     const bool is_hard = of_labels && kind == Kind::hard;
     const int8_t* const slots = of_labels ? args.slots.of_labels : args.slots.of_dense;
     for (int column = 0; column < kClassColumns; ++column) {
       if (!args.columns(target).wants(column)) continue;
-      const MadeOf made = made_of(column, is_hard);
-      Source& source = finish.columns[target][column];
-      source.slot = slots[made.first];
-      if (made.second >= 0) source.more = slots[made.second];
-      source.is_presence = column >= kSums && made.second >= 0;
-      source.is_maximum = column >= kSums && made.second < 0;
+      const ColumnSums of_column = sums_of_column(column, is_hard);
+      ColumnSource& source = finish.column_sources[target][column];
+      source.slot = slots[of_column.first];
+      if (of_column.second >= 0) source.second_slot = slots[of_column.second];
+      source.is_presence = column >= kSums && of_column.second >= 0;
+      source.is_maximum = column >= kSums && of_column.second < 0;
     }
   }
 }
 
-inline void set_totals(const Arguments& args, FinishArguments& finish) {
-  const double factor = args.independent() ? double(args.classes) : 1.0;
+inline void set_total_sources(const Arguments& args, FinishArguments& finish) {
+  const double elements = args.independent() ? double(args.classes) : 1.0;  // of a pixel
   const bool weighted = args.ce_class_weights.data && !args.independent();
   for (int target = 0; target < args.targets(); ++target) {
     const Columns& columns = args.columns(target);
     const bool of_labels = args.has_labels() && target == 0;
-    const auto set = [&](int column, int total, double times) {
+    const auto set = [&](int column, BlockTotal block_total, double factor) {
       if (columns.wants(column))
-        finish.totals[target][column - kCrossEntropy] = {int8_t(total), times};
+        finish.total_sources[target][column - kCrossEntropy] = {int8_t(block_total), factor};
     };
-    set(kCrossEntropy, of_labels ? kLabelEntropy : kDenseEntropy, 1);
+    set(kCrossEntropy, of_labels ? kLabelCrossEntropy : kDenseCrossEntropy, 1);
     if (of_labels && weighted)
       set(kCrossEntropyWeight, kLabelWeight, 1);
     else if (!of_labels && args.integer_dense())
       set(kCrossEntropyWeight, args.independent() ? kElements : kPixelsCounted, 1);
     else
-      set(kCrossEntropyWeight, kPixelsCounted, factor);
+      set(kCrossEntropyWeight, kPixelsCounted, elements);
     if (!of_labels && args.teacher) set(kTargetEntropy, kTeacherEntropy, 1);
-    finish.totals[target][kValid - kCrossEntropy] = {int8_t(kPixelsCounted), 1};
+    finish.total_sources[target][kValid - kCrossEntropy] = {int8_t(kPixelsCounted), 1};
   }
 }
 
@@ -337,25 +344,25 @@ struct Outputs {
   double *sums, *extrema, *totals;
 };
 
-// Two launches. memory(count) gives that many numbers of double precision on the device.
-template <typename Memory>
-void forward(const Arguments& asked, const Device& device, cudaStream_t stream,
-             const Outputs& outputs, Memory memory) {
-  Arguments args = asked;  // but for what nobody needs
+// Makes two launches. allocate(count) gives that many numbers of double precision on the device.
+template <typename Allocate>
+void forward(const Arguments& requested, const Device& device, cudaStream_t stream,
+             const Outputs& outputs, Allocate allocate) {
+  Arguments args = requested;  // less what no kernel needs
   const Plan plan = plan_of(args, false, device);
   const int total_warps = plan.kind == Kind::general ? plan.warps : 1;
-  args.row = args.slots.count * args.classes + total_warps * kBlockTotals;
-  cut(args, plan, device, args.row * int64_t(sizeof(double)));
-  args.partials = memory(args.images * args.parts * args.row);
+  args.partials_per_block = args.slots.count * args.classes + total_warps * kBlockTotals;
+  set_parts(args, plan, device, args.partials_per_block * int64_t(sizeof(double)));
+  args.partials = allocate(args.images * args.parts * args.partials_per_block);
   launch(plan.kernel.function, args.images * args.parts, plan.threads(), plan.shared, stream,
          args);
 
   FinishArguments finish{};
-  set_columns(args, plan.kind, finish);
-  set_totals(asked, finish);
-  finish.targets = asked.targets();
+  set_column_sources(args, plan.kind, finish);
+  set_total_sources(requested, finish);
+  finish.targets = requested.targets();
   finish.partials = args.partials;
-  finish.row = args.row;
+  finish.partials_per_block = args.partials_per_block;
   finish.parts = args.parts;
   finish.warps = total_warps;
   finish.images = args.images;
@@ -363,7 +370,7 @@ void forward(const Arguments& asked, const Device& device, cudaStream_t stream,
   finish.first_total = args.slots.count * args.classes;
   finish.sums = outputs.sums;
   finish.extrema = outputs.extrema;
-  finish.total_out = outputs.totals;
+  finish.totals = outputs.totals;
   const int64_t jobs =
       finish.targets * (kClassColumns * ((args.classes + kLanes - 1) / kLanes) + kTotals);
   launch(finish_kernel, args.images * jobs, kFinishThreads,
@@ -378,7 +385,7 @@ inline void formula(const FormulaArguments& args, cudaStream_t stream) {
 // ---- backward -------------------------------------------------------------------------------
 inline void backward(Arguments args, const Device& device, cudaStream_t stream) {
   const Plan plan = plan_of(args, true, device);
-  cut(args, plan, device, 0);
+  set_parts(args, plan, device, 0);
   launch(plan.kernel.function, args.images * args.parts, plan.threads(), plan.shared, stream,
          args);
 }

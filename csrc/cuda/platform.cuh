@@ -1,5 +1,5 @@
 // What the kernels take from CUDA beyond the language: shared memory, asynchronous copies, fast
-// exponentials. Each primitive has a plain twin, which tests run on the host
+// exponentials. Each primitive has a plain twin, which the tests run on the host
 // (tests/cuda_emulation).
 #pragma once
 
@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-// A function that is not inlined would find the registers of its caller in memory.
+// All functions are inlined: to call one, its caller would have to move its registers to memory.
 #define JML_DEVICE __device__ __forceinline__
 
 namespace jml::cuda {
@@ -25,8 +25,8 @@ JML_DEVICE unsigned char* shared_memory() {
 #endif
 }
 
-// 16 bytes from global to shared memory, both aligned, past the registers. They are there once the
-// thread has waited, and for other threads after a barrier too.
+// Copies 16 aligned bytes from global to shared memory without a register between. The thread sees
+// them once it has waited, and other threads after a barrier too.
 JML_DEVICE void copy_async16(void* shared, const void* global) {
 #if defined(__CUDA_ARCH__)
   const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
@@ -43,7 +43,8 @@ JML_DEVICE void wait_copies() {
 #endif
 }
 
-// Stores that stay whole: the compiler takes those under a condition apart.
+// Store 16 and 8 bytes with one instruction each. The compiler would take a store apart that stands
+// under a condition.
 JML_DEVICE void store_words(void* global, uint4 words) {
 #if defined(__CUDA_ARCH__)
   asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(global), "r"(words.x),
@@ -62,8 +63,8 @@ JML_DEVICE void store_words(void* global, uint2 words) {
 #endif
 }
 
-// e^x with a relative error of 2^-22 + |x| 2^-24: one multiplication and one instruction of the
-// special function unit. -inf gives 0, NaN stays.
+// e^x with a relative error of 2^-22 + |x| 2^-24. It takes one multiplication and one instruction
+// of the special function unit. -inf gives 0, and NaN stays NaN.
 JML_DEVICE float exp_fast(float x) {
 #if defined(__CUDA_ARCH__)
   float power;
@@ -75,7 +76,8 @@ JML_DEVICE float exp_fast(float x) {
 }
 JML_DEVICE double exp_fast(double x) { return exp(x); }
 
-// 1 / x, to the last bit or the one before. A division proper calls a function for rare numbers.
+// 1 / x, right to the last bit or the one before it. A true division would call a function for rare
+// numbers.
 JML_DEVICE float reciprocal(float x) {
 #if defined(__CUDA_ARCH__)
   float result;

@@ -1,106 +1,114 @@
 // The sums of a block: a number in double precision for each column and class.
 //
-// Rows, one class over the pixels of a tile, are added up over a thread's pixels, then over lanes,
-// and then meet their sum. What there is only at the label, one number a pixel, goes to bins: each
-// lane has its own for every class of its warp, so that nothing is atomic and the order of the sums
-// is fixed. They hold a few tiles in single precision before they meet the sums.
+// Most of them grow by rows: a term of one class is added up over a thread's pixels, then over the
+// lanes, and then added to its sum. What there is only at the label, one number for each pixel,
+// goes to bins. Each lane has its own bin for every class of its warp, so that nothing is atomic
+// and the order of the sums is fixed. The bins hold a few tiles in single precision before they are
+// emptied into the sums.
 #pragma once
 
-#include "look.cuh"
+#include "pixel_state.cuh"
 
 namespace jml::cuda {
 
-// At the label, in the order of the bins.
+// What is summed at the label, in the order of the bins.
 enum Bin { kBinTruePositive, kBinFalseNegative, kBinFalsePositive, kBins };
-// What the largest target at a label was: it takes two values.
-enum Seen : uint8_t { kSeenNone, kSeenSmoothed, kSeenHard };
+// The largest target at the label of a class, which takes one of two values where there is one.
+enum LargestTarget : uint8_t { kNoLabel, kSmoothedLabel, kHardLabel };
 
 template <class C>
 struct Sums {
   using F = typename C::F;
   static constexpr int K = C::K;
   static constexpr bool kHasBins = C::kLabels && !C::kGeneral;
-  // Labels without smoothing have no false positives at the label, and their number tells whether
-  // there are any.
-  static constexpr int kOwnBins = !kHasBins ? 0 : C::kHard ? 2 : kBins;
-  static constexpr bool kSees = kHasBins && !C::kHard;
+  // Labels without smoothing have no false positives at the label. Their largest target is 1 where
+  // there are any, which the number of them tells.
+  static constexpr int kUsedBins = !kHasBins ? 0 : C::kHard ? 2 : kBins;
+  static constexpr bool kHasLargestTargets = kHasBins && !C::kHard;
   static constexpr int kTilesInBins = 16;
 
-  double* sums;  // [slots][classes]: in shared memory, or the block's row of partial sums
-  F* bins;       // [kOwnBins][K][lanes] of the warp
-  uint8_t* seen;  // [K][lanes] of the warp
-  int classes, lane, owned;
+  double* sums;              // [slots][classes]: in shared memory, or the block's partial sums
+  F* bins;                   // [kUsedBins][K][lanes] of the warp
+  uint8_t* largest_targets;  // [K][lanes] of the warp
+  int classes, lane;
+  int owned_class;  // the class of the warp whose rows the lane adds to their sum, or -1
 
-  // General kernels add to the row in global memory: their classes may be too many for shared.
+  // General kernels add to partial sums in global memory: shared memory may have no room for all
+  // their classes.
   static int64_t shared_bytes(int warps, int slots, int64_t classes) {
     return (C::kGeneral ? 0 : slots * classes * int64_t(sizeof(double))) +
-           int64_t(warps) * K * kLanes * (kOwnBins * int64_t(sizeof(F)) + kSees);
+           int64_t(warps) * K * kLanes * (kUsedBins * int64_t(sizeof(F)) + kHasLargestTargets);
   }
 
-  JML_DEVICE Sums(const Arguments& args, const Team& team, unsigned char* memory, double* row)
-      : sums(C::kGeneral ? row : reinterpret_cast<double*>(memory)),
+  JML_DEVICE Sums(const Arguments& args, const Team& team, unsigned char* memory, double* partials)
+      : sums(C::kGeneral ? partials : reinterpret_cast<double*>(memory)),
         classes(int(args.classes)),
         lane(team.lane),
-        owned(scattered_to<K>(team.lane)) {
+        owned_class(scattered_to<K>(team.lane)) {
     const int64_t count = args.slots.count * classes;
     F* const all_bins = reinterpret_cast<F*>(memory + (C::kGeneral ? 0 : count * sizeof(double)));
-    bins = all_bins + team.warp * kOwnBins * K * kLanes;
-    seen = reinterpret_cast<uint8_t*>(all_bins + team.warps * kOwnBins * K * kLanes) +
-           team.warp * K * kLanes;
+    bins = all_bins + team.warp * kUsedBins * K * kLanes;
+    largest_targets = reinterpret_cast<uint8_t*>(all_bins + team.warps * kUsedBins * K * kLanes) +
+                      team.warp * K * kLanes;
     for (int64_t i = team.rank(); i < count; i += team.threads()) sums[i] = 0;
-    for (int i = lane; i < kOwnBins * K * kLanes; i += kLanes) bins[i] = 0;
-    for (int i = lane; kSees && i < K * kLanes; i += kLanes) seen[i] = kSeenNone;
+    for (int i = lane; i < kUsedBins * K * kLanes; i += kLanes) bins[i] = 0;
+    for (int i = lane; kHasLargestTargets && i < K * kLanes; i += kLanes)
+      largest_targets[i] = kNoLabel;
     team.sync();
   }
 
-  // Adds to, or raises, the sums of a column: term(k) is that of a thread's pixels.
+  // Adds to the sums of a column, or raises its maxima. term(k) is that of a thread's pixels.
   template <typename Op, typename Term>
-  JML_DEVICE void row(int slot, const TileAt& at, Term term) {
+  JML_DEVICE void add_row(int slot, const TileRange& range, Term term) {
     if (slot < 0) return;
     F values[K] = {};
 #pragma unroll
     for (int k = 0; k < K; ++k)
-      if (k < at.classes) values[k] = term(k);
+      if (k < range.classes) values[k] = term(k);
     scatter_over_lanes<Op, K>(values, lane);
-    if (owned >= 0 && owned < at.classes) {
-      double& sum = sum_of(slot, at.first_class + owned);
+    if (owned_class >= 0 && owned_class < range.classes) {
+      double& sum = sum_of(slot, range.first_class + owned_class);
       sum = Op::apply(sum, double(values[0]));
     }
   }
 
   JML_DEVICE F& bin(Bin which, int k) const { return bins[(which * K + k) * kLanes + lane]; }
 
-  JML_DEVICE void see(int k, Seen what) {
-    uint8_t& most = seen[k * kLanes + lane];
-    most = what > most ? uint8_t(what) : most;
+  JML_DEVICE void raise_largest_target(int k, LargestTarget target) {
+    uint8_t& largest = largest_targets[k * kLanes + lane];
+    largest = target > largest ? uint8_t(target) : largest;
   }
 
-  // Empties the bins into the sums. A lane takes a class, and begins with its own bin: 32 lanes read
-  // 32 banks. `on`: the target at a smoothed label.
-  JML_DEVICE void empty_bins(const Slots& slots, const TileAt& at, F on) {
+  // Empties the bins into the sums. Each lane takes a class and begins with its own bin, so that 32
+  // lanes read from 32 banks.
+  JML_DEVICE void empty_bins(const Slots& slots, const TileRange& range,
+                             F smoothed_target_at_label) {
     constexpr int kColumn[kBins] = {kTruePositive, kFalseNegative, kFalsePositive};
     __syncwarp();
-    if (lane < at.classes) {
+    if (lane < range.classes) {
 #pragma unroll
-      for (int which = 0; which < kOwnBins; ++which) {
+      for (int bin = 0; bin < kUsedBins; ++bin) {
         double total = 0;
         for (int i = 0; i < kLanes; ++i) {
-          F& number = bins[(which * K + lane) * kLanes + (i + lane) % kLanes];
+          F& number = bins[(bin * K + lane) * kLanes + (i + lane) % kLanes];
           total += double(number);
           number = 0;
         }
-        const int slot = slots.of_labels[kColumn[which]];
-        if (slot >= 0) sum_of(slot, at.first_class + lane) += total;
+        const int slot = slots.of_labels[kColumn[bin]];
+        if (slot >= 0) sum_of(slot, range.first_class + lane) += total;
       }
       const int slot = slots.of_labels[kTargetMax];
-      if (kSees && slot >= 0) {
-        int most = kSeenNone;
+      if (kHasLargestTargets && slot >= 0) {
+        int largest = kNoLabel;
         for (int i = 0; i < kLanes; ++i) {
-          const int what = seen[lane * kLanes + (i + lane) % kLanes];
-          most = what > most ? what : most;
+          const int target = largest_targets[lane * kLanes + (i + lane) % kLanes];
+          largest = target > largest ? target : largest;
         }
-        double& sum = sum_of(slot, at.first_class + lane);
-        sum = Largest::apply(sum, most == kSeenHard ? 1.0 : most == kSeenSmoothed ? double(on) : 0);
+        const double value = largest == kHardLabel       ? 1.0
+                             : largest == kSmoothedLabel ? double(smoothed_target_at_label)
+                                                         : 0;
+        double& sum = sum_of(slot, range.first_class + lane);
+        sum = Largest::apply(sum, value);
       }
     }
     __syncwarp();

@@ -1,8 +1,9 @@
-// How a tile gets its numbers, and gives them back: everything that knows how tensors lie in
-// memory. A thread holds K classes x V pixels of a tile, as F (float or double).
+// How a tile gets its numbers, and gives them back. Everything that knows how tensors lie in memory
+// is here. A thread holds K classes x V pixels of a tile, as F (float or double).
 //
-// Logits are converted when they are read: dtype and layout end here. A tile has V x 32 pixels;
-// lane l has the pixels l V, l V + 1, ... (rows) or l, l + 32, ... (others).
+// Logits are converted when they are read, so that no other file knows their dtype or layout. A
+// tile has V x 32 pixels. Lane l holds the pixels l V, l V + 1, ... where a thread's pixels lie
+// side by side, and l, l + 32, ... elsewhere.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -14,17 +15,18 @@
 
 namespace jml::cuda {
 
-// What a block works on, in one turn: pixels [first, first + V x 32) of an image, as far as there
-// are any, and the classes [first_class, first_class + classes) of a warp.
-struct TileAt {
+// Where a tile lies: a block works on the pixels [first_pixel, first_pixel + V x 32) of an image,
+// as far as there are any, and a warp of it on the classes [first_class, first_class + classes).
+struct TileRange {
   int image = 0;
-  int64_t first = 0;
+  int64_t first_pixel = 0;
   int first_class = 0, classes = 0;
 };
 
+// The v-th pixel of a lane, counted from the first of the image.
 template <int V>
-JML_DEVICE int64_t pixel_of(const Arguments& args, const TileAt& at, int v, int lane) {
-  return at.first + (args.side_by_side ? lane * V + v : v * kLanes + lane);
+JML_DEVICE int64_t pixel_of(const Arguments& args, const TileRange& range, int v, int lane) {
+  return range.first_pixel + (args.side_by_side ? lane * V + v : v * kLanes + lane);
 }
 
 // ---- positions ----------------------------------------------------------------------------
@@ -32,8 +34,9 @@ struct Position {
   int64_t depth, row, column;
 };
 
-// A division of 64 bits calls a function, which makes the caller save its registers: numbers below
-// 2^52 are divided as double, with the reciprocal, and set right.
+// number = quotient * by + remainder, for numbers below 2^52: it multiplies with the reciprocal, as
+// double, and sets the result right. A division of 64-bit integers would call a function, which
+// makes the caller save its registers.
 JML_DEVICE void divide(int64_t number, int64_t by, double reciprocal, int64_t& quotient,
                        int64_t& remainder) {
   quotient = int64_t(double(number) * reciprocal);
@@ -48,32 +51,33 @@ JML_DEVICE void divide(int64_t number, int64_t by, double reciprocal, int64_t& q
 }
 
 JML_DEVICE Position locate(const Arguments& args, int64_t pixel) {
-  Position at;
+  Position position;
   int64_t line;
-  divide(pixel, args.spatial[2], args.reciprocal_width, line, at.column);
-  divide(line, args.spatial[1], args.reciprocal_height, at.depth, at.row);
-  return at;
+  divide(pixel, args.spatial[2], args.reciprocal_width, line, position.column);
+  divide(line, args.spatial[1], args.reciprocal_height, position.depth, position.row);
+  return position;
 }
 
-JML_DEVICE int64_t offset_of(const TensorView& view, const Position& at) {
-  return at.depth * view.spatial_stride[0] + at.row * view.spatial_stride[1] +
-         at.column * view.spatial_stride[2];
+// How far a pixel lies behind the first one of its image and class, in numbers.
+JML_DEVICE int64_t offset_of(const TensorView& view, const Position& position) {
+  return position.depth * view.spatial_stride[0] + position.row * view.spatial_stride[1] +
+         position.column * view.spatial_stride[2];
 }
 
-JML_DEVICE int64_t offset_of(const Arguments& args, const TensorView& view,
-                             const Reading& reading, int64_t pixel) {
-  return reading.is_run ? pixel * reading.step : offset_of(view, locate(args, pixel));
+JML_DEVICE int64_t offset_of(const Arguments& args, const TensorView& view, const Access& access,
+                             int64_t pixel) {
+  return access.is_segment ? pixel * access.pixel_stride : offset_of(view, locate(args, pixel));
 }
 
 // ---- numbers ------------------------------------------------------------------------------
-// n numbers side by side, in registers as memory has them.
+// n numbers that lie side by side, held in registers with the bits that memory has.
 template <typename S, int n>
 struct alignas(n * sizeof(S) < 16 ? n * sizeof(S) : 16) Pack {
   static constexpr int kWords = n * sizeof(S) / 4;
   uint32_t words[kWords];
 };
 
-// One load, of 16 bytes or less; more where there are more.
+// Loads 16 bytes at a time, or all where there are fewer.
 template <typename S, int n>
 JML_DEVICE Pack<S, n> load_pack(const S* from) {
   Pack<S, n> pack;
@@ -113,7 +117,7 @@ JML_DEVICE void store_pack(S* to, const Pack<S, n>& pack) {
   }
 }
 
-// Half types come two to a register, and are taken apart and put together by the conversion.
+// Half types come two to a register. Converting them takes the two apart, and puts them together.
 template <typename F, typename S, int n>
 JML_DEVICE void unpack(const Pack<S, n>& pack, F (&values)[n]) {
 #pragma unroll
@@ -154,7 +158,8 @@ JML_DEVICE Pack<S, n> packed(const F (&values)[n]) {
   return pack;
 }
 
-// Calls visit(S{}) for the type of a floating dtype: of logits, which F follows, or any.
+// Calls visit(S{}) with the type of a floating dtype. Logits are double where F is, and nowhere
+// else; other tensors may have any floating dtype.
 template <typename F, bool kLogits, typename Visit>
 JML_DEVICE void with_type(DType dtype, Visit visit) {
   constexpr bool kDouble = sizeof(F) == sizeof(double);
@@ -173,35 +178,36 @@ JML_DEVICE void with_type(DType dtype, Visit visit) {
 }
 
 // ---- staging --------------------------------------------------------------------------------
-// A slot of shared memory, for 32 pixels with all their classes. The run starts as far behind a
-// multiple of 16 bytes as it does in global memory. Pixels whose size is a multiple of 16 bytes are
-// padded by 16 bytes where lanes that read one class of 32 pixels would else meet in few of the 32
-// banks.
-struct StagedRun {
-  unsigned char *slot, *global;
+// 32 pixels with all their classes, which are one segment of global memory, and the buffer in
+// shared memory that they are staged in. The segment starts as far behind a multiple of 16 bytes in
+// the buffer as it does in global memory. Pixels whose size is a multiple of 16 bytes are padded by
+// 16 bytes where lanes that read one class of 32 pixels would else meet in few of the 32 banks.
+struct StagedSegment {
+  unsigned char *buffer, *global;
   int64_t bytes;
   int pixel_bytes, padding;
 
+  // How far the segment starts behind a multiple of 16 bytes.
   JML_DEVICE int head() const {
     return int(reinterpret_cast<uintptr_t>(global) % 16);
   }
   JML_DEVICE unsigned char* pixel(int lane) const {
-    return slot + head() + lane * (pixel_bytes + padding);
+    return buffer + head() + lane * (pixel_bytes + padding);
   }
 
-  // Calls whole(shared, global) for the run's aligned 16 bytes and rest(shared, global) for the 2
-  // byte pieces at its ends: the work of the team's threads.
-  template <typename Whole, typename Rest>
-  JML_DEVICE void each(const Team& team, Whole whole, Rest rest) const {
+  // Calls copy16(shared, global) for the segment's aligned 16 bytes and copy2(shared, global) for
+  // the pieces of 2 bytes at its ends. The team's threads share these out.
+  template <typename Copy16, typename Copy2>
+  JML_DEVICE void for_pieces(const Team& team, Copy16 copy16, Copy2 copy2) const {
     unsigned char* const start = global - head();
     if (padding) {
       const int across = pixel_bytes / 16;
-      const int row_step = team.threads() / across, step = team.threads() % across;
+      const int row_step = team.threads() / across, column_step = team.threads() % across;
       int row = team.rank() / across, column = team.rank() % across;
       for (int i = team.rank(); i < int(bytes) / 16; i += team.threads()) {
-        whole(slot + row * (pixel_bytes + padding) + column * 16, start + i * 16);
+        copy16(buffer + row * (pixel_bytes + padding) + column * 16, start + i * 16);
         row += row_step;
-        column += step;
+        column += column_step;
         if (column >= across) {
           column -= across;
           ++row;
@@ -211,25 +217,25 @@ struct StagedRun {
     }
     const int end = head() + int(bytes), first = (head() + 15) / 16, last = end / 16;
     for (int i = first + team.rank(); i < last; i += team.threads())
-      whole(slot + i * 16, start + i * 16);
+      copy16(buffer + i * 16, start + i * 16);
     const int ahead = first * 16 < end ? first * 16 : end;
     const int tail = last * 16 > ahead ? last * 16 : ahead;
     const int pieces = (ahead - head() + end - tail) / 2;
     for (int i = team.rank(); i < pieces; i += team.threads()) {
       const int byte = head() + 2 * i < ahead ? head() + 2 * i : tail + 2 * i - (ahead - head());
-      rest(slot + byte, start + byte);
+      copy2(buffer + byte, start + byte);
     }
   }
 
   JML_DEVICE void copy_in(const Team& team) const {
-    each(
+    for_pieces(
         team, [](unsigned char* to, unsigned char* from) { copy_async16(to, from); },
         [](unsigned char* to, unsigned char* from) {
           *reinterpret_cast<uint16_t*>(to) = *reinterpret_cast<const uint16_t*>(from);
         });
   }
   JML_DEVICE void copy_out(const Team& team) const {
-    each(
+    for_pieces(
         team,
         [](unsigned char* from, unsigned char* to) {
           *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
@@ -240,97 +246,98 @@ struct StagedRun {
   }
 };
 
-// The v-th 32 pixels of a tile.
-JML_DEVICE StagedRun staged_run(const Arguments& args, const TensorView& view,
-                                const Reading& reading, const TileAt& at, int v,
-                                unsigned char* memory) {
-  const int64_t first = at.first + v * kLanes, left = args.pixels - first;
+// The v-th 32 pixels of a tile; `staging` has room for those of all V.
+JML_DEVICE StagedSegment staged_segment(const Arguments& args, const TensorView& view,
+                                        const Access& access, const TileRange& range, int v,
+                                        unsigned char* staging) {
+  const int64_t first = range.first_pixel + v * kLanes, left = args.pixels - first;
   const int bytes = int(view.element_bytes()), pixel_bytes = bytes * int(args.classes);
-  return {memory + v * args.staged_bytes,
-          static_cast<unsigned char*>(view.data) + at.image * view.image_stride * bytes +
+  return {staging + v * args.staged_bytes,
+          static_cast<unsigned char*>(view.data) + range.image * view.image_stride * bytes +
               first * pixel_bytes,
           (left < 0 ? 0 : left < kLanes ? left : kLanes) * pixel_bytes, pixel_bytes,
-          reading.padding};
+          access.padding};
 }
 
 // ---- in and out -----------------------------------------------------------------------------
-// Of a tile that lies within the image.
+// Vector loads and stores, for a tile that lies within the image.
 template <typename S, int K, int V, typename F>
-JML_DEVICE void fill_rows(F (&tile)[K][V], const TensorView& view, const TileAt& at,
+JML_DEVICE void fill_rows(F (&tile)[K][V], const TensorView& view, const TileRange& range,
                           const Team& team) {
-  const S* from = static_cast<const S*>(view.data) + at.image * view.image_stride +
-                  at.first_class * view.class_stride + at.first + team.lane * V;
+  const S* from = static_cast<const S*>(view.data) + range.image * view.image_stride +
+                  range.first_class * view.class_stride + range.first_pixel + team.lane * V;
 #pragma unroll
   for (int k = 0; k < K; ++k) {
     Pack<S, V> pack{};
-    if (k < at.classes) pack = load_pack<S, V>(from);
+    if (k < range.classes) pack = load_pack<S, V>(from);
     unpack(pack, tile[k]);
     from += view.class_stride;
   }
 }
 
 template <typename S, int K, int V, typename F>
-JML_DEVICE void store_rows(const F (&tile)[K][V], const TensorView& view, const TileAt& at,
+JML_DEVICE void store_rows(const F (&tile)[K][V], const TensorView& view, const TileRange& range,
                            const Team& team) {
-  S* to = static_cast<S*>(view.data) + at.image * view.image_stride +
-          at.first_class * view.class_stride + at.first + team.lane * V;
+  S* to = static_cast<S*>(view.data) + range.image * view.image_stride +
+          range.first_class * view.class_stride + range.first_pixel + team.lane * V;
 #pragma unroll
   for (int k = 0; k < K; ++k) {
-    if (k < at.classes) store_pack<S, V>(to, packed<S>(tile[k]));
+    if (k < range.classes) store_pack<S, V>(to, packed<S>(tile[k]));
     to += view.class_stride;
   }
 }
 
 template <int V>
-JML_DEVICE bool is_whole(const Arguments& args, const TileAt& at) {
-  return at.first + V * kLanes <= args.pixels;
+JML_DEVICE bool is_whole(const Arguments& args, const TileRange& range) {
+  return range.first_pixel + V * kLanes <= args.pixels;
 }
 
 // Where the v-th pixel of a thread has its first class, for a tensor that is not staged.
 template <int V>
 JML_DEVICE int64_t strided_offset(const Arguments& args, const TensorView& view,
-                                  const Reading& reading, const TileAt& at, int v, int lane) {
-  const int64_t pixel = pixel_of<V>(args, at, v, lane);
-  return at.image * view.image_stride + at.first_class * view.class_stride +
-         (pixel < args.pixels ? offset_of(args, view, reading, pixel) : 0);
+                                  const Access& access, const TileRange& range, int v, int lane) {
+  const int64_t pixel = pixel_of<V>(args, range, v, lane);
+  return range.image * view.image_stride + range.first_class * view.class_stride +
+         (pixel < args.pixels ? offset_of(args, view, access, pixel) : 0);
 }
 
-// Number by number, from where the tensor lies or from where it is staged.
+// Goes number by number, through the tensor itself or through what is staged of it.
 template <bool kLogits, bool kGeneral, int K, int V, typename F>
-JML_DEVICE void fill_across(F (&tile)[K][V], const Arguments& args, const TensorView& view,
-                            const Reading& reading, const TileAt& at, const Team& team,
-                            unsigned char* memory) {
-  const bool is_staged = !kGeneral && reading.reach == Reach::staged;
+JML_DEVICE void fill_elements(F (&tile)[K][V], const Arguments& args, const TensorView& view,
+                              const Access& access, const TileRange& range, const Team& team,
+                              unsigned char* staging) {
+  const bool is_staged = !kGeneral && access.pattern == AccessPattern::staged;
+  const auto segment = [&](int v) {
+    return staged_segment(args, view, access, range, v, staging);
+  };
   if (is_staged) {
     team.sync();  // whoever still reads what was staged before
 #pragma unroll 1
-    for (int v = 0; v < V; ++v) staged_run(args, view, reading, at, v, memory).copy_in(team);
+    for (int v = 0; v < V; ++v) segment(v).copy_in(team);
     wait_copies();
     team.sync();
   }
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    const bool inside = pixel_of<V>(args, at, v, team.lane) < args.pixels;
+    const bool inside = pixel_of<V>(args, range, v, team.lane) < args.pixels;
     with_type<F, kLogits>(view.dtype, [&](auto type) {
       using S = decltype(type);
-      // A step is added, not multiplied: the compiler would keep the products in registers.
+      // The step is added for each class: the compiler would keep its multiples in registers.
       const auto fill = [&](const S* from, auto step) {
 #pragma unroll
         for (int k = 0; k < K; ++k) {
           S value{};
-          if (inside && k < at.classes) value = *from;
+          if (inside && k < range.classes) value = *from;
           tile[k][v] = convert<F>(value);
           from += step;
         }
       };
       if (is_staged) {
-        const S* const from = reinterpret_cast<const S*>(
-                                  staged_run(args, view, reading, at, v, memory).pixel(team.lane)) +
-                              at.first_class;
-        fill(from, 1);
+        const auto* const pixel = reinterpret_cast<const S*>(segment(v).pixel(team.lane));
+        fill(pixel + range.first_class, 1);
       } else {
         const S* const from = static_cast<const S*>(view.data) +
-                              strided_offset<V>(args, view, reading, at, v, team.lane);
+                              strided_offset<V>(args, view, access, range, v, team.lane);
         fill(from, view.class_stride);
       }
     });
@@ -338,31 +345,32 @@ JML_DEVICE void fill_across(F (&tile)[K][V], const Arguments& args, const Tensor
 }
 
 template <bool kGeneral, int K, int V, typename F>
-JML_DEVICE void store_across(const F (&tile)[K][V], const Arguments& args, const TensorView& view,
-                             const Reading& reading, const TileAt& at, const Team& team,
-                             unsigned char* memory) {
-  const bool is_staged = !kGeneral && reading.reach == Reach::staged;
+JML_DEVICE void store_elements(const F (&tile)[K][V], const Arguments& args,
+                               const TensorView& view, const Access& access,
+                               const TileRange& range, const Team& team, unsigned char* staging) {
+  const bool is_staged = !kGeneral && access.pattern == AccessPattern::staged;
+  const auto segment = [&](int v) {
+    return staged_segment(args, view, access, range, v, staging);
+  };
   if (is_staged) team.sync();  // whoever still reads what was staged before
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    const bool inside = pixel_of<V>(args, at, v, team.lane) < args.pixels;
+    const bool inside = pixel_of<V>(args, range, v, team.lane) < args.pixels;
     with_type<F, true>(view.dtype, [&](auto type) {
       using S = decltype(type);
       const auto store = [&](S* to, auto step) {
 #pragma unroll
         for (int k = 0; k < K; ++k) {
-          if (inside && k < at.classes) *to = convert_back<S>(tile[k][v]);
+          if (inside && k < range.classes) *to = convert_back<S>(tile[k][v]);
           to += step;
         }
       };
       if (is_staged) {
-        S* const to = reinterpret_cast<S*>(
-                          staged_run(args, view, reading, at, v, memory).pixel(team.lane)) +
-                      at.first_class;
-        store(to, 1);
+        auto* const pixel = reinterpret_cast<S*>(segment(v).pixel(team.lane));
+        store(pixel + range.first_class, 1);
       } else {
         S* const to = static_cast<S*>(view.data) +
-                      strided_offset<V>(args, view, reading, at, v, team.lane);
+                      strided_offset<V>(args, view, access, range, v, team.lane);
         store(to, view.class_stride);
       }
     });
@@ -370,41 +378,41 @@ JML_DEVICE void store_across(const F (&tile)[K][V], const Arguments& args, const
   if (is_staged) {
     team.sync();
 #pragma unroll 1
-    for (int v = 0; v < V; ++v) staged_run(args, view, reading, at, v, memory).copy_out(team);
+    for (int v = 0; v < V; ++v) segment(v).copy_out(team);
   }
 }
 
-// The one way in: classes x pixels of a floating tensor, 0 where the tile reaches beyond it. General
-// kernels go number by number, whatever the layout.
+// The one way in: reads classes x pixels of a floating tensor, and 0 where the tile goes beyond it.
+// General kernels go number by number, whatever the layout.
 template <bool kLogits, bool kGeneral, int K, int V, typename F>
 JML_DEVICE void fill_tile(F (&tile)[K][V], const Arguments& args, const TensorView& view,
-                          const Reading& reading, const TileAt& at, const Team& team,
-                          unsigned char* memory) {
+                          const Access& access, const TileRange& range, const Team& team,
+                          unsigned char* staging) {
   if constexpr (!kGeneral && V > 1) {
-    if (reading.reach == Reach::rows && is_whole<V>(args, at)) {
+    if (access.pattern == AccessPattern::rows && is_whole<V>(args, range)) {
       with_type<F, kLogits>(view.dtype, [&](auto type) {
-        fill_rows<decltype(type)>(tile, view, at, team);
+        fill_rows<decltype(type)>(tile, view, range, team);
       });
       return;
     }
   }
-  fill_across<kLogits, kGeneral>(tile, args, view, reading, at, team, memory);
+  fill_elements<kLogits, kGeneral>(tile, args, view, access, range, team, staging);
 }
 
-// The one way out.
+// The one way out: writes what lies within the tensor.
 template <bool kGeneral, int K, int V, typename F>
 JML_DEVICE void store_tile(const F (&tile)[K][V], const Arguments& args, const TensorView& view,
-                           const Reading& reading, const TileAt& at, const Team& team,
-                           unsigned char* memory) {
+                           const Access& access, const TileRange& range, const Team& team,
+                           unsigned char* staging) {
   if constexpr (!kGeneral && V > 1) {
-    if (reading.reach == Reach::rows && is_whole<V>(args, at)) {
+    if (access.pattern == AccessPattern::rows && is_whole<V>(args, range)) {
       with_type<F, true>(view.dtype, [&](auto type) {
-        store_rows<decltype(type)>(tile, view, at, team);
+        store_rows<decltype(type)>(tile, view, range, team);
       });
       return;
     }
   }
-  store_across<kGeneral>(tile, args, view, reading, at, team, memory);
+  store_elements<kGeneral>(tile, args, view, access, range, team, staging);
 }
 
 }  // namespace jml::cuda

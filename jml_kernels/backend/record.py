@@ -43,7 +43,7 @@ class Backend:
     """whether it has the operator that computes the formula too"""
     stand_in: StandIn | None = None
     register: Callable[[torch.library.Library], None] | None = field(default=None, repr=False)
-    """registers kernels that are written in Python; a library registers its own when it is loaded"""
+    """registers kernels written in Python; a library registers its own when it is loaded"""
 
     @property
     def is_compiled(self) -> bool:

@@ -228,13 +228,13 @@ const char* name(Kind kind) {
 void describe(Arguments args, bool is_backward, const Device& device) {
   const Plan plan = plan_of(args, is_backward, device);
   constexpr const char* activations[] = {"softmax", "sigmoid", "none"};
-  constexpr const char* reaches[] = {"rows", "strided", "staged"};
+  constexpr const char* patterns[] = {"rows", "strided", "staged"};
   const bool is_double = args.logits.dtype == DType::f64;
   printf("%s %s %s %s %dx%d %s", is_backward ? "backward" : "forward", name(plan.kind),
          is_double ? "double" : "float", activations[int(args.activation)], plan.kernel.classes,
-         plan.kernel.pixels, reaches[int(args.read_logits.reach)]);
-  if (args.read_logits.reach == Reach::staged)
-    printf(" %s", args.read_logits.padding ? "padded" : "unpadded");
+         plan.kernel.pixels, patterns[int(args.logits_access.pattern)]);
+  if (args.logits_access.pattern == AccessPattern::staged)
+    printf(" %s", args.logits_access.padding ? "padded" : "unpadded");
   printf(" %s warp%s%s\n", plan.warps == 1 ? "1" : "several", plan.warps == 1 ? "" : "s",
          args.chunks > 1 ? " chunks" : "");
 }
@@ -389,11 +389,27 @@ void run(const Case& c, int number) {
   check_gradient(problem, grad);
 }
 
+// A query that fails must fail again when it is repeated: it has left no numbers behind.
+void check_missing_device() {
+  for (int time = 0; time < 2; ++time) {
+    bool throws = false;
+    try {
+      device_of(1);
+    } catch (const std::runtime_error&) {
+      throws = true;
+    }
+    expect(throws, "a device that is missing has numbers");
+  }
+  cudaGetLastError();
+}
+
 }  // namespace
 
 int main(int arguments, char** argument) {
   setvbuf(stdout, nullptr, _IOLBF, 0);  // a sanitizer ends the process without a flush
   int number = 0, failures = 0;
+  check_missing_device();
+  if (wrong) return fprintf(stderr, "%s\n", wrong), 1;
   for (const Case& c : cases()) {
     ++number;
     if (arguments > 1 && strcmp(argument[1], name(kind_of(Problem(c).args))) != 0) continue;

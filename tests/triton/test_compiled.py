@@ -6,30 +6,31 @@ import pytest
 
 pytest.importorskip("triton", reason="there is no Triton to compile with")
 
-from jml_kernels.triton_kernels.resources import CALLS, SHARED_LIMIT, resources
+from jml_kernels.triton_kernels.resources import SAMPLE_CALLS, SHARED_LIMIT, resources
 
-from jml_kernels.backends import INTERPRETED
+from jml_kernels.backend.triton import INTERPRETED
 
 pytestmark = [
     pytest.mark.skipif(INTERPRETED, reason="interpreted kernels are not compiled"),
     pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION"),
 ]
 
-#: Bytes of the stack that ptxas takes by its own choice, where that lets one more group of warps
-#: live on a multiprocessor; a tile that is too large takes hundreds.
-SPILLS = 16
+#: The bytes of the stack that ptxas may take. It takes a few by its own choice, where that lets one
+#: more group of warps live on a multiprocessor; a tile that is too large takes hundreds.
+MAX_SPILLS = 16
 
-#: A compiler is asked for every call on one GPU; on others for the one that every user has, and for
-#: what takes the most: chunks, two tiles, float64.
+#: Every call is compiled for one GPU. For others it is the one that every user has, and what takes
+#: the most: chunks, two tiles, float64.
 LARGEST = (
     "4x19x512x512 float32 contiguous, labels",
     "4x1000x512x512 float32 channels_last, labels",
     "4x19x512x512 float64 channels_last, distillation",
     "4x1000x512x512 float16 channels_last, distillation",
 )
-assert set(LARGEST) <= {call.name for call in CALLS}
-TARGETS = {"sm_90": CALLS} | {
-    name: [call for call in CALLS if call.name in LARGEST] for name in ("sm_80", "sm_100", "gfx942")
+assert set(LARGEST) <= {call.name for call in SAMPLE_CALLS}
+TARGETS = {"sm_90": SAMPLE_CALLS} | {
+    name: [call for call in SAMPLE_CALLS if call.name in LARGEST]
+    for name in ("sm_80", "sm_100", "gfx942")
 }
 
 
@@ -40,6 +41,6 @@ TARGETS = {"sm_90": CALLS} | {
 )
 def test_fits(target, call):
     for name, launch in call.launches():
-        found = resources(launch, target)
-        assert found.spills <= SPILLS, (name, found)
-        assert found.shared <= SHARED_LIMIT[target], (name, found)
+        used = resources(launch, target)
+        assert used.spills <= MAX_SPILLS, (name, used)
+        assert used.shared <= SHARED_LIMIT[target], (name, used)

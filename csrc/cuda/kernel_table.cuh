@@ -1,4 +1,4 @@
-// Entries of the table of kernels.
+// Makes the entries of the table of kernels (kernels.h) from the configurations (configs.cuh).
 #pragma once
 
 #include "configs.cuh"
@@ -8,9 +8,9 @@ namespace jml::cuda {
 
 template <class C>
 Kernels kernels_of() {
-  const int most_warps = C::kMaxThreads / kLanes;
-  return {{forward_kernel<C>, C::K, C::V, most_warps, Forward<C>::shared_bytes},
-          {backward_kernel<C>, C::K, C::V, most_warps, Backward<C>::shared_bytes}};
+  const int max_warps = C::kMaxThreads / kLanes;
+  return {{forward_kernel<C>, C::K, C::V, max_warps, Forward<C>::shared_bytes},
+          {backward_kernel<C>, C::K, C::V, max_warps, Backward<C>::shared_bytes}};
 }
 
 template <template <Size> class C>

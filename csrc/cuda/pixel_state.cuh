@@ -1,0 +1,449 @@
+// What a thread knows of its part of a tile, K classes x V pixels, and of these pixels over all
+// classes. Forward and backward both begin with this.
+//
+//     codes of the pixels -> tile of logits -> largest logit -> sums of exponentials -> state
+//
+// Fast kernels hold all classes in registers and read the tile once. General kernels take any
+// number of classes, in chunks, and read a chunk again for each pass over the classes; what the
+// first pass has read is still in the cache.
+//
+// The state of a pixel, with z its logits over the classes c, and w_c the class weights of a
+// cross-entropy:
+//
+//     name                        shape   meaning
+//     tile                        [K][V]  z, and in fast kernels then e^(z - z_max), with 0 at the
+//                                         label, and then p; in the backward at last the gradient
+//     dense_tile                  [K][V]  dense target y; of a teacher its logits, and in fast
+//                                         kernels then y
+//     code                        [V]     what label and mask say (labels.cuh)
+//     label_in_chunk              [V]     k of the label's class; outside [0, K) for other classes
+//     z_max                       [V]     largest logit
+//     label_gap                   [V]     z_max - z at the label
+//     exp_sum_others              [V]     sum of e^(z - z_max) over the classes but the label
+//     inverse_exp_sum             [V]     1 / sum of e^(z - z_max) over all classes
+//     log_exp_sum                 [V]     log of that sum
+//     p                                   probability, e^(z - z_max) inverse_exp_sum of a softmax
+//     p_label, p_not_label        [V]     p at the label; 1 - p_label, not by subtraction
+//     target_at_label,            [V]     what the (smoothed) label is at its class, and at the
+//     target_elsewhere                    others
+//     label_deficit               [V]     1 - target_at_label
+//     gap                                 y - p
+//     weighted_gap                [V]     forward of smoothed labels: sum of w_c (z_max - z_c)
+//                                         over the classes but the label
+//     gradient_exp_sum            [V]     backward of hard labels: sum of g_c e^(z_c - z_max) over
+//                                         the classes but the label
+//     teacher_z_max,              [V]     the same of a teacher's logits
+//     teacher_inverse_exp_sum
+//     tempered_exp_sum_minus_1    [V]     sum of e^((z - z_max) student_scale), less 1, taken
+//                                         without cancellation
+//     dense_cross_entropy,                summed over the thread's pixels: the cross-entropy of the
+//     teacher_entropy                     dense target, and the teacher's own entropy
+#pragma once
+
+#include "labels.cuh"
+
+namespace jml::cuda {
+
+// What a kernel is compiled for.
+//     kLabels, kDense   the targets that there may be
+//     kHard             labels without smoothing, and no column but those that add one number for
+//                       each element
+//     kGeneral          any activation, number of classes and temperature
+template <typename F_, Activation kActivation_, bool kLabels_, bool kHard_, bool kDense_,
+          bool kGeneral_, int K_, int V_, int kMaxWarps_>
+struct Config {
+  using F = F_;
+  static constexpr Activation kActivation = kActivation_;
+  static constexpr bool kLabels = kLabels_, kHard = kHard_, kDense = kDense_,
+                        kGeneral = kGeneral_;
+  static constexpr bool kSoftmax = kActivation == Activation::softmax;
+  static constexpr int K = K_, V = V_, kMaxThreads = kMaxWarps_ * kLanes;
+  // The registers of large tiles leave room for 12 warps on a multiprocessor. The compiler holds to
+  // that when it is told to.
+  static constexpr int kMinBlocks = kMaxWarps_ < 12 ? 12 / kMaxWarps_ : 1;
+  static_assert(K <= kLanes, "a lane takes the sums of one class");
+};
+
+// log(1 + u) for u >= 0.
+JML_DEVICE float log1p_of(float u) { return log1pf(u); }
+JML_DEVICE double log1p_of(double u) { return log1p(u); }
+
+// p times -log of something. A class that is ruled out, and has p = 0, adds 0 and not NaN.
+template <typename F>
+JML_DEVICE F weighted_negative_log(F p, F negative_log) {
+  return p == 0 && negative_log == F(INFINITY) ? F(0) : p * negative_log;
+}
+
+template <class C>
+struct PixelState {
+  using F = typename C::F;
+  static constexpr int K = C::K, V = C::V;
+
+  const Arguments& args;
+  const Team team;
+  using PixelExchange = Exchange<F, V, C::kDense ? 4 : 3>;
+  PixelExchange exchange;
+  int* codes;  // of two tiles: this step's and the last one's, which some warp may still read
+  unsigned char* staging;
+
+  const F smoothed_target_elsewhere, smoothed_label_deficit;  // where labels are smoothed
+
+  TileRange range;
+  F tile[K][V];
+  F dense_tile[C::kDense ? K : 1][V];
+  int label_in_chunk[V];
+  int code[V];
+  F z_max[V], label_gap[V], exp_sum_others[V], inverse_exp_sum[V], log_exp_sum[V];
+  F p_label[V], p_not_label[V];
+  F weighted_gap[V], gradient_exp_sum[V];
+  F teacher_z_max[V], teacher_inverse_exp_sum[V];
+  F tempered_exp_sum_minus_1[V], dense_cross_entropy, teacher_entropy;
+
+  // The shared memory of a block in bytes, without what forward or backward need themselves.
+  static constexpr int64_t codes_bytes() { return 2 * V * kLanes * int64_t(sizeof(int)); }
+  static int64_t shared_bytes(int warps, int staged_bytes) {
+    return V * int64_t{staged_bytes} +
+           PixelExchange::size(warps) * int64_t(sizeof(F)) + codes_bytes();
+  }
+
+  JML_DEVICE explicit PixelState(const Arguments& args)
+      : args(args),
+        exchange(reinterpret_cast<F*>(shared_memory() + V * args.staged_bytes),
+                 team),
+        codes(reinterpret_cast<int*>(exchange.of_warps + PixelExchange::size(team.warps))),
+        staging(shared_memory()),
+        smoothed_target_elsewhere(F(args.target_elsewhere)),
+        smoothed_label_deficit(F(args.label_deficit)) {
+    range.image = int(blockIdx.x) / args.parts;
+  }
+  // The first byte of shared memory behind what the state takes.
+  JML_DEVICE unsigned char* free_memory() const {
+    return reinterpret_cast<unsigned char*>(codes + 2 * V * kLanes);
+  }
+
+  // ---- pixels ----
+  JML_DEVICE bool valid(int v) const { return code[v] & Code::kValid; }
+  JML_DEVICE bool smoothed(int v) const { return code[v] & Code::kSmoothed; }
+  JML_DEVICE bool is_label(int k, int v) const { return C::kLabels && label_in_chunk[v] == k; }
+  // The class of the label, or -1.
+  JML_DEVICE int label_class(int v) const { return (code[v] & Code::kClass) - 1; }
+  // NaN where the label is out of range, and 0 elsewhere: added to a pixel's numbers it makes the
+  // loss NaN.
+  JML_DEVICE F poison(int v) const { return code[v] & Code::kBadLabel ? F(NAN) : F(0); }
+
+  // ---- target of labels ----
+  JML_DEVICE F target_elsewhere(int v) const {
+    return !C::kHard && smoothed(v) ? smoothed_target_elsewhere : F(0);
+  }
+  JML_DEVICE F label_deficit(int v) const {
+    return !C::kHard && smoothed(v) ? smoothed_label_deficit : F(0);
+  }
+  JML_DEVICE F target_at_label(int v) const { return 1 - label_deficit(v); }
+  JML_DEVICE F label_target(int k, int v) const {
+    return is_label(k, v) ? target_at_label(v) : valid(v) ? target_elsewhere(v) : F(0);
+  }
+
+  // ---- loops ----
+  // These call body(k), body(v), body(k, v) for the classes and pixels of the thread.
+  template <typename Body>
+  JML_DEVICE void each_class(Body body) const {
+#pragma unroll
+    for (int k = 0; k < K; ++k)
+      if (k < range.classes) body(k);
+  }
+  template <typename Body>
+  JML_DEVICE static void each_pixel(Body body) {
+#pragma unroll
+    for (int v = 0; v < V; ++v) body(v);
+  }
+  template <typename Body>
+  JML_DEVICE void each(Body body) const {
+    each_class([&](int k) { each_pixel([&](int v) { body(k, v); }); });
+  }
+  // Calls body() for each chunk of classes, once its tile is read.
+  template <typename Body>
+  JML_DEVICE void each_chunk(Body body) {
+    if constexpr (C::kGeneral) {
+      for (int chunk = 0; chunk < args.chunks; ++chunk) {
+        if (args.chunks > 1) read(chunk);
+        body();
+      }
+    } else {
+      body();
+    }
+  }
+
+  // ---- reading ----
+  // Reads the tile of a step of the block; false where there is none left.
+  JML_DEVICE bool enter(int step) {
+    range.first_pixel = (int64_t{step} * args.parts + int(blockIdx.x) % args.parts) * V * kLanes;
+    if (range.first_pixel >= args.pixels) return false;
+    int* const tile_codes = codes + step % 2 * V * kLanes;
+    write_codes<C::kHard, V>(args, range, team, tile_codes);
+    team.sync();
+    each_pixel([&](int v) { code[v] = tile_codes[v * kLanes + team.lane]; });
+    read(0);
+    return true;
+  }
+
+  JML_DEVICE void read(int chunk) {
+    range.first_class = (chunk * team.warps + team.warp) * args.classes_per_warp;
+    const int left = int(args.classes) - range.first_class;
+    range.classes = left < 0 ? 0 : left < args.classes_per_warp ? left : args.classes_per_warp;
+    each_pixel([&](int v) { label_in_chunk[v] = label_class(v) - range.first_class; });
+    fill_tile<true, C::kGeneral>(tile, args, args.logits, args.logits_access, range, team, staging);
+    if constexpr (C::kDense) {
+      if (args.has_dense())
+        read_dense();
+      else
+        each([&](int k, int v) { dense_tile[k][v] = 0; });
+    }
+    bool all_count = true;
+    each_pixel([&](int v) { all_count &= valid(v); });
+    if (__all_sync(kAllLanes, all_count)) return;
+    // A pixel that does not count may hold anything.
+    each([&](int k, int v) {
+      tile[k][v] = valid(v) ? tile[k][v] : F(0);
+      if constexpr (C::kDense) dense_tile[k][v] = valid(v) ? dense_tile[k][v] : F(0);
+    });
+  }
+
+  JML_DEVICE void read_dense() {
+    if (C::kGeneral && args.integer_dense()) {
+      read_bits();
+      return;
+    }
+    fill_tile<false, C::kGeneral>(dense_tile, args, args.dense, args.dense_access, range, team,
+                                  staging);
+    if (args.teacher) {
+      const F scale = F(args.teacher_scale);
+      each([&](int k, int v) { dense_tile[k][v] *= scale; });
+    }
+  }
+
+  // Reads integers 0 and 1 of each class as targets. Those to ignore become -1, and others NaN.
+  JML_DEVICE void read_bits() {
+    const F at_zero = smoothed_target_elsewhere, at_one = 1 - smoothed_label_deficit;
+    int64_t offsets[V];
+    each_pixel([&](int v) {
+      offsets[v] = strided_offset<V>(args, args.dense, args.dense_access, range, v, team.lane);
+    });
+    visit_integer(args.dense, [&](const auto* bits) {
+      each([&](int k, int v) {
+        const bool inside = pixel_of<V>(args, range, v, team.lane) < args.pixels;
+        const int64_t bit = inside ? int64_t(bits[offsets[v] + k * args.dense.class_stride])
+                                   : args.ignore_index;
+        const F target = bit == 1 ? at_one : bit == 0 ? at_zero : F(NAN);
+        dense_tile[C::kDense ? k : 0][v] = bit == args.ignore_index ? F(-1) : target;
+      });
+    });
+  }
+  JML_DEVICE bool is_ignored_bit(int k, int v) const {
+    return C::kDense && args.integer_dense() && dense_tile[C::kDense ? k : 0][v] == F(-1);
+  }
+
+  // ---- softmax ----
+  JML_DEVICE bool label_cross_entropy_requested() const {
+    return args.has_labels() && args.label_columns.wants(kCrossEntropy);
+  }
+  JML_DEVICE bool dense_cross_entropy_requested() const {
+    return C::kDense && args.has_dense() && args.dense_columns.wants(kCrossEntropy);
+  }
+  JML_DEVICE bool teacher_entropy_requested() const {
+    return C::kDense && args.teacher && args.dense_columns.wants(kTargetEntropy);
+  }
+  // w_c of a cross-entropy: class weights are those of the first target.
+  JML_DEVICE F label_weight(int c) const { return F(args.ce_class_weights.at(c)); }
+  JML_DEVICE F dense_weight(int c) const { return args.has_labels() ? F(1) : label_weight(c); }
+
+  // Finds the largest logit over all classes, and a teacher's.
+  JML_DEVICE void find_z_max() {
+    F largest[2][V];
+    each_pixel([&](int v) { largest[0][v] = largest[1][v] = F(-INFINITY); });
+    each_chunk([&] {
+      each([&](int k, int v) {
+        largest[0][v] = LargestNumber::apply(largest[0][v], tile[k][v]);
+        if constexpr (C::kDense)
+          largest[1][v] = LargestNumber::apply(largest[1][v], dense_tile[k][v]);
+      });
+    });
+    exchange.template over_warps<LargestNumber, C::kDense ? 2 : 1>(team, largest);
+    each_pixel([&](int v) {
+      z_max[v] = largest[0][v];
+      teacher_z_max[v] = largest[1][v];
+    });
+  }
+
+  // Finds the softmax of a teacher over all classes. Fast kernels keep its probabilities.
+  template <bool kForward>
+  JML_DEVICE void find_teacher_softmax() {
+    // Exponentials are summed apart below the largest logit, and counted at it (log_of_exp_sum).
+    enum { kExpSum, kEntropy, kExpSumBelowMax, kCountAtMax, kSumsOfTeacher };
+    F sums[kSumsOfTeacher][V] = {};
+    const bool entropy_requested = kForward && args.dense_columns.wants(kTargetEntropy);
+    each_chunk([&] {
+      each([&](int k, int v) {
+        const F below = dense_tile[k][v] - teacher_z_max[v], e = exp_fast(below);
+        sums[kExpSum][v] += e;
+        if (entropy_requested) {
+          sums[kEntropy][v] += weighted_negative_log(e, -below);
+          sums[kExpSumBelowMax][v] += below == 0 ? F(0) : e;
+          sums[kCountAtMax][v] += below == 0 ? F(1) : F(0);
+        }
+        if constexpr (!C::kGeneral) dense_tile[k][v] = e;
+      });
+    });
+    exchange.template over_warps<Add, kSumsOfTeacher>(team, sums);
+    each_pixel([&](int v) {
+      teacher_inverse_exp_sum[v] = valid(v) ? reciprocal(sums[kExpSum][v]) : F(0);
+      if (entropy_requested && valid(v))
+        teacher_entropy += sums[kEntropy][v] * teacher_inverse_exp_sum[v] +
+                           log_of_exp_sum(sums[kExpSumBelowMax][v], sums[kCountAtMax][v]);
+    });
+    if constexpr (!C::kGeneral)
+      each([&](int k, int v) { dense_tile[k][v] *= teacher_inverse_exp_sum[v]; });
+  }
+
+  // log of a sum of e^(z - z_max), from the sum below the largest logit and the number of classes
+  // at it, each of which adds 1. It is log(1 + what comes beside one of these), because the
+  // logarithm of the sum itself would leave nothing of a confident prediction.
+  JML_DEVICE static F log_of_exp_sum(F sum_below_max, F count_at_max) {
+    return log1p_of(sum_below_max + (count_at_max - 1));
+  }
+
+  // Finds the sums of exponentials over all classes, those of cross-entropies where they are
+  // requested, and in the backward of hard labels that of gradient_term(k, e), over the classes but
+  // the label. Fast kernels keep the exponentials, with 0 at the label.
+  template <bool kForward, typename GradientTerm>
+  JML_DEVICE void add_exponentials(GradientTerm gradient_term) {
+    dense_cross_entropy = teacher_entropy = 0;
+    if constexpr (C::kDense) {
+      if (args.teacher) find_teacher_softmax<kForward>();
+    }
+    enum { kExpSumOthers, kLabelGap, kWeightedGap, kSumsOfLogits };
+    enum { kDenseWeightedGap, kTargetMass, kExpSumBelowMax, kCountAtMax, kSumsOfDense };
+    constexpr int kGradientExpSum = kWeightedGap;  // no kernel needs both
+    F sums[kSumsOfLogits][V] = {}, dense_sums[kSumsOfDense][V] = {};
+    const F scale = C::kGeneral ? F(args.student_scale) : F(1);
+    const bool is_tempered = C::kGeneral && args.student_scale != 1;
+    const bool dense_sums_needed = dense_cross_entropy_requested() && (kForward || is_tempered);
+    const bool weighted_gap_needed = kForward && !C::kHard && label_cross_entropy_requested() &&
+                                     args.target_elsewhere != 0;
+    each_chunk([&] {
+      each_class([&](int k) {
+        F below[V], e[V];
+        const int c = range.first_class + k;
+        each_pixel([&](int v) {
+          below[v] = tile[k][v] - z_max[v];
+          e[v] = exp_fast(below[v]);
+        });
+        if (dense_sums_needed) {
+          const F weight = dense_weight(c);
+          each_pixel([&](int v) {
+            const F mass = weight * dense_target(k, v);
+            const F tempered = is_tempered ? exp_fast(below[v] * scale) : e[v];
+            dense_sums[kDenseWeightedGap][v] += weighted_negative_log(mass, -below[v] * scale);
+            dense_sums[kTargetMass][v] += mass;
+            dense_sums[kExpSumBelowMax][v] += below[v] == 0 ? F(0) : tempered;
+            dense_sums[kCountAtMax][v] += below[v] == 0 ? F(1) : F(0);
+          });
+        }
+        if (weighted_gap_needed) {
+          const F weight = label_weight(c);
+          each_pixel([&](int v) {
+            if (smoothed(v) && !is_label(k, v)) sums[kWeightedGap][v] -= weight * below[v];
+          });
+        }
+        each_pixel([&](int v) {
+          if constexpr (C::kLabels) {
+            sums[kLabelGap][v] = is_label(k, v) ? -below[v] : sums[kLabelGap][v];
+            e[v] = is_label(k, v) ? F(0) : e[v];
+          }
+          sums[kExpSumOthers][v] += e[v];
+          if constexpr (C::kHard && !kForward)
+            sums[kGradientExpSum][v] += gradient_term(k, e[v]);
+          if constexpr (!C::kGeneral) tile[k][v] = e[v];
+        });
+      });
+    });
+    constexpr bool kNeedsTwo = C::kHard && kForward;
+    exchange.template over_warps<Add, kNeedsTwo ? 2 : kSumsOfLogits>(team, sums);
+    if constexpr (C::kDense) {
+      if (dense_sums_needed) exchange.template over_warps<Add, kSumsOfDense>(team, dense_sums);
+    }
+    each_pixel([&](int v) {
+      exp_sum_others[v] = sums[kExpSumOthers][v];
+      label_gap[v] = sums[kLabelGap][v];
+      if constexpr (kForward)
+        weighted_gap[v] = sums[kWeightedGap][v];
+      else
+        gradient_exp_sum[v] = sums[kGradientExpSum][v];
+      const bool has_label = C::kLabels && label_class(v) >= 0;
+      const F e = has_label ? exp_fast(-label_gap[v]) : F(0);
+      inverse_exp_sum[v] = valid(v) ? reciprocal(exp_sum_others[v] + e) + poison(v) : F(0);
+      p_label[v] = e * inverse_exp_sum[v];
+      p_not_label[v] = exp_sum_others[v] * inverse_exp_sum[v];
+      // Where the label has the largest logit, its 1 is what log1p adds, and not taken off.
+      const F exp_sum_minus_1 =
+          has_label && label_gap[v] == 0 ? exp_sum_others[v] : exp_sum_others[v] - 1 + e;
+      log_exp_sum[v] = log1p_of(exp_sum_minus_1);
+      if (dense_sums_needed) {
+        const F sum_below_max = dense_sums[kExpSumBelowMax][v];
+        const F count_at_max = dense_sums[kCountAtMax][v];
+        tempered_exp_sum_minus_1[v] = sum_below_max + (count_at_max - 1);
+        const F log_sum = log_of_exp_sum(sum_below_max, count_at_max);
+        if (valid(v))
+          dense_cross_entropy += dense_sums[kDenseWeightedGap][v] +
+                                 weighted_negative_log(dense_sums[kTargetMass][v], log_sum);
+      }
+    });
+  }
+
+  // p, and 1 - p, which is right only at the label where the activation is a softmax. In general
+  // kernels the tile of a softmax still holds logits, in fast ones exponentials.
+  JML_DEVICE F probability(int k, int v, F& p_not) const {
+    if constexpr (C::kSoftmax) {
+      p_not = p_not_label[v];
+      if (is_label(k, v)) return p_label[v];
+      return (C::kGeneral ? exp_fast(tile[k][v] - z_max[v]) : tile[k][v]) * inverse_exp_sum[v];
+    } else {
+      const F value = tile[k][v];
+      if (!valid(v) || is_ignored_bit(k, v)) {
+        p_not = 0;
+        return 0;
+      }
+      if constexpr (C::kActivation == Activation::sigmoid) {
+        const F e = exp_fast(value > 0 ? -value : value);
+        const F larger = reciprocal(F(1) + e) + poison(v);  // the larger one of p and 1 - p
+        p_not = (value < 0 ? F(1) : e) * larger;
+        return (value < 0 ? e : F(1)) * larger;
+      } else {
+        p_not = F(1) - value + poison(v);
+        return value + poison(v);
+      }
+    }
+  }
+
+  // y of the dense target. Fast kernels hold it in the tile, once the teacher's softmax is found.
+  JML_DEVICE F dense_target(int k, int v) const {
+    if constexpr (!C::kDense) {
+      return 0;
+    } else if constexpr (!C::kGeneral) {
+      return dense_tile[k][v];
+    } else {
+      F target = dense_tile[k][v];
+      if (args.teacher && C::kSoftmax)
+        target = exp_fast(target - teacher_z_max[v]) * teacher_inverse_exp_sum[v];
+      else if (args.teacher && C::kActivation == Activation::sigmoid)
+        target = sigmoid_of(target);
+      return valid(v) && !is_ignored_bit(k, v) ? target : F(0);
+    }
+  }
+
+  JML_DEVICE static F sigmoid_of(F value) {
+    const F e = exp_fast(value > 0 ? -value : value);
+    return (value < 0 ? e : F(1)) * reciprocal(F(1) + e);
+  }
+};
+
+}  // namespace jml::cuda

@@ -1,0 +1,79 @@
+"""The Triton backend: what ops.py registers. Here arguments are checked and outputs made; launch.py
+and formula_launch.py choose the kernels. Imported only where Triton is there.
+
+Each function begins with the arguments of `reference.statistics`, the backwards after the gradients
+of sums and totals. inplace_backward, the last argument of a forward, is for autograd.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .formula_launch import formula_launch
+from .inputs import (
+    N_FORMULA_INPUTS,
+    N_INPUTS,
+    Inputs,
+    check_gradients,
+    check_label_range,
+    check_not_expanded,
+    checked_formula_inputs,
+    checked_inputs,
+)
+from .launch import Statistics, backward_launch, forward_launches, new_statistics, on_device
+
+
+def statistics(*arguments) -> Statistics:
+    """(*inputs, inplace_backward): `reference.statistics` as two kernels."""
+    return _statistics(checked_inputs(*arguments[:N_INPUTS]))
+
+
+def loss(*arguments) -> tuple[Tensor, Tensor, Tensor]:
+    """(*inputs, *formula_inputs, inplace_backward): (loss, grad_sums, grad_totals), which are
+    `formulas.objective_loss` of the statistics and its gradients by them, with one kernel more."""
+    inputs = checked_inputs(*arguments[:N_INPUTS])
+    formula = checked_formula_inputs(
+        inputs.logits, *arguments[N_INPUTS : N_INPUTS + N_FORMULA_INPUTS]
+    )
+    launch, outputs = formula_launch(inputs, formula, _statistics(inputs))
+    with on_device(inputs.logits):
+        launch.run()
+    return outputs
+
+
+def statistics_backward(grad_sums: Tensor, grad_totals: Tensor, *arguments) -> Tensor:
+    """(grad_sums, grad_totals, *inputs, scale): the gradient of the logits, with their dtype and
+    memory format. scale: one number that the gradients are multiplied with, or None."""
+    grad = torch.empty_like(arguments[0])
+    _write_gradient(grad_sums, grad_totals, arguments, grad)
+    return grad
+
+
+def statistics_backward_(grad_sums: Tensor, grad_totals: Tensor, *arguments) -> None:
+    """The same, written over the logits."""
+    logits = arguments[0]
+    check_not_expanded(logits)
+    _write_gradient(grad_sums, grad_totals, arguments, logits)
+
+
+def _statistics(inputs: Inputs) -> Statistics:
+    logits = inputs.logits
+    if not logits.is_cuda:
+        check_label_range(inputs)
+    if logits.numel() == 0:
+        return new_statistics(inputs, torch.zeros)
+    launches, outputs = forward_launches(inputs)
+    with on_device(logits):
+        for launch in launches:
+            launch.run()
+    return outputs
+
+
+def _write_gradient(grad_sums: Tensor, grad_totals: Tensor, arguments: tuple, grad: Tensor) -> None:
+    inputs = checked_inputs(*arguments[:N_INPUTS])
+    scale = arguments[N_INPUTS] if len(arguments) > N_INPUTS else None
+    check_gradients(grad_sums, grad_totals, scale, inputs)
+    if grad.numel():
+        with on_device(inputs.logits):
+            backward_launch(grad_sums, grad_totals, inputs, scale, grad).run()
