@@ -42,8 +42,8 @@ struct Arguments : Problem {
     return (of_labels && activation != Activation::softmax) ||
            (of_dense && separate_dense_entropy());
   }
-  // Whether the target mass of the dense target, its sum with the weights of its cross-entropy, is 1
-  // in each pixel.
+  // Whether the target mass of the dense target, its sum with the weights of its cross-entropy, is
+  // 1 in each pixel.
   bool unit_target_mass() const { return teacher && (has_labels() || !ce_class_weights); }
 };
 

@@ -52,12 +52,13 @@ JML_MATH void add_dot(const T* x, const T* scale, const T* y, int64_t y_stride, 
   for (int k = 0; k < kVectors; ++k) store(dot, first + k * kWidth<T>, sum[k]);
 }
 
-// g of labels that are one class: `hard` is that of p < y = 1. y is a dense target, at the label.
+// g at the label, of kPixels pixels whose labels are one class: with hard labels, where p < y = 1,
+// it is `hard`. y is the dense target of that class.
 template <bool kSmooth, bool kDense, int kPixels, typename T>
-JML_MATH void find_label_g(T hard, const GradientCoefficients<T>& labels,
-                           const GradientCoefficients<T>& dense, const T* __restrict p,
-                           const T* __restrict target_at_label, const T* __restrict y,
-                           T* __restrict g) {
+JML_MATH void find_g_of_block(T hard, const GradientCoefficients<T>& labels,
+                              const GradientCoefficients<T>& dense, const T* __restrict p,
+                              const T* __restrict target_at_label, const T* __restrict y,
+                              T* __restrict g) {
   for (int i = 0; i < kPixels; ++i) {
     T sum = kSmooth ? jml::overlap_gradient(labels, p[i], target_at_label[i]) : hard;
     if (kDense) sum += jml::overlap_gradient(dense, p[i], y[i]);
@@ -80,7 +81,7 @@ void find_label_dz(Activation activation, const T* __restrict p, const T* __rest
     copy(g, n, dz);
 }
 
-// Of pixels whose label has row c, `label`, of others `other`.
+// Takes `label` for pixels whose label has row c, and `other` for the rest.
 template <typename T>
 JML_MATH Vector<T> select_label(const int32_t* row, int32_t c, Vector<T> label, Vector<T> other) {
   typedef int32_t Rows __attribute__((vector_size(kWidth<T> * sizeof(int32_t))));
@@ -98,25 +99,32 @@ JML_MATH Vector<T> select_label(const int32_t* row, int32_t c, Vector<T> label, 
 template <typename T>
 struct ClassGradient {
   GradientCoefficients<T> labels, dense;
-  T label_qw = 0, dense_qw = 0;          // q w_c of cross-entropies that are the softmax' own
-  const T* minus_ce_gradient = nullptr;  // of others: a row, or null
-  const uint8_t* varies = nullptr;       // for each block: whether g of labels is no constant
+  T label_qw = 0, dense_qw = 0;          // q w_c of cross-entropies of the logits' own softmax
+  const T* minus_ce_gradient = nullptr;  // of all other cross-entropies: a row, or null
+  const uint8_t* g_varies = nullptr;     // B: whether g of labels is no constant in a block
   int32_t c = 0;
-  bool class_present = false;  // whether it is the label of a pixel
+  bool class_present = false;  // whether it is the label of some pixel
 };
 
 // out <- the gradient of the logits of a class.
 template <Activation kActivation, bool kLabels, bool kDense, bool kStream, typename T>
 JML_MATH void gradient_row(const Tile<T>& tile, const ClassGradient<T>& of, T* out) {
   using V = Vector<T>;
-  const T *x = tile.x_row(of.c), *y = tile.y_row(of.c);
+  // Stores to `out` may change anything as far as the compiler knows: pointers are read before.
+  const T *x = tile.x_row(of.c), *y = kDense ? tile.y_row(of.c) : nullptr;
+  const T *scale = tile.softmax.scale, *dot = tile.softmax.dot;
+  const T *target_elsewhere = tile.label.target_elsewhere, *label_dz = tile.label.dz;
+  const T* minus_ce_gradient = of.minus_ce_gradient;
+  const int32_t* label_row = tile.label.row;
+  const uint8_t* g_varies = of.g_varies;
+  const int n = tile.padded;
   // With labels: in blocks that do not vary y = 0 < p, and g is this.
   const V constant_g = V{} + (of.labels.constant + of.labels.of_sign);
-  for (int i = 0; i < tile.padded; i += kWidth<T>) {
-    const V scale = load(tile.softmax.scale, i), p = load(x, i) * scale;
+  for (int i = 0; i < n; i += kWidth<T>) {
+    const V factor = load(scale, i), p = load(x, i) * factor;
     V g = {}, qwy = {};
-    if (kLabels && of.varies[i / kBlock]) {
-      const V target = load(tile.label.target_elsewhere, i);
+    if (kLabels && g_varies[i / kBlock]) {
+      const V target = load(target_elsewhere, i);
       g = overlap_gradient<T>(of.labels, p, target);
       qwy = of.label_qw * target;
     } else if (kLabels) {
@@ -127,13 +135,12 @@ JML_MATH void gradient_row(const Tile<T>& tile, const ClassGradient<T>& of, T* o
       g += overlap_gradient<T>(of.dense, p, target);
       qwy += of.dense_qw * target;
     }
-    V dz = kActivation == Activation::softmax
-               ? softmax_gradient<V>(p, g, load(tile.softmax.dot, i)) - qwy
+    V dz = kActivation == Activation::softmax ? softmax_gradient<V>(p, g, load(dot, i)) - qwy
            : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(p, 1 - p, g)
-                                                : g * scale;
+                                                : g * factor;
     if (kLabels && of.class_present)
-      dz = select_label<T>(tile.label.row + i, of.c, load(tile.label.dz, i), dz);
-    if (of.minus_ce_gradient) dz -= load(of.minus_ce_gradient, i);
+      dz = select_label<T>(label_row + i, of.c, load(label_dz, i), dz);
+    if (minus_ce_gradient) dz -= load(minus_ce_gradient, i);
     if (kStream)
       stream(out, i, dz);
     else
@@ -148,9 +155,9 @@ template <typename T>
 struct TargetGradient {
   // C + 1: of each class; the last, 0, is for pixels whose label has no row.
   std::unique_ptr<GradientCoefficients<T>[]> coefficients;
-  std::unique_ptr<T[]> qw;          // C + 1: q w_c
-  T q = 0;                          // by the sum of cross-entropies
-  bool depends_on_p = false;        // whether g depends on more of p than its sign against y
+  std::unique_ptr<T[]> qw;    // C + 1: q w_c
+  T q = 0;                    // by the sum of cross-entropies
+  bool depends_on_p = false;  // whether g depends on p beyond the sign of p - y
 
   explicit TargetGradient(int64_t classes)
       : coefficients(new GradientCoefficients<T>[classes + 1]()), qw(new T[classes + 1]()) {}
@@ -210,7 +217,7 @@ class Backward {
 
   void write(const Pixels& pixels, const Pixels& next) {
     loader.load(pixels, next, requested);
-    // Without a softmax p may be 0 itself, with the sub-gradient of a tie.
+    // Without an activation p may be 0 itself, with the sub-gradient of a tie.
     const bool varies = labels.depends_on_p || args.activation == Activation::none;
     g_varies = varies ? every_block.get() : tile.label.has_smoothed;
     if (is_softmax()) find_dots();
@@ -242,7 +249,7 @@ class Backward {
   bool label_ce_in_softmax() const { return is_softmax() && labels.q != 0; }
   bool dense_ce_in_softmax() const { return !args.separate_dense_entropy() && dense.q != 0; }
 
-  // Without the label's own term.
+  // dot, without the label's own term.
   void find_dots() {
     const T* scale = tile.softmax.scale;
     T* dot = tile.softmax.dot;
@@ -259,6 +266,7 @@ class Backward {
                            dense.coefficients.get(), first, dot, tile.dense.prefetch);
   }
 
+  // Takes q M of the cross-entropies of the logits' own softmax off dot.
   void subtract_target_masses() {
     const LabelState<T>& label = tile.label;
     const EntropyState<T>& entropy = tile.entropy;
@@ -304,12 +312,12 @@ class Backward {
       find_label_g<true, false>();
   }
 
-  // By blocks of one label or pixel by pixel.
+  // g at the labels, by blocks of one label or pixel by pixel.
   template <bool kSmooth, bool kDense>
   void find_label_g() {
     const LabelState<T>& label = tile.label;
     const auto find = [&](auto pixels, int32_t c, int first) __attribute__((always_inline)) {
-      jml::JML_ISA::find_label_g<kSmooth, kDense, pixels()>(
+      find_g_of_block<kSmooth, kDense, pixels()>(
           g_at_label[c], labels.coefficients[c], dense.coefficients[c], label.p_label + first,
           label.target_at_label + first, label.dense_at_label + first, label.g + first);
     };
@@ -354,7 +362,7 @@ class Backward {
       of.dense_qw = dense_ce_in_softmax() ? dense.qw[c] : T(0);
       if (label_ce_separate || dense_ce_separate)
         of.minus_ce_gradient = tile.minus_ce_gradient_row(c);
-      of.varies = g_varies;
+      of.g_varies = g_varies;
       of.c = int32_t(c);
       of.class_present = kLabels && tile.label.class_present[c];
       gradient_row<kActivation, kLabels, kDense, kStream>(tile, of, sink.row(c));
@@ -363,8 +371,7 @@ class Backward {
 
   // An ignored element of an integer target has no gradient.
   void clear_ignored(const Pixels& pixels) {
-    fill_tile(args.dense, pixels.image, Segments(args.dense, args.spatial, pixels), classes, tile.y,
-              tile.stride);
+    tile.dense.reload(pixels);
     for (int64_t c = 0; c < classes; ++c) {
       const T* y = tile.y_row(c);
       T* gradient = sink.row(c);

@@ -1,5 +1,5 @@
-// Numbers between the dtypes of tensors and those that the kernels compute in: rows as they lie, and
-// pixels whose classes lie side by side (channels_last), which are transposed on the way.
+// Numbers between the dtypes of tensors and those that the kernels compute in: rows as they lie,
+// and pixels whose classes lie side by side (channels_last), which are transposed on the way.
 #pragma once
 
 #include <algorithm>

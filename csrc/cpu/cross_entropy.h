@@ -11,9 +11,9 @@
 //     sigmoid  q w_c (p_c - y_c)
 //     none     -q w_c y_c / p_c
 //
-// Of a softmax the first part is p_c times one number of a pixel, as the gradient of the overlap has
-// it: it is taken off `dot`. Everything else is kept as what is subtracted from the gradient of the
-// overlap: rows called minus_ce_gradient hold minus the gradient of the cross-entropy.
+// Of a softmax the first part is p_c times one number of a pixel, as the gradient of the overlap
+// has it: it is taken off `dot`. Everything else is kept as what is subtracted from the gradient of
+// the overlap: rows called minus_ce_gradient hold minus the gradient of the cross-entropy.
 #pragma once
 
 #include "softmax.h"
@@ -24,8 +24,8 @@ namespace jml::JML_ISA {
 // ---- softmax -------------------------------------------------------------------------------
 
 // Against labels: out <- target_at_label w nll + target_elsewhere (sum of w_c nll_c over the other
-// classes), where nll = -log p of the label. The others have nll + z_label - z_c each, so that their
-// sum is nll (sum of w_c) - weighted_label_gap.
+// classes), where nll = -log p of the label. The others have nll + z_label - z_c each, so that
+// their sum is nll (sum of w_c) - weighted_label_gap.
 template <typename T>
 void label_entropy(const T* __restrict label_gap, const T* __restrict exp_sum_minus_1,
                    const T* __restrict weight, T weight_sum, const T* __restrict weighted_label_gap,
@@ -45,7 +45,8 @@ template <typename T>
 void label_entropy(const T* __restrict label_gap, const T* __restrict exp_sum_minus_1,
                    const T* __restrict weight, T* __restrict out, int n) {
   for (int i = 0; i < n; ++i)
-    out[i] = weight[i] != 0 ? weight[i] * (label_gap[i] + log1p_positive(exp_sum_minus_1[i])) : T(0);
+    out[i] =
+        weight[i] != 0 ? weight[i] * (label_gap[i] + log1p_positive(exp_sum_minus_1[i])) : T(0);
 }
 
 // weighted_label_gap += weight (z - z_label)
@@ -84,8 +85,8 @@ void subtract_target_mass(const T* __restrict weight, const T* __restrict target
     dot[i] -= q * (weight[i] * target_at_label[i] + (weight_sum - weight[i]) * target_elsewhere[i]);
 }
 
-// minus_gradient += q (w y - p M) at the label. Against labels: with 1 - p as p_not_label, which has
-// the digits of a confident prediction.
+// minus_gradient += q (w y - p M) at the label. Against labels: with 1 - p as p_not_label, which
+// has the digits of a confident prediction.
 template <typename T>
 void add_at_label(const T* __restrict p, const T* __restrict p_not_label,
                   const T* __restrict weight, const T* __restrict target_at_label,
@@ -98,8 +99,8 @@ void add_at_label(const T* __restrict p, const T* __restrict p_not_label,
 
 // The same against a dense target, without weights.
 template <typename T>
-void add_at_label(const T* __restrict p, const T* __restrict y, const T* __restrict target_mass, T q,
-                  T* __restrict minus_gradient, int n) {
+void add_at_label(const T* __restrict p, const T* __restrict y, const T* __restrict target_mass,
+                  T q, T* __restrict minus_gradient, int n) {
   for (int i = 0; i < n; ++i) minus_gradient[i] += q * (y[i] - p[i] * target_mass[i]);
 }
 

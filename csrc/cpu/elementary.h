@@ -1,6 +1,7 @@
-// Elementary functions and the terms of one pixel, for numbers and for vectors of them: exponential,
-// logarithm, sigmoid, the target that a label makes, the terms of the statistics. They have no
-// branches, so that the compiler can vectorise loops over pixels. p is a probability, y its target.
+// Elementary functions and the terms of one pixel, for numbers and for vectors of them:
+// exponential, logarithm, sigmoid, the target that a label makes, the terms of the statistics. They
+// have no branches, so that the compiler can vectorise loops over pixels. p is a probability, y its
+// target.
 #pragma once
 
 #include "../pixel_math.h"

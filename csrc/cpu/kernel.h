@@ -1,5 +1,17 @@
 // The two kernels, statistics and their gradient, over the tiles of some chunks. Compiled once for
 // each instruction set.
+//
+// The path of the data, a header for each step:
+//
+//     layout.h         tensors -> tiles of classes x pixels, with convert.h; the next tile is
+//                      copied meanwhile, prefetch.h
+//     tile_load.h      a tile -> what is known of its pixels, tile.h: their labels and target,
+//                      labels.h; the softmax, softmax.h; cross-entropies, cross_entropy.h
+//     forward.h        -> sums of each target: label_sums.h, dense_sums.h, both on target_sums.h
+//     backward.h       -> the gradient of the logits, and back through layout.h
+//
+// They are made of loops over rows of pixels, rows.h and sums.h, on the vectors of the instruction
+// set, vectors.h, and elementary functions, elementary.h.
 #pragma once
 
 #include "backward.h"

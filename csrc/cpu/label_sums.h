@@ -11,8 +11,8 @@
 
 namespace jml::JML_ISA {
 
-// The label's terms. Its place in the rows held p = 0 against target_elsewhere, which counted as fn:
-// that is taken back. `p_not_label` may be 1 - p, and is then the fn of a hard label.
+// The label's terms. Its place in the rows held p = 0 against target_elsewhere, which counted as
+// fn: that is taken back. `p_not_label` may be 1 - p, and is then the fn of a hard label.
 template <typename T>
 void label_term_rows(const T* __restrict p, const T* __restrict target_at_label,
                      const T* __restrict target_elsewhere, const T* __restrict p_not_label,
@@ -155,7 +155,10 @@ class LabelSums : public TargetSums<T> {
     for (int64_t c = 0; c < classes; ++c) any_smoothed |= smoothed[c] != 0;
     for (int64_t c = 0; c < classes; ++c)
       raise(kTargetMax, c,
-            seen[c] ? T(1) : smoothed[c] ? target.at_label : any_smoothed ? target.elsewhere : T(0));
+            seen[c]        ? T(1)
+            : smoothed[c]  ? target.at_label
+            : any_smoothed ? target.elsewhere
+                           : T(0));
   }
 };
 

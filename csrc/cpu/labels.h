@@ -59,9 +59,9 @@ inline void widen_ranges(const int32_t* other_lowest, const int32_t* other_highe
 }
 
 // Which of the pixels have another label in their window and no ignored one (section 2.4.1 of the
-// paper): on_boundary[i] is 1 or 0. The window of a row of pixels is taken apart: least and greatest
-// code of each column, then of k columns side by side. That makes k^(d-1) + k steps for a pixel,
-// where comparing labels one by one makes k^d. An ignored code is less than any label.
+// paper): on_boundary[i] is 1 or 0. The window of a row of pixels is taken apart: least and
+// greatest code of each column, then of k columns side by side. That makes k^(d-1) + k steps for a
+// pixel, where comparing labels one by one makes k^d. An ignored code is less than any label.
 // codes, lowest and highest are room for count + k - 1 numbers.
 inline void find_boundary(const Arguments& args, const Pixels& pixels, int32_t* __restrict codes,
                           int32_t* __restrict lowest, int32_t* __restrict highest,
@@ -106,8 +106,8 @@ inline void find_boundary(const Arguments& args, const Pixels& pixels, int32_t* 
 
 // ---- the row of each label -----------------------------------------------------------------
 
-// From codes of labels (< 0: none), which pixels are valid, and the row of each one's label: that is
-// `no_row` for a pixel that is not valid. Returns how many are valid.
+// From codes of labels (< 0: none), which pixels are valid, and the row of each one's label: that
+// is `no_row` for a pixel that is not valid. Returns how many are valid.
 template <typename T>
 int place_labels(const int32_t* __restrict code, int32_t no_row, T* __restrict valid,
                  int32_t* __restrict row, int n) {

@@ -1,16 +1,27 @@
-// Where the pixels of a tile lie in a tensor, and the two functions between a tensor and a tile:
-// fill_tile and store_tile. With tile_source.h this is the only place that knows layouts and dtypes.
-// A tile has one row for each class, `stride` elements apart, the pixels of a row contiguous.
+// Between tensors and tiles: the only file that knows layouts and dtypes. A tile has one row for
+// each class, `stride` elements apart, the pixels of a row contiguous.
+//
+//     Segments                where the pixels of a tile lie in a tensor
+//     fill_tile, store_tile   a tile from a tensor, and back
+//     TileSource              the tiles of the logits or of a dense target, one after the other
+//     GradientSink            takes the gradient of one tile after the other
+//
+// The kernels get logits and dense targets from a TileSource, and give the gradient of the logits
+// back through a GradientSink; nothing else in them touches a tensor of classes x pixels.
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
-#include "../problem.h"
 #include "../tiles.h"
+#include "arguments.h"
 #include "convert.h"
 #include "prefetch.h"
+#include "rows.h"
 
 namespace jml::JML_ISA {
+
+// ---- access pattern ------------------------------------------------------------------------
 
 // Pixels [first, first + count) of an image: what a tile holds.
 struct Pixels {
@@ -66,10 +77,13 @@ struct Segments {
   bool contiguous() const { return size == 1 && step == 1; }
 };
 
+// Whether the classes of a pixel are neighbours, and its pixels are not: channels_last.
 inline bool classes_side_by_side(const TensorView& view, const Segments& segments,
                                  int64_t classes) {
   return view.class_stride == 1 && segments.step != 1 && classes > 1;
 }
+
+// ---- a tile from a tensor, and back --------------------------------------------------------
 
 // Calls visit(pointer of the view's element type).
 template <typename Visit>
@@ -158,5 +172,130 @@ void store_tile(const TensorView& view, int64_t image, const Segments& segments,
     }
   });
 }
+
+// ---- source --------------------------------------------------------------------------------
+
+// The tiles of a tensor, one after the other, with the next one copied while this one is computed.
+template <typename T>
+class TileSource {
+ public:
+  T* tile = nullptr;   // classes x stride: the pixels that were asked for last
+  T* ahead = nullptr;  // room for as much: the pixels that come next, as they lie in the tensor
+  Prefetch prefetch;   // what copies them: loops over this tile call its steps
+
+  TileSource(const TensorView& view, const Arguments& args, int64_t stride)
+      : view(view), args(args), stride(stride) {}
+
+  // Makes `tile` hold these pixels, rows padded with 0 to `padded`.
+  void load(const Pixels& pixels, int padded) {
+    const int64_t classes = args.classes;
+    prefetch.finish();
+    if (!(pixels == prefetched)) {
+      fill_tile(view, pixels.image, segments(pixels), classes, tile, stride);
+    } else if (transposed) {
+      fill_tile(copied(1), 0, Segments(classes, pixels.count), classes, tile, stride);
+    } else if (holds<T>(view)) {
+      std::swap(tile, ahead);
+    } else {
+      fill_tile(copied(stride), 0, Segments(1, pixels.count), classes, tile, stride);
+    }
+    prefetched = Pixels();
+    for (int64_t c = 0; pixels.count < padded && c < classes; ++c)
+      fill(tile + c * stride + pixels.count, padded - pixels.count, T(0));
+  }
+
+  // Makes `tile` hold the same pixels again, after its numbers were changed.
+  void reload(const Pixels& pixels) {
+    fill_tile(view, pixels.image, segments(pixels), args.classes, tile, stride);
+  }
+
+  // Begins to copy the pixels that are to be loaded next, where they lie in rows.
+  void begin_prefetch(const Pixels& next) {
+    const int64_t bytes = view.element_bytes(), classes = args.classes;
+    if (next.image < 0 || bytes > int64_t(sizeof(T))) return;
+    const Segments where = segments(next);
+    transposed = classes_side_by_side(view, where, classes);
+    const int64_t row_bytes = next.count * bytes * (transposed ? classes : 1);
+    if (where.size != 1 || where.step != (transposed ? classes : 1) || row_bytes % kPieceBytes)
+      return;
+    prefetched = next;
+    const auto* from = static_cast<const char*>(view.data) +
+                       (next.image * view.image_stride + where.segment[0].offset) * bytes;
+    auto* to = reinterpret_cast<char*>(ahead);
+    if (transposed)
+      prefetch = Prefetch(from, row_bytes, to, row_bytes, 1, row_bytes);
+    else
+      prefetch = Prefetch(from, view.class_stride * bytes, to, stride * bytes, classes, row_bytes);
+  }
+
+ private:
+  const TensorView& view;
+  const Arguments& args;
+  const int64_t stride;
+  Pixels prefetched;        // what `ahead` holds
+  bool transposed = false;  // with its classes side by side
+
+  Segments segments(const Pixels& pixels) const { return {view, args.spatial, pixels}; }
+
+  // What `ahead` holds, as a tensor.
+  TensorView copied(int64_t class_stride) const {
+    TensorView rows;
+    rows.data = ahead;
+    rows.dtype = view.dtype;
+    rows.class_stride = class_stride;
+    return rows;
+  }
+};
+
+// ---- gradient ------------------------------------------------------------------------------
+
+// Takes the gradient of one tile after the other: hands out the rows to write it to, and brings
+// them to the tensor.
+template <typename T>
+class GradientSink {
+ public:
+  explicit GradientSink(const Arguments& args) : args(args), view(args.grad) {}
+  ~GradientSink() { end_streams(); }
+
+  // Begins a tile: rows lie in the tensor itself where its dtype and layout are those of a tile,
+  // and else in `room`, classes x stride. They hold `padded` pixels. With `rewrites` the rows are
+  // read and changed after they are written, and do not lie in the tensor.
+  void begin(const Pixels& tile_pixels, int padded, T* room, int64_t stride, bool rewrites) {
+    pixels = tile_pixels;
+    const Segments where(view, args.spatial, pixels);
+    in_tensor = !rewrites && pixels.count == padded && holds<T>(view) && where.contiguous();
+    rows = in_tensor ? static_cast<T*>(view.data) + pixels.image * view.image_stride +
+                           where.segment[0].offset
+                     : room;
+    row_stride = in_tensor ? view.class_stride : stride;
+  }
+
+  // Where the gradient of a class is to be written.
+  T* row(int64_t c) const { return rows + c * row_stride; }
+
+  // Whether rows had better be written past the caches, and can be.
+  bool streams() const {
+    return in_tensor && args.stream_gradient && aligned(rows) && aligned(rows + row_stride);
+  }
+
+  // Ends the tile, all of whose rows are written.
+  void end() {
+    if (!in_tensor)
+      store_tile(view, pixels.image, Segments(view, args.spatial, pixels), args.classes, rows,
+                 row_stride);
+  }
+
+ private:
+  const Arguments& args;
+  const TensorView& view;
+  Pixels pixels;
+  bool in_tensor = false;
+  T* rows = nullptr;
+  int64_t row_stride = 0;
+
+  static bool aligned(const T* row) {
+    return reinterpret_cast<uintptr_t>(row) % kVectorBytes == 0;
+  }
+};
 
 }  // namespace jml::JML_ISA

@@ -50,16 +50,18 @@ class Prefetch {
   }
 
   void finish() {
-    while (rows > 0) step();
+    Prefetch rest = *this;  // in registers
+    while (rest.rows > 0) rest.step();
+    *this = rest;
   }
 
  private:
   const char* from = nullptr;
   char* to = nullptr;
-  int64_t from_jump = 0, to_jump = 0;       // from the end of a row to the next one
-  int64_t rows = 0, rows_ahead = 0;         // rows that are left, of which the last are not asked for
-  int row_pieces = 0, left = 0;             // pieces of a row, and those left of this one
-  int64_t ahead = 0, ahead_at_end = 0;      // from a piece to the one that is asked for meanwhile
+  int64_t from_jump = 0, to_jump = 0;   // from the end of a row to the next one
+  int64_t rows = 0, rows_ahead = 0;     // rows that are left, and how far ahead they are asked for
+  int row_pieces = 0, left = 0;         // pieces of a row, and those left of this one
+  int64_t ahead = 0, ahead_at_end = 0;  // from a piece to the one that is asked for meanwhile
 };
 
 }  // namespace jml::JML_ISA

@@ -1,5 +1,5 @@
-// Loops over rows. A row holds one number for each pixel of a tile, contiguous; there are a multiple
-// of kRowStep of them, the last ones padding. The compiler vectorises these loops.
+// Loops over rows. A row holds one number for each pixel of a tile, contiguous; there are a
+// multiple of kRowStep of them, the last ones padding. The compiler vectorises these loops.
 #pragma once
 
 #include "vectors.h"

@@ -24,8 +24,8 @@ JML_MATH Vector<T> exp_nonpositive(Vector<T> x) {
   }
 }
 
-// The target y against which a softmax takes a cross-entropy on the way. That of labels needs no sum
-// over classes, and is none of these.
+// The target y against which a softmax takes a cross-entropy on the way. That of labels needs no
+// sum over classes, and is none of these.
 enum class EntropyTarget {
   none,
   weighted,   // rows of y, and a weight w of each class
@@ -57,11 +57,10 @@ struct SoftmaxRows {
 };
 
 // Softmax over the classes of a tile, a few pixels at a time so that all but x stays in registers:
-// z_max, then x <- e^(z - z_max) and the sum of these, from which x * scale is the probability. With
-// kNormalise x becomes that itself.
-// With kLabels the label's logit is not in the tile: the sum over the tile is exp_sum_others, so
-// that 1 - p of the label has no subtraction, and a confident prediction keeps its digits.
-// Meanwhile the prefetch copies a tile that comes next.
+// z_max, then x <- e^(z - z_max) and the sum of these, from which x * scale is the probability.
+// With kNormalise x becomes that itself. With kLabels the label's logit is not in the tile: the sum
+// over the tile is exp_sum_others, so that 1 - p of the label has no subtraction, and a confident
+// prediction keeps its digits. Meanwhile the prefetch copies a tile that comes next.
 template <bool kLabels, bool kDot, EntropyTarget kTarget, bool kNormalise = false, typename T>
 void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const SoftmaxRows<T>& rows,
                   Prefetch& prefetch) {

@@ -81,8 +81,8 @@ void dot_row(const T* x, const T* y, int n, FoldedSum& result) {
   sum.fold_into(result);
 }
 
-// Maxima are kept in lanes too, until the end of a chunk; none is negative. They pass NaN over, which
-// the sums of the same row have.
+// Maxima are kept in lanes too, until the end of a chunk; none is negative. They pass NaN over,
+// which the sums of the same row have.
 template <typename T>
 struct FoldedMax {
   T lane[kFoldLanes] = {};

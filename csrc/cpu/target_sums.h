@@ -30,8 +30,8 @@ class TargetSums {
     fill(totals, kTotals, FoldedSum());
   }
 
-  // Adds the number of pixels, the cross-entropy of each, and its weight: what adds up to the number
-  // that the cross-entropy is divided by.
+  // Adds the number of pixels, the cross-entropy of each, and its weight: what adds up to the
+  // number that the cross-entropy is divided by.
   void add_totals(const Tile<T>& tile, const T* cross_entropy, const T* weight) {
     const int n = tile.padded;
     const int64_t pixels = count_valid(tile.valid, n);
@@ -111,7 +111,8 @@ class TargetSums {
     FoldedMax<T>* const to = maxima_of(extremum);
     for_labels(
         label.row, label.one_label, n,
-        [&](int32_t c, int first) __attribute__((always_inline)) { to[c].add_block(value + first); },
+        [&](int32_t c, int first)
+            __attribute__((always_inline)) { to[c].add_block(value + first); },
         [&](int32_t c, int i) __attribute__((always_inline)) { to[c].add_pixel(i, value[i]); });
   }
 

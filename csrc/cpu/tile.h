@@ -11,30 +11,33 @@
 //     EntropyState                 class weights, cross-entropies
 //
 // Rows of the tile have one target, target_elsewhere, for all classes: the label's class is taken
-// out of them (tile_load.h), and has one number for each pixel: z_label, p_label, ... Row C of x and
-// y stands for pixels whose label has no row, so that loops over labels need no case of their own.
+// out of them (tile_load.h), and has one number for each pixel: z_label, p_label, ... Row C of x
+// and y stands for pixels whose label has no row, so that loops over labels need no case of their
+// own.
 //
 // Names of a pixel's numbers:
 //
-//     z_max, label_gap     the largest logit; z_max - z of the label
-//     exp_sum              sum of e^(z - z_max); _others: without the label; _minus_1: less 1, taken
-//                          without cancellation
-//     p_label, p_not_label  probability of the label, and of all other classes
-//     target_at_label, target_elsewhere  what a (smoothed) label's target is at its class, elsewhere
-//     g, dot               gradient of the loss by p; sum over classes of p g
-//     w, target_mass       class weights of a cross-entropy; sum over classes of w y
+//     z_max, label_gap       the largest logit; z_max - z of the label
+//     exp_sum                sum of e^(z - z_max) over the classes
+//     exp_sum_others         the same without the label
+//     exp_sum_minus_1        exp_sum less 1, taken without cancellation
+//     p_label, p_not_label   probability of the label, and of all other classes
+//     target_at_label        what a (smoothed) label is at its class, ...
+//     target_elsewhere       ... and at all others
+//     g, dot                 gradient of the loss by p; sum over classes of p g
+//     w, target_mass         class weights of a cross-entropy; sum over classes of w y
 #pragma once
 
 #include <cstdlib>
 #include <memory>
 #include <new>
 
-#include "tile_source.h"
+#include "layout.h"
 
 namespace jml::JML_ISA {
 
-// One piece of memory that is cut into arrays, each of which begins on a line of its own. Arrays are
-// asked for twice: once to count the bytes, and after `reserve` to be handed out.
+// One piece of memory that is cut into arrays, each of which begins on a line of its own. Arrays
+// are asked for twice: once to count the bytes, and after `reserve` to be handed out.
 class Memory {
  public:
   template <typename Element>
@@ -123,8 +126,9 @@ struct EntropyState {
   T* weighted_label_gap;                         // P      sum of w_c (z_c - z_label)
   const T* target_mass;                          // P      of the dense target: a row, or `valid`
   T *of_labels, *of_dense, *of_teacher;          // P      forward: the cross-entropies, an entropy
-  // Backward, of a cross-entropy that is not of the logits' own softmax (cross_entropy.h). Made in
-  // place of a softmax at another temperature, which the forward takes too.
+  // Backward: of cross-entropies that are not of the logits' own softmax (cross_entropy.h). At
+  // another temperature it is made in place, from the softmax there; the forward needs that softmax
+  // too.
   T* minus_ce_gradient;                          // C x stride
 
   void allocate(Memory& memory, const Arguments& args, int64_t stride) {
@@ -153,15 +157,15 @@ template <typename T>
 struct Tile {
   const Arguments& args;
   const int64_t classes;
-  const int64_t stride;  // between rows of x and y: a line more than the pixels, so that rows a power
-                         // of two long do not fight for the same cache sets
+  const int64_t stride;  // between rows of x and y: a line more than the pixels, so that rows a
+                         // power of two long do not fight for the same cache sets
   int count = 0;         // pixels of this tile
   int padded = 0;        // the same, up to a multiple of kRowStep
   bool all_valid = true;
   int64_t elements = 0;  // of an integer dense target: how many count
 
   TileSource<T> logits, dense;
-  T *x, *y;  // (C + 1) x stride
+  T *x = nullptr, *y = nullptr;  // (C + 1) x stride
   T* valid;  // P  1 or 0
   LabelState<T> label;
   SoftmaxState<T> softmax;
