@@ -37,8 +37,8 @@ struct Arguments : Problem {
     return activation != Activation::softmax || student_temperature != 1;
   }
   bool separate_entropy() const {
-    const bool of_labels = has_labels() && label_columns.wants(kCrossEntropy);
-    const bool of_dense = has_dense() && dense_columns.wants(kCrossEntropy);
+    const bool of_labels = has_labels() && label_columns.requested(kCrossEntropy);
+    const bool of_dense = has_dense() && dense_columns.requested(kCrossEntropy);
     return (of_labels && activation != Activation::softmax) ||
            (of_dense && separate_dense_entropy());
   }

@@ -169,14 +169,14 @@ struct TargetGradient {
     depends_on_p = false;
     for (int64_t c = 0; c < classes; ++c) {
       const auto grad = [&](int sum) {
-        return columns.wants(sum) ? T(grad_sums[(sum * n + image) * classes + c]) : T(0);
+        return columns.requested(sum) ? T(grad_sums[(sum * n + image) * classes + c]) : T(0);
       };
       coefficients[c] =
           gradient_coefficients(grad(kTruePositive), grad(kFalsePositive), grad(kFalseNegative),
                                 grad(kIntersection), grad(kPredictionSquared));
       depends_on_p |= coefficients[c].of_probability != 0;
     }
-    q = columns.wants(kCrossEntropy) ? T(args.grad_totals[target * kTotals * n + image]) : T(0);
+    q = columns.requested(kCrossEntropy) ? T(args.grad_totals[target * kTotals * n + image]) : T(0);
     for (int64_t c = 0; c < classes; ++c) qw[c] = q * class_weights[c];
   }
 };

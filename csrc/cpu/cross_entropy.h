@@ -279,11 +279,11 @@ class CrossEntropies {
   void by_element(const Requested<T>& requested) {
     const int n = tile.padded;
     const bool independent = args.independent();
-    const auto against = [&](bool wants_entropy, T* out, T q, const T* weights, T temperature,
+    const auto against = [&](bool entropy_requested, T* out, T q, const T* weights, T temperature,
                              auto target) {
-      if (wants_entropy) fill(out, n, T(0));
+      if (entropy_requested) fill(out, n, T(0));
       for (int64_t c = 0; c < classes; ++c) {
-        if (wants_entropy)
+        if (entropy_requested)
           add_entropy<kActivation>(tile.x_row(c), target(c), weights[c], temperature, independent,
                                    out, n);
         if (q != 0)

@@ -25,15 +25,15 @@ class DenseSums : public TargetSums<T> {
   using Base::args, Base::classes, Base::sums_of, Base::raise, Base::maxima_of;
 
  public:
-  using Base::wants;
+  using Base::requested;
 
   explicit DenseSums(const Arguments& args) : Base(args, args.dense_columns) {}
 
-  bool wants_teacher_entropy() const { return args.teacher && wants(kTargetEntropy); }
+  bool teacher_entropy_requested() const { return args.teacher && requested(kTargetEntropy); }
 
   void add_totals(const Tile<T>& tile) {
     Base::add_totals(tile, tile.entropy.of_dense, tile.valid);
-    if (wants_teacher_entropy())
+    if (teacher_entropy_requested())
       dot_row(tile.entropy.of_teacher, tile.valid, tile.padded, this->total_of(kTargetEntropy));
   }
 
@@ -58,7 +58,7 @@ class DenseSums : public TargetSums<T> {
   // Adds what is no row: the label's place and the argmax.
   void add_pixels(const Tile<T>& tile) {
     if (args.has_labels()) add_labels(tile);
-    if (wants(kPresent)) add_present(tile);
+    if (requested(kPresent)) add_present(tile);
   }
 
  private:
@@ -69,17 +69,17 @@ class DenseSums : public TargetSums<T> {
                       label.intersection, n);
     this->add_at_labels(label, n, {kTruePositive, kFalsePositive, kFalseNegative},
                         {label.tp, label.fp, label.fn});
-    if (wants(kIntersection))
+    if (requested(kIntersection))
       this->add_at_labels(label, n, {kIntersection}, {label.intersection});
-    if (wants(kTargetMax)) this->raise_at_labels(label, n, kTargetMax, label.dense_at_label);
-    if (wants(kPredictionMax)) this->raise_at_labels(label, n, kPredictionMax, label.p_label);
+    if (requested(kTargetMax)) this->raise_at_labels(label, n, kTargetMax, label.dense_at_label);
+    if (requested(kPredictionMax)) this->raise_at_labels(label, n, kPredictionMax, label.p_label);
     for (int i = 0; i < tile.count && !this->only_overlap(); ++i) {
       const int32_t c = label.row[i];
       const T p = label.p_label[i], y = label.dense_at_label[i];
       if (c >= classes) continue;
-      if (wants(kPredictionSquared)) sums_of(kPredictionSquared)[c].add_pixel(i, p * p);
-      if (wants(kTargetSquared)) sums_of(kTargetSquared)[c].add_pixel(i, y * y);
-      if (wants(kJointMax)) maxima_of(kJointMax)[c].add_pixel(i, p + y);
+      if (requested(kPredictionSquared)) sums_of(kPredictionSquared)[c].add_pixel(i, p * p);
+      if (requested(kTargetSquared)) sums_of(kTargetSquared)[c].add_pixel(i, y * y);
+      if (requested(kJointMax)) maxima_of(kJointMax)[c].add_pixel(i, p + y);
     }
   }
 

@@ -14,9 +14,9 @@ class Forward {
  public:
   explicit Forward(const Arguments& args)
       : args(args), tile(args), loader(tile), labels(args), dense(args) {
-    requested.label_entropy = args.has_labels() && labels.wants(kCrossEntropy);
-    requested.dense_entropy = args.has_dense() && dense.wants(kCrossEntropy);
-    requested.teacher_entropy = args.has_dense() && dense.wants_teacher_entropy();
+    requested.label_entropy = args.has_labels() && labels.requested(kCrossEntropy);
+    requested.dense_entropy = args.has_dense() && dense.requested(kCrossEntropy);
+    requested.teacher_entropy = args.has_dense() && dense.teacher_entropy_requested();
   }
 
   void enter(int64_t chunk) {
@@ -30,8 +30,8 @@ class Forward {
   void add(const Pixels& pixels, const Pixels& next) {
     const int64_t bad = loader.load(pixels, next, requested);
     if (bad >= 0 && *bad_label < 0) *bad_label = bad;
-    const bool of_labels = args.has_labels() && labels.wants_classes();
-    const bool of_dense = args.has_dense() && dense.wants_classes();
+    const bool of_labels = args.has_labels() && labels.classes_requested();
+    const bool of_dense = args.has_dense() && dense.classes_requested();
     add_rows(of_labels, of_dense);
     if (of_labels) labels.add_labels(tile);
     if (of_dense) dense.add_pixels(tile);

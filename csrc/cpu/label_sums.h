@@ -34,7 +34,7 @@ class LabelSums : public TargetSums<T> {
   using Base::args, Base::classes, Base::sums_of, Base::raise;
 
  public:
-  using Base::wants;
+  using Base::requested;
 
   explicit LabelSums(const Arguments& args)
       : Base(args, args.label_columns), seen(new uint8_t[2 * (args.classes + 1)]) {}
@@ -45,7 +45,7 @@ class LabelSums : public TargetSums<T> {
   }
 
   void leave() {
-    if (wants(kTargetMax)) raise_target_maxima();
+    if (requested(kTargetMax)) raise_target_maxima();
     Base::leave([](int extremum) { return extremum != kPresent && extremum != kTargetMax; });
   }
 
@@ -56,8 +56,8 @@ class LabelSums : public TargetSums<T> {
   // Whether add_products is called, with x scaled to probabilities. The intersection with hard
   // labels is made of the label's own terms alone.
   bool needs_products(const Tile<T>& tile) const {
-    return wants(kPredictionSquared) || wants(kTargetSquared) || wants(kPredictionMax) ||
-           wants(kJointMax) || (wants(kIntersection) && tile.label.any_smoothed);
+    return requested(kPredictionSquared) || requested(kTargetSquared) || requested(kPredictionMax) ||
+           requested(kJointMax) || (requested(kIntersection) && tile.label.any_smoothed);
   }
 
   FoldedSum& false_positive(int64_t c) { return sums_of(kFalsePositive)[c]; }
@@ -92,9 +92,9 @@ class LabelSums : public TargetSums<T> {
       this->add_at_labels(label, n, {kTruePositive, kFalsePositive, kFalseNegative},
                           {label.tp, label.fp, label.fn});
     }
-    if (wants(kIntersection))
+    if (requested(kIntersection))
       this->add_at_labels(label, n, {kIntersection}, {hard ? label.p_label : label.intersection});
-    if (wants(kTargetMax)) see_labels(tile);
+    if (requested(kTargetMax)) see_labels(tile);
 
     const auto at_labels = [&](auto visit) __attribute__((always_inline)) {
       for (int i = 0; i < tile.count; ++i)
@@ -102,18 +102,18 @@ class LabelSums : public TargetSums<T> {
           visit(label.row[i], label.p_label[i], label.target_at_label[i],
                 label.target_elsewhere[i]);
     };
-    if (wants(kPredictionSquared) || wants(kTargetSquared))
+    if (requested(kPredictionSquared) || requested(kTargetSquared))
       at_labels([&](int32_t c, T p, T at_label, T elsewhere) {
         sums_of(kPredictionSquared)[c].lane[0] += double(p * p);
         sums_of(kTargetSquared)[c].lane[0] += double(at_label * at_label - elsewhere * elsewhere);
       });
-    if (wants(kPredictionMax) || wants(kJointMax))
+    if (requested(kPredictionMax) || requested(kJointMax))
       at_labels([&](int32_t c, T p, T at_label, T) {
         raise(kPredictionMax, c, p);
         raise(kJointMax, c, p + at_label);
       });
     // Smoothing by 1 makes all classes equal, and the first the argmax.
-    if (wants(kPresent))
+    if (requested(kPresent))
       at_labels([&](int32_t c, T, T at_label, T elsewhere) {
         if (args.independent() ? at_label > T(0.5) : true)
           raise(kPresent, args.independent() || at_label > elsewhere ? c : 0, T(1));

@@ -18,8 +18,8 @@ class TargetSums {
         sums(new FoldedSum[kSums * (args.classes + 1)]),
         maxima(new FoldedMax<T>[kExtrema * (args.classes + 1)]) {}
 
-  bool wants(int column) const { return columns.wants(column); }
-  bool wants_classes() const { return columns.before(kClassColumns) > 0; }
+  bool requested(int column) const { return columns.requested(column); }
+  bool classes_requested() const { return columns.before(kClassColumns) > 0; }
 
   void enter(double* partial) {
     out = partial;
@@ -36,8 +36,8 @@ class TargetSums {
     const int n = tile.padded;
     const int64_t pixels = count_valid(tile.valid, n);
     total_of(kValid).lane[0] += double(pixels);
-    if (wants(kCrossEntropy)) dot_row(cross_entropy, tile.valid, n, total_of(kCrossEntropy));
-    if (!wants(kCrossEntropyWeight)) return;
+    if (requested(kCrossEntropy)) dot_row(cross_entropy, tile.valid, n, total_of(kCrossEntropy));
+    if (!requested(kCrossEntropyWeight)) return;
     FoldedSum& weights = total_of(kCrossEntropyWeight);
     if (args.independent())
       weights.lane[0] += double(args.integer_dense() ? tile.elements : pixels * classes);
@@ -52,7 +52,7 @@ class TargetSums {
   const int64_t classes;
 
   // The three of the overlap are always made, others where they are asked for.
-  bool makes(int sum) const { return sum <= kFalseNegative || wants(sum); }
+  bool makes(int sum) const { return sum <= kFalseNegative || requested(sum); }
   // One for each class, and a last one for pixels whose label has no row.
   FoldedSum* sums_of(int sum) const { return sums.get() + sum * (classes + 1); }
   FoldedMax<T>* maxima_of(int extremum) const {
@@ -61,8 +61,8 @@ class TargetSums {
   FoldedSum& total_of(int total) { return totals[total - kCrossEntropy]; }
 
   bool only_overlap() const {
-    return !wants(kIntersection) && !wants(kPredictionSquared) && !wants(kTargetSquared) &&
-           !wants(kPredictionMax) && !wants(kJointMax);
+    return !requested(kIntersection) && !requested(kPredictionSquared) && !requested(kTargetSquared) &&
+           !requested(kPredictionMax) && !requested(kJointMax);
   }
 
   void raise(int extremum, int64_t c, T value) {
@@ -72,11 +72,11 @@ class TargetSums {
 
   // The columns beside the overlap of class c, from its probabilities and targets.
   void add_products(const T* p, const T* y, int64_t c, int n) {
-    if (wants(kIntersection)) dot_row(p, y, n, sums_of(kIntersection)[c]);
-    if (wants(kPredictionSquared)) dot_row(p, p, n, sums_of(kPredictionSquared)[c]);
-    if (wants(kTargetSquared)) dot_row(y, y, n, sums_of(kTargetSquared)[c]);
-    if (wants(kPredictionMax)) max_row<T>(p, nullptr, n, maxima_of(kPredictionMax)[c]);
-    if (wants(kJointMax)) max_row<T>(p, y, n, maxima_of(kJointMax)[c]);
+    if (requested(kIntersection)) dot_row(p, y, n, sums_of(kIntersection)[c]);
+    if (requested(kPredictionSquared)) dot_row(p, p, n, sums_of(kPredictionSquared)[c]);
+    if (requested(kTargetSquared)) dot_row(y, y, n, sums_of(kTargetSquared)[c]);
+    if (requested(kPredictionMax)) max_row<T>(p, nullptr, n, maxima_of(kPredictionMax)[c]);
+    if (requested(kJointMax)) max_row<T>(p, y, n, maxima_of(kJointMax)[c]);
   }
 
   // Adds numbers of each pixel to sums of its label's class.

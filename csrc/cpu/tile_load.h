@@ -188,22 +188,22 @@ class TileLoader {
   }
 
   // A teacher's logits become its probabilities.
-  void teach(bool wants_entropy) {
+  void teach(bool entropy_requested) {
     const int n = tile.padded;
     const T temperature = T(args.teacher_temperature);
     for (int64_t c = 0; temperature != 1 && c < classes; ++c)
       divide_row(tile.y_row(c), temperature, n, tile.y_row(c));
     if (is(Activation::softmax))
-      teach_softmax(wants_entropy);
+      teach_softmax(entropy_requested);
     else
-      teach_by_element(wants_entropy);
+      teach_by_element(entropy_requested);
   }
 
-  void teach_softmax(bool wants_entropy) {
+  void teach_softmax(bool entropy_requested) {
     const int n = tile.padded;
     const SoftmaxState<T>& softmax = tile.other_softmax;
     SoftmaxRows<T> rows{.valid = tile.valid, .scale = softmax.scale};
-    if (!wants_entropy)
+    if (!entropy_requested)
       return softmax_tile<false, false, EntropyTarget::none, true>(
           tile.y, classes, tile.stride, n, rows, tile.dense.prefetch);
     rows.exp_sum_minus_1 = softmax.exp_sum_minus_1;
@@ -216,8 +216,8 @@ class TileLoader {
   }
 
   // Without an activation they are probabilities as they are.
-  void teach_by_element(bool wants_entropy) {
-    T* entropy = wants_entropy ? tile.entropy.of_teacher : nullptr;
+  void teach_by_element(bool entropy_requested) {
+    T* entropy = entropy_requested ? tile.entropy.of_teacher : nullptr;
     if (entropy) fill(entropy, tile.padded, T(0));
     for (int64_t c = 0; is(Activation::sigmoid) && c < classes; ++c)
       teach_row(tile.y_row(c), tile.valid, entropy, tile.padded);
