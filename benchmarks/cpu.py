@@ -25,7 +25,7 @@ from .goals import summary
 from .suites import SUITES, Suite, quick
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
-#: Suites that the design sets goals for.
+#: Suites that have goals (goals.py).
 JUDGED = ("jml", "objectives")
 
 
@@ -50,17 +50,17 @@ def main(
     for name in suite:
         chosen = quick(SUITES[name]) if small else SUITES[name]
         try:
-            found = measure(chosen, 2 if small else rounds, threads, console)
+            results = measure(chosen, 2 if small else rounds, threads, console)
         except WorkerError as error:
             console.print(error, style="red")
             raise typer.Exit(1) from error
-        write(file, name, found, rounds, threads)
-        wrong = [why for row in found.every_row() for why in row["wrong"].values()]
+        write(file, name, results, rounds, threads)
+        wrong = [why for row in results.every_row() for why in row["wrong"].values()]
         if wrong:
             console.print("\n".join(wrong), style="red")
             raise typer.Exit(1)
         if name in JUDGED and not small:
-            console.print("\n  ".join(summary(found.rows)), highlight=False)
+            console.print("\n  ".join(summary(results.rows)), highlight=False)
     console.print(f"written: {file}")
 
 
@@ -72,24 +72,25 @@ def measure(suite: Suite, rounds: int, threads: int, console: Console) -> Result
             list(suite.allocators),
             list(suite.axes),
             progress=lambda doing, done, total: status.update(f"{done} of {total}: {doing}"),
-            found=lambda row: console.print(report.table(row), highlight=False),
+            on_row=lambda row: console.print(report.table(row), highlight=False),
         )
     for axis, rows in results.sweeps.items():
         console.print(report.growth_table(rows, axis), highlight=False)
     return results
 
 
-def write(file: Path, suite: str, found: Results, rounds: int, threads: int) -> None:
-    """Without the turns, in four digits: what the pages need, small enough to be committed."""
+def write(file: Path, suite: str, results: Results, rounds: int, threads: int) -> None:
+    """Write the results without the turns and in four digits, which is what the pages need, and is
+    small enough to be committed."""
     content = json.loads(file.read_text()) if file.exists() else {}
-    for row in found.every_row():
+    for row in results.every_row():
         del row["turns"]
     content[suite] = {
-        "machine": found.machine,
+        "machine": results.machine,
         "rounds": rounds,
         "threads": threads,
-        "rows": found.rows,
-        "growth": found.sweeps,
+        "rows": results.rows,
+        "growth": results.sweeps,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     short = json.loads(

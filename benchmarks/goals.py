@@ -1,4 +1,4 @@
-"""What the fused CPU kernels must reach: the goals of the design, fp32."""
+"""What our loss must reach on the CPU in float32: the goals of the project."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jml_kernels.memory import allowed_beside
 
 from .suites import CITYSCAPES, NNUNET
 
-FLOOR = "fused / floor"
+FLOOR = "ours / floor"
 MEMORY = "peak memory / logits"
 
 
@@ -30,7 +30,8 @@ class Goal:
 
 _NEAR_THE_FLOOR = Goal(2.5, at_most=True)
 
-#: By kind of case and allocator: the ratio of a competitor's time to the fused time; `FLOOR`.
+#: By kind of case and setting of the allocator: what the time of a competitor must be as a multiple
+#: of ours, and ours as a multiple of the floor (`FLOOR`).
 GOALS: dict[tuple[str, str], dict[str, Goal]] = {
     ("labels", "warm"): {
         FLOOR: _NEAR_THE_FLOOR,
@@ -50,7 +51,7 @@ GOALS: dict[tuple[str, str], dict[str, Goal]] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """A goal, and what came of it."""
+    """A goal, and whether it was met."""
 
     what: str
     value: float
@@ -62,16 +63,16 @@ class Verdict:
 
 
 def judged(row: dict) -> Iterator[Verdict]:
-    """The goals that the design sets for a row of the results."""
+    """The goals for a row of the results, and what came of them."""
     case, figures = row["case"], row["figures"]
-    # The gradient, and what is allowed beside it.
+    # A step holds the gradient, and beside it what is allowed.
     memory = Goal(1 + allowed_beside(case["shape"]) / row["bytes"]["logits"], at_most=True)
     yield Verdict(MEMORY, figures[row["subject"]]["peak / logits"], memory)
     for name, goal in _goals(case, row["allocator"]).items():
         if name == FLOOR:
             yield Verdict(FLOOR, row["over floor"]["median"], goal)
         elif name in figures:
-            yield Verdict(f"{name} / fused", figures[name][STEP]["times"]["median"], goal)
+            yield Verdict(f"{name} / ours", figures[name][STEP]["times"]["median"], goal)
 
 
 def _goals(case: dict, allocator: str) -> dict[str, Goal]:

@@ -65,7 +65,7 @@ def over_floor(row: dict) -> str:
 
 
 def times(name: str, part: str = STEP) -> Callable[[dict], str]:
-    """Of a competitor, as multiples of the fused loss's."""
+    """The time of a competitor, as a multiple of that of our loss."""
 
     def cell(row: dict) -> str:
         of = row["figures"].get(name, {}).get(part)
@@ -85,16 +85,16 @@ def memory(name: str) -> Callable[[dict], str]:
 
 
 def shares(part: str) -> Callable[[dict], str]:
-    """Of the fused loss, of the speed of a copy."""
+    """The speed of our loss, as a share of that of a copy."""
     return lambda row: f"{row['figures'][CPU][part]['share']:.0%}"
 
 
 def columns(*names: str) -> list[Column]:
-    return [("fused / floor", over_floor), *((_HEADS[name], times(name)) for name in names)]
+    return [("ours / floor", over_floor), *((_HEADS[name], times(name)) for name in names)]
 
 
 def rows_of(results: dict, suite: str, allocator: str = "warm", drawn: bool = False) -> list[dict]:
-    """Without labels that are drawn pixel by pixel, unless asked for."""
+    """Rows without labels that are drawn pixel by pixel, unless these are asked for (`drawn`)."""
     return [
         row
         for row in results[suite]["rows"]
@@ -106,24 +106,23 @@ def rows_of(results: dict, suite: str, allocator: str = "warm", drawn: bool = Fa
 
 
 def machine(results: dict) -> str:
-    """Of the suite of JML; all are measured on one."""
-    found = results["jml"]
-    processor, versions = found["machine"]["processor"], found["machine"]["versions"]
+    """The machine of the suite of JML; all suites are measured on one."""
+    suite = results["jml"]
+    processor, versions = suite["machine"]["processor"], suite["machine"]["versions"]
     return (
         f"Measured on {processor['cores']} cores of an {processor['model']} "
-        f"({processor['instruction set of torch']}), {found['threads']} threads, torch "
-        f"{versions['torch']}, medians of {found['rounds']} rounds."
+        f"({processor['instruction set of torch']}), {suite['threads']} threads, torch "
+        f"{versions['torch']}, medians of {suite['rounds']} rounds."
     )
 
 
-def jml(results: dict, allocator: str) -> str:
-    return table(
-        rows_of(results, "jml", allocator), columns(EAGER, COMPILED, CROSS_ENTROPY, NNUNET)
-    )
+def costs(results: dict) -> str:
+    """The small table of README.md."""
+    return table(rows_of(results, "jml"), columns(EAGER, COMPILED, CROSS_ENTROPY, NNUNET))
 
 
-def jml_drawn(results: dict) -> str:
-    """The hard labels beside the usual ones, both allocators."""
+def jml(results: dict) -> str:
+    """The same with the hard labels and with both settings of the allocator."""
     parts = []
     for allocator in ("warm", "default"):
         rows = rows_of(results, "jml", allocator, drawn=True)
@@ -133,7 +132,7 @@ def jml_drawn(results: dict) -> str:
 
 
 def limit(results: dict) -> str:
-    """How far the fused loss is from the floor, and where."""
+    """How far our loss is from the floor, in the forward and in the backward."""
     heads = [(part, shares(part)) for part in (FORWARD, BACKWARD)]
     both: list[Column] = [*heads, ("both", shares(STEP))]
     return table(rows_of(results, "jml", drawn=True), both)
@@ -141,7 +140,7 @@ def limit(results: dict) -> str:
 
 def peaks(results: dict) -> str:
     names = (CPU, CPU_IN_PLACE, EAGER, COMPILED, CROSS_ENTROPY, NNUNET)
-    heads = [(_HEADS.get(name, "fused"), memory(name)) for name in names]
+    heads = [(_HEADS.get(name, "ours"), memory(name)) for name in names]
     rows = [*rows_of(results, "jml"), *rows_of(results, "objectives")]
     return table(rows, heads)
 
@@ -165,7 +164,7 @@ def forms(results: dict) -> str:
 
 
 def peers(results: dict) -> str:
-    """Who ran, a line each: the cases are the columns."""
+    """A line for each library that ran; the cases are the columns."""
     rows = rows_of(results, "peers")
     names = dict.fromkeys(name for row in rows for name in row["figures"] if name != CPU)
     cases = [f"{_sizes(row['case']['size'])}, {row['case']['kind']}" for row in rows]
@@ -184,7 +183,7 @@ def peers(results: dict) -> str:
 
 
 def described(results: dict) -> str:
-    """What each of them computes."""
+    """What each library computes."""
     return "\n".join(f"- `{name}`: {peer.what}." for name, peer in PEERS.items())
 
 
@@ -194,26 +193,26 @@ def growth(results: dict) -> str:
 
 def _along(rows: list[dict], axis: str) -> str:
     letter = LETTERS[axis]
-    found = growths(rows, axis)
-    heads = {name: "fused" if name == CPU else _HEADS[name] for name in found}
+    by_name = growths(rows, axis)
+    heads = {name: "ours" if name == CPU else _HEADS[name] for name in by_name}
     lines = [f"| {axis} | {' | '.join(heads.values())} |", f"|--:|{'--:|' * len(heads)}"]
-    first = {name: rows[0]["figures"][name][STEP]["seconds"]["median"] for name in found}
+    first = {name: rows[0]["figures"][name][STEP]["seconds"]["median"] for name in by_name}
     for row in rows:
-        steps = {name: row["figures"][name][STEP]["seconds"]["median"] for name in found}
-        cells = [f"{number(steps[name] / first[name])}×" for name in found]  # noqa: RUF001
+        steps = {name: row["figures"][name][STEP]["seconds"]["median"] for name in by_name}
+        cells = [f"{number(steps[name] / first[name])}×" for name in by_name]  # noqa: RUF001
         lines.append(f"| {place(axis, row)} | {' | '.join(cells)} |")
-    cells = [f"{letter}^{of.exponent:.2f}" for of in found.values()]
+    cells = [f"{letter}^{of.exponent:.2f}" for of in by_name.values()]
     lines.append(f"| grows as | {' | '.join(cells)} |")
     cells = [
         f"{of.fixed / first[name]:.2g} + {of.each / first[name]:.2g}·{letter}"
-        for name, of in found.items()
+        for name, of in by_name.items()
     ]
     lines.append(f"| fitted | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def capacity(results: dict) -> str:
-    """The largest batch, where the loss is all that there is."""
+    """The largest batch that fits where the memory has room for nothing but the loss."""
     rows = results["growth"]["growth"][BATCH]
     memories = (8, 16, 24, 80)
     lines = [
@@ -222,12 +221,12 @@ def capacity(results: dict) -> str:
     ]
     for name in rows[0]["figures"]:
         cells = [str(largest_batch(rows, name, gib * 2**30)) for gib in memories]
-        lines.append(f"| {'fused' if name == CPU else _HEADS[name]} | {' | '.join(cells)} |")
+        lines.append(f"| {'ours' if name == CPU else _HEADS[name]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def goals(results: dict) -> str:
-    """What the design asks for, and where it is not met."""
+    """How many goals are met, and which are not."""
     rows = [row for suite in JUDGED for row in results[suite]["rows"]]
     first, *missed = summary(rows)
     return "\n".join([f"{first}{':' if missed else '.'}", "", *(f"- {line}" for line in missed)])
@@ -235,9 +234,8 @@ def goals(results: dict) -> str:
 
 SECTIONS: dict[str, Callable[[dict], str]] = {
     "machine": machine,
-    "jml warm": lambda results: jml(results, "warm"),
-    "jml default": lambda results: jml(results, "default"),
-    "jml with random labels": jml_drawn,
+    "costs": costs,
+    "jml": jml,
     "limit": limit,
     "memory": peaks,
     "objectives": objectives,
@@ -254,11 +252,11 @@ def render(page: str, results: dict) -> str:
     """A page with its sections written anew.
 
     Raises:
-        KeyError: for a section that is none.
+        KeyError: for a section of a name that is not in `SECTIONS`.
     """
 
-    def section(found: re.Match) -> str:
-        return f"{found['begin']}{SECTIONS[found['name']](results).strip()}\n{found['end']}"
+    def section(match: re.Match) -> str:
+        return f"{match['begin']}{SECTIONS[match['name']](results).strip()}\n{match['end']}"
 
     return SECTION.sub(section, page)
 

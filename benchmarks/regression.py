@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from jml_kernels.backend.cpu import build_info
-from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, Case
+from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, BenchmarkCase
 from jml_kernels.bench.competitors import CROSS_ENTROPY, EAGER
 from jml_kernels.bench.session import run
 from jml_kernels.bench.timing import STEP
@@ -27,16 +27,16 @@ BASELINE = Path(__file__).parent / "baseline.json"
 #: A ratio below this share of the baseline's has fallen.
 KEPT = 2 / 3
 CASES = (
-    Case(CITYSCAPES),
-    Case(CITYSCAPES, "boundary"),
-    Case(CITYSCAPES, "soft"),
-    Case(CITYSCAPES, layout="channels_last"),
-    Case(CITYSCAPES, dtype="bfloat16"),
-    Case(CITYSCAPES, "labels", CE_JACCARD),
-    Case(CITYSCAPES, "labels", DISTILLATION),
-    Case(ADE20K),
-    Case(ADE20K, "soft"),
-    Case(BINARY),
+    BenchmarkCase(CITYSCAPES),
+    BenchmarkCase(CITYSCAPES, "boundary"),
+    BenchmarkCase(CITYSCAPES, "soft"),
+    BenchmarkCase(CITYSCAPES, layout="channels_last"),
+    BenchmarkCase(CITYSCAPES, dtype="bfloat16"),
+    BenchmarkCase(CITYSCAPES, "labels", CE_JACCARD),
+    BenchmarkCase(CITYSCAPES, "labels", DISTILLATION),
+    BenchmarkCase(ADE20K),
+    BenchmarkCase(ADE20K, "soft"),
+    BenchmarkCase(BINARY),
 )
 #: The higher the better: times of others over ours, and the floor over ours.
 FLOOR = "floor"
@@ -44,7 +44,7 @@ FLOOR = "floor"
 Ratios = dict[str, dict[str, float]]
 
 
-def measure(cases: tuple[Case, ...] = CASES, rounds: int = 9) -> Ratios:
+def measure(cases: tuple[BenchmarkCase, ...] = CASES, rounds: int = 9) -> Ratios:
     """With the warm allocator, whose times are steadier, and two threads."""
     settings = Settings(list(cases), [CPU, EAGER, CROSS_ENTROPY], "cpu", "warm", rounds, threads=2)
     return {row["name"]: ratios(row) for row in run(settings, ["warm"], []).rows}
@@ -60,12 +60,12 @@ def ratios(row: dict) -> dict[str, float]:
     return {FLOOR: 1 / row["over floor"]["median"], **others}
 
 
-def fallen(found: Ratios, baseline: Ratios) -> list[str]:
+def fallen(measured: Ratios, baseline: Ratios) -> list[str]:
     """What has become slower by more than a third, in words, and what is gone."""
     lines = []
     for case, before in baseline.items():
         for name, ratio in before.items():
-            now = found.get(case, {}).get(name)
+            now = measured.get(case, {}).get(name)
             if now is None:
                 lines.append(f"{case}: {name} is no longer measured")
             elif now < KEPT * ratio:
@@ -87,24 +87,24 @@ def baseline() -> Ratios | None:
     return stored().get(instruction_set(), {}).get("ratios")
 
 
-def write(found: Ratios, machine: dict[str, str]) -> None:
+def write(measured: Ratios, machine: dict[str, str]) -> None:
     """
     Args:
         machine: whose ratios they are, see `machine.processor`.
     """
-    short = {case: {k: float(f"{v:.3g}") for k, v in of.items()} for case, of in found.items()}
+    short = {case: {k: float(f"{v:.3g}") for k, v in of.items()} for case, of in measured.items()}
     content = stored() | {instruction_set(): {"processor": machine, "ratios": short}}
     BASELINE.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def main() -> None:
-    found, before = measure(), baseline() or {}
-    for case, of in found.items():
+    measured, before = measure(), baseline() or {}
+    for case, of in measured.items():
         for name, ratio in of.items():
             told = before.get(case, {}).get(name)
             print(f"{case}: {name} / fused {ratio:.3g}, baseline {told}")
     if "--write" in sys.argv[1:]:
-        write(found, processor())
+        write(measured, processor())
         print(f"written: {BASELINE.name}")
 
 

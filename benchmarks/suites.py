@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, PRESETS, Case
+from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, PRESETS, BenchmarkCase
 from jml_kernels.bench.competitors import COMPILED, CROSS_ENTROPY, DICE, EAGER, IN_PLACE
 from jml_kernels.bench.growth import AXES
 from jml_kernels.bench.peers import PEERS
@@ -24,26 +24,26 @@ class Suite:
     """Cases, against whom, under which settings of the allocator, and along which axes cost grows
     from the first case."""
 
-    cases: tuple[Case, ...]
+    cases: tuple[BenchmarkCase, ...]
     competitors: tuple[str, ...]
     allocators: tuple[str, ...] = BOTH
     axes: tuple[str, ...] = ()
 
 
-def _kinds(shape: tuple[int, ...]) -> list[Case]:
+def _kinds(shape: tuple[int, ...]) -> list[BenchmarkCase]:
     """Every kind of target: of labels the usual case and the hard one."""
     return [
-        Case(shape),
-        Case(shape, labels="random"),
-        Case(shape, "boundary"),
-        Case(shape, "boundary", labels="random"),
-        Case(shape, "soft"),
+        BenchmarkCase(shape),
+        BenchmarkCase(shape, labels="random"),
+        BenchmarkCase(shape, "boundary"),
+        BenchmarkCase(shape, "boundary", labels="random"),
+        BenchmarkCase(shape, "soft"),
     ]
 
 
 _JACCARD = [*_kinds(CITYSCAPES), *_kinds(ADE20K)]
 _OBJECTIVES = [
-    Case(shape, target, objective)
+    BenchmarkCase(shape, target, objective)
     for shape in (CITYSCAPES, ADE20K)
     for target, objective in (
         ("labels", CE_JACCARD),
@@ -54,29 +54,31 @@ _OBJECTIVES = [
 ]
 _FORMS = [
     *(
-        Case(CITYSCAPES, target, dtype=dtype)
+        BenchmarkCase(CITYSCAPES, target, dtype=dtype)
         for dtype in ("float16", "bfloat16", "float64")
         for target in ("labels", "soft")
     ),
     *(
-        Case(shape, target, layout="channels_last")
+        BenchmarkCase(shape, target, layout="channels_last")
         for shape in (CITYSCAPES, ADE20K)
         for target in ("labels", "soft")
     ),
-    Case(CITYSCAPES, dtype="bfloat16", layout="channels_last"),
-    Case(BINARY),
-    Case(BINARY, "boundary"),
-    Case(BINARY, layout="channels_last"),
-    Case(IMAGENET),
-    Case(IMAGENET, "soft"),
-    Case(IMAGENET, layout="channels_last"),
-    Case(VOLUME),
-    Case(VOLUME, "boundary"),
-    Case(VOLUME, dtype="float16"),
-    Case(VOLUME, layout="channels_last"),
+    BenchmarkCase(CITYSCAPES, dtype="bfloat16", layout="channels_last"),
+    BenchmarkCase(BINARY),
+    BenchmarkCase(BINARY, "boundary"),
+    BenchmarkCase(BINARY, layout="channels_last"),
+    BenchmarkCase(IMAGENET),
+    BenchmarkCase(IMAGENET, "soft"),
+    BenchmarkCase(IMAGENET, layout="channels_last"),
+    BenchmarkCase(VOLUME),
+    BenchmarkCase(VOLUME, "boundary"),
+    BenchmarkCase(VOLUME, dtype="float16"),
+    BenchmarkCase(VOLUME, layout="channels_last"),
 ]
 _PEERS = [
-    Case(shape, target, JACCARD) for shape in (CITYSCAPES, ADE20K) for target in ("labels", "soft")
+    BenchmarkCase(shape, target, JACCARD)
+    for shape in (CITYSCAPES, ADE20K)
+    for target in ("labels", "soft")
 ]
 
 SUITES = {
@@ -86,7 +88,9 @@ SUITES = {
     "objectives": Suite(tuple(_OBJECTIVES), (CPU, EAGER, COMPILED)),
     "forms": Suite(tuple(_FORMS), (CPU, EAGER), ("warm",)),
     "peers": Suite(tuple(_PEERS), (CPU, *PEERS), ("warm",)),
-    "growth": Suite((Case(CITYSCAPES),), (CPU, EAGER, CROSS_ENTROPY), ("warm",), tuple(AXES)),
+    "growth": Suite(
+        (BenchmarkCase(CITYSCAPES),), (CPU, EAGER, CROSS_ENTROPY), ("warm",), tuple(AXES)
+    ),
 }
 
 #: Sizes that take no time; what they show is that everything runs.

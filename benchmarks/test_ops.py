@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import jml_kernels as jml
-from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, Case, build
+from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, BenchmarkCase, build
 from jml_kernels.formulas import Objective, Term
 from jml_kernels.options import LossOptions
 from jml_kernels.statistics import SUMS, TOTALS
@@ -17,7 +17,7 @@ from jml_kernels.statistics import SUMS, TOTALS
 from .suites import ADE20K, CITYSCAPES
 
 CASES = [
-    Case(shape, target, objective, layout=layout)
+    BenchmarkCase(shape, target, objective, layout=layout)
     for shape in (CITYSCAPES, ADE20K)
     for target, objective in (
         ("labels", JACCARD),
@@ -45,7 +45,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def arguments(case: Case) -> tuple:
+def arguments(case: BenchmarkCase) -> tuple:
     """Of the operators, from the logits on; columns are those of the losses with their defaults."""
     logits, target, *teacher = build(case)
     labels, dense = (

@@ -39,16 +39,16 @@ inline constexpr const char* kColumnNames[kColumns] = {
 struct Columns {
   int64_t bits = 0;
 
-  constexpr bool wants(int column) const { return bits >> column & 1; }
+  constexpr bool requested(int column) const { return bits >> column & 1; }
   // How many columns of numbers per class there are before one.
   constexpr int before(int column) const {
     int count = 0;
-    for (int other = 0; other < column; ++other) count += wants(other);
+    for (int other = 0; other < column; ++other) count += requested(other);
     return count;
   }
   // Where such a column is among those asked for; others share the place after.
   constexpr int slot(int column) const {
-    return before(wants(column) ? column : int(kClassColumns));
+    return before(requested(column) ? column : int(kClassColumns));
   }
   // All of them for a number of classes, the shared place, and the sums per image.
   constexpr int64_t size(int64_t classes) const {

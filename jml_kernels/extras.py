@@ -1,4 +1,5 @@
-"""What commands need beyond the base installation: found lazily, missed in plain words."""
+"""What commands need beyond PyTorch. The losses import nothing of it; a command that lacks a
+package says in one line how to install it."""
 
 from __future__ import annotations
 
@@ -11,14 +12,15 @@ class MissingPackageError(Exception):
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
-    """Import a module of an extra of this package.
+    """Import a module that an extra of this package brings along, or one of this package's own that
+    imports such modules.
 
     Raises:
-        MissingPackageError: where it is not installed.
+        MissingPackageError: where a package is not installed.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise MissingPackageError(
-            f"{module} is not installed. Install it with:\n  pip install 'jml-kernels[{extra}]'"
+            f"{error.name} is not installed. Install it with: pip install 'jml-kernels[{extra}]'"
         ) from error

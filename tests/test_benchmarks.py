@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import jml_kernels as jml
-from jml_kernels.bench.cases import Case
+from jml_kernels.bench.cases import BenchmarkCase
 from jml_kernels.naive import naive_jaccard_distillation_loss
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +78,7 @@ def test_sections_of_the_pages_come_from_what_is_measured(results):
         assert text.strip()
         if name not in ("machine", "goals", "what peers compute"):
             assert "|---" in text or "|--:" in text
-    assert "2×19×64×48, labels" in pages.jml(results, "warm")  # noqa: RUF001
+    assert "2×19×64×48, labels" in pages.costs(results)  # noqa: RUF001
     assert "| distillation, labels |" in pages.objectives(results)
     assert "2×2×64×64 channels_last" in pages.forms(results)  # noqa: RUF001
     assert "| 17 |" in pages.growth(results)
@@ -137,7 +137,7 @@ def test_a_section_is_replaced_and_the_rest_kept(monkeypatch):
 
 def row(allocator="warm", fused=1.0, eager=20.0, held=1.0, case=None, wrong=()) -> dict:
     """Of results: seconds of a step, of a copy that takes 1/4."""
-    case = case or Case(suites.CITYSCAPES)
+    case = case or BenchmarkCase(suites.CITYSCAPES)
 
     def of(seconds, peak):
         return {"step": {"times": {"median": seconds / fused}}, "peak / logits": peak}
@@ -159,14 +159,14 @@ def test_goals_that_are_met_and_missed():
     assert verdicts == {
         goals.MEMORY: True,
         goals.FLOOR: False,  # 2.67
-        "eager / fused": True,
+        "eager / ours": True,
     }
     verdicts = {v.what: v.met for v in goals.judged(row(fused=0.9, eager=10.0, held=1.2))}
-    assert verdicts == {goals.MEMORY: False, goals.FLOOR: True, "eager / fused": False}
+    assert verdicts == {goals.MEMORY: False, goals.FLOOR: True, "eager / ours": False}
     assert "floor" not in {v.what for v in goals.judged(row("default"))}
     lines = goals.summary([row(), row("default")])
     assert lines[0] == "4 of 5 goals met"
-    assert lines[1].endswith("warm: fused / floor is 2.67, goal ≤ 2.5")
+    assert lines[1].endswith("warm: ours / floor is 2.67, goal ≤ 2.5")
 
 
 # ---- single operators ----------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_the_baseline_has_every_case():
 def test_a_baseline_is_written_and_read(tmp_path, monkeypatch):
     monkeypatch.setattr(regression, "BASELINE", tmp_path / "baseline.json")
     assert regression.baseline() is None
-    small = (Case((1, 3, 16, 16)),)
+    small = (BenchmarkCase((1, 3, 16, 16)),)
     found = regression.measure(small, rounds=2)
     regression.write(found, {"model": "made up"})
     read = regression.baseline()

@@ -40,7 +40,7 @@ from benchmarks.gpu.cases import (  # noqa: E402
     Entry,
     quick,
 )
-from jml_kernels.bench.cases import DISTILLATION, Case  # noqa: E402
+from jml_kernels.bench.cases import DISTILLATION, BenchmarkCase  # noqa: E402
 from jml_kernels.bench.competitor import Competitor  # noqa: E402
 from jml_kernels.bench.competitors import COMPILED, EAGER  # noqa: E402
 from jml_kernels.bench.figures import row as row_of  # noqa: E402
@@ -79,7 +79,7 @@ def test_sizes():
 
 # ---- figures -------------------------------------------------------------------------------------
 
-CASE = Case((1, 2, 512, 512))  # 2 MiB of logits, and 2 MiB of labels
+CASE = BenchmarkCase((1, 2, 512, 512))  # 2 MiB of logits, and 2 MiB of labels
 SIZE = CASE.bytes
 COPIES = [2.0, 2.0, 3.0]  # a byte of a copy takes 1 / SIZE
 
@@ -191,7 +191,7 @@ def test_compiling_needs_no_more_than_blank_inputs(monkeypatch):
 
     monkeypatch.setattr(prepare, "DEVICE", "cpu")
     monkeypatch.setattr(prepare, "find", find)
-    case = Case((2, 3, 8, 8), "soft", DISTILLATION, layout="channels_last")
+    case = BenchmarkCase((2, 3, 8, 8), "soft", DISTILLATION, layout="channels_last")
     prepare.prepare(Entry(case, ("cuda", "triton", EAGER, COMPILED)))
     strides = (192, 1, 24, 3)
     assert called == [(name, case.shape, strides, 2) for name in ("triton", COMPILED)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 import jml_kernels as jml
-from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, Case
+from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, BenchmarkCase
 from jml_kernels.bench.competitors import COMPILED, EAGER
 
 #: Where tensors lie.
@@ -32,7 +32,7 @@ QUICK_BYTES = 2**24
 class Entry:
     """A case and who takes part."""
 
-    case: Case
+    case: BenchmarkCase
     competitors: tuple[str, ...]
 
     def here(self) -> Entry:
@@ -52,8 +52,12 @@ def shape_of(classes: int, dtype: str, size: int) -> tuple[int, ...]:
     return (max(size // image, 1), classes, SIDE, SIDE)
 
 
-def _case(classes: int, dtype: str, layout: str, target="labels", objective=JACCARD) -> Case:
-    return Case(shape_of(classes, dtype, BYTES), target, objective, dtype=dtype, layout=layout)
+def _case(
+    classes: int, dtype: str, layout: str, target="labels", objective=JACCARD
+) -> BenchmarkCase:
+    return BenchmarkCase(
+        shape_of(classes, dtype, BYTES), target, objective, dtype=dtype, layout=layout
+    )
 
 
 _FORMS = tuple(itertools.product(DTYPES, LAYOUTS))
@@ -70,7 +74,7 @@ _OBJECTIVES = [
     for classes in (19, 150)
 ]
 #: So small that launches are all that takes time.
-_SMALL = [Case((2, classes, 64, 64)) for classes in (19, 150)]
+_SMALL = [BenchmarkCase((2, classes, 64, 64)) for classes in (19, 150)]
 _TWO = [_case(2, *form) for form in _FORMS]
 _OTHERS = [
     _case(classes, *form) for form in _FORMS for classes in CLASSES if classes not in (2, 19, 150)

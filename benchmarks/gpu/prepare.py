@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from jml_kernels.bench.cases import DISTILLATION, Case
+from jml_kernels.bench.cases import DISTILLATION, BenchmarkCase
 from jml_kernels.bench.competitors import EAGER, find
 from jml_kernels.bench.measure import DeviceLostError, release_memory, synchronize
 
@@ -31,7 +31,7 @@ def prepare(entry: Entry) -> None:
             release_memory(DEVICE)
 
 
-def blank(case: Case) -> list[Tensor]:
+def blank(case: BenchmarkCase) -> list[Tensor]:
     """Tensors like those of `cases.build`, which takes several times their memory to draw them."""
     memory = torch.channels_last if case.layout == "channels_last" else torch.contiguous_format
     like = {"dtype": getattr(torch, case.dtype), "device": DEVICE}

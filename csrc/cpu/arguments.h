@@ -37,13 +37,14 @@ struct Arguments : Problem {
     return activation != Activation::softmax || student_temperature != 1;
   }
   bool separate_entropy() const {
-    const bool of_labels = has_labels() && label_columns.wants(kCrossEntropy);
-    const bool of_dense = has_dense() && dense_columns.wants(kCrossEntropy);
+    const bool of_labels = has_labels() && label_columns.requested(kCrossEntropy);
+    const bool of_dense = has_dense() && dense_columns.requested(kCrossEntropy);
     return (of_labels && activation != Activation::softmax) ||
            (of_dense && separate_dense_entropy());
   }
-  // Whether the dense target, times the weights of its cross-entropy, adds up to 1 in a pixel.
-  bool unit_share() const { return teacher && (has_labels() || !ce_class_weights); }
+  // Whether the target mass of the dense target, its sum with the weights of its cross-entropy, is
+  // 1 in each pixel.
+  bool unit_target_mass() const { return teacher && (has_labels() || !ce_class_weights); }
 };
 
 // Process chunks [begin, end) of images * chunks_per_image; one pair for each instruction set.

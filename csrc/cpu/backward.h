@@ -1,49 +1,183 @@
 // The backward: the gradient of the tiles of a chunk.
 //
-//     x, y and the rule of each class -> dot = sum over classes of x * g, one number a pixel
-//     x, y, the rule, dot             -> the gradient, with the label's own put in its place
+//     x, y, coefficients of each class -> dot = sum over classes of p g, one number for each pixel
+//     x, y, coefficients, dot -> the gradient, with that of the label's logit put in its place
 //
-// g is a few operations on x and y, and is made twice rather than kept. With hard labels it is one
-// number in a class, but at the label: dot then grows with the softmax. Of labels and a dense
-// target the rules are added.
+// g, the gradient of the loss by p, is a few operations on p and y, and is made twice rather than
+// kept. With hard labels it is one number in a class, but at the label: dot then grows with the
+// softmax. With labels and a dense target the g of both are added.
 //
-// The cross-entropy of a softmax pulls each logit by q w_c y_c, and by -x_c times the sum of that
-// over the classes, which is one number a pixel: it is taken off dot.
+// The cross-entropy of a softmax adds q p_c M - q w_c y_c (cross_entropy.h): q M is taken off dot,
+// and q w_c is one more coefficient of each class.
 #pragma once
 
-#include "gradient.h"
 #include "tile_load.h"
 
 namespace jml::JML_ISA {
 
-// How the gradients of a target's sums act on the classes of an image.
+// ---- rows ----------------------------------------------------------------------------------
+
+// The gradient by p of one class (pixel_math.h).
 template <typename T>
-struct TargetRules {
-  // Of each class; the last, 0, is for pixels without a label.
-  std::unique_ptr<GradientCoefficients<T>[]> rules;
-  std::unique_ptr<T[]> pull;  // q w_c
-  T q = 0;                    // of the cross-entropy
-  bool squares = false;       // whether g depends on x itself
+JML_MATH Vector<T> overlap_gradient(const GradientCoefficients<T>& coefficients, Vector<T> p,
+                                    Vector<T> y) {
+  using V = Vector<T>;
+  const V sign = p > y   ? V{} + coefficients.of_sign
+                 : p < y ? V{} - coefficients.of_sign
+                         : V{};
+  return coefficients.constant + sign + coefficients.of_target * y +
+         coefficients.of_probability * p;
+}
 
-  explicit TargetRules(int64_t classes)
-      : rules(new GradientCoefficients<T>[classes + 1]()), pull(new T[classes + 1]()) {}
+// dot += sum over classes of p g for the pixels first, first + 1, ...; y_stride is 0 where all
+// classes have one target.
+template <int kPixels, typename T>
+JML_MATH void add_dot(const T* x, const T* scale, const T* y, int64_t y_stride, int64_t classes,
+                      int64_t stride, const GradientCoefficients<T>* coefficients, int first,
+                      T* dot, Prefetch& prefetch) {
+  using V = Vector<T>;
+  constexpr int kVectors = kPixels / kWidth<T>;
+  V factor[kVectors], sum[kVectors];
+  for (int k = 0; k < kVectors; ++k) {
+    factor[k] = load(scale, first + k * kWidth<T>);
+    sum[k] = load(dot, first + k * kWidth<T>);
+  }
+  for (int64_t c = 0; c < classes; ++c)
+    for (int k = 0; k < kVectors; ++k) {
+      const int i = first + k * kWidth<T>;
+      const V p = load(x + c * stride, i) * factor[k];
+      sum[k] += p * overlap_gradient<T>(coefficients[c], p, load(y + c * y_stride, i));
+      if (k % 2) prefetch.step();
+    }
+  for (int k = 0; k < kVectors; ++k) store(dot, first + k * kWidth<T>, sum[k]);
+}
 
-  void enter(const Arguments& args, int target, int64_t image, const T* weights) {
+// g at the label, of kPixels pixels whose labels are one class: with hard labels, where p < y = 1,
+// it is `hard`. y is the dense target of that class.
+template <bool kSmooth, bool kDense, int kPixels, typename T>
+JML_MATH void find_g_of_block(T hard, const GradientCoefficients<T>& labels,
+                              const GradientCoefficients<T>& dense, const T* __restrict p,
+                              const T* __restrict target_at_label, const T* __restrict y,
+                              T* __restrict g) {
+  for (int i = 0; i < kPixels; ++i) {
+    T sum = kSmooth ? jml::overlap_gradient(labels, p[i], target_at_label[i]) : hard;
+    if (kDense) sum += jml::overlap_gradient(dense, p[i], y[i]);
+    g[i] = sum;
+  }
+}
+
+// The gradient by the label's logit, whose own term is lacking in dot, and is added.
+template <typename T>
+void find_label_dz(Activation activation, const T* __restrict p, const T* __restrict g,
+                   T* __restrict dot, T* __restrict dz, int n) {
+  if (activation == Activation::softmax)
+    for (int i = 0; i < n; ++i) {
+      dot[i] += p[i] * g[i];
+      dz[i] = softmax_gradient(p[i], g[i], dot[i]);
+    }
+  else if (activation == Activation::sigmoid)
+    for (int i = 0; i < n; ++i) dz[i] = sigmoid_gradient(p[i], 1 - p[i], g[i]);
+  else
+    copy(g, n, dz);
+}
+
+// Takes `label` for pixels whose label has row c, and `other` for the rest.
+template <typename T>
+JML_MATH Vector<T> select_label(const int32_t* row, int32_t c, Vector<T> label, Vector<T> other) {
+  typedef int32_t Rows __attribute__((vector_size(kWidth<T> * sizeof(int32_t))));
+  typedef std::conditional_t<sizeof(T) == sizeof(int32_t), int32_t, int64_t> Wide;
+  typedef Wide Mask __attribute__((vector_size(kVectorBytes)));
+  Rows rows;
+  memcpy(&rows, row, sizeof(rows));
+  if constexpr (sizeof(T) == sizeof(int32_t))
+    return rows == c ? label : other;
+  else
+    return __builtin_convertvector(rows, Mask) == c ? label : other;
+}
+
+// What makes the gradient of a class beside the tile.
+template <typename T>
+struct ClassGradient {
+  GradientCoefficients<T> labels, dense;
+  T label_qw = 0, dense_qw = 0;          // q w_c of cross-entropies of the logits' own softmax
+  const T* minus_ce_gradient = nullptr;  // of all other cross-entropies: a row, or null
+  const uint8_t* g_varies = nullptr;     // B: whether g of labels is no constant in a block
+  int32_t c = 0;
+  bool class_present = false;  // whether it is the label of some pixel
+};
+
+// out <- the gradient of the logits of a class.
+template <Activation kActivation, bool kLabels, bool kDense, bool kStream, typename T>
+JML_MATH void gradient_row(const Tile<T>& tile, const ClassGradient<T>& of, T* out) {
+  using V = Vector<T>;
+  // Stores to `out` may change anything as far as the compiler knows: pointers are read before.
+  const T *x = tile.x_row(of.c), *y = kDense ? tile.y_row(of.c) : nullptr;
+  const T *scale = tile.softmax.scale, *dot = tile.softmax.dot;
+  const T *target_elsewhere = tile.label.target_elsewhere, *label_dz = tile.label.dz;
+  const T* minus_ce_gradient = of.minus_ce_gradient;
+  const int32_t* label_row = tile.label.row;
+  const uint8_t* g_varies = of.g_varies;
+  const int n = tile.padded;
+  // With labels: in blocks that do not vary y = 0 < p, and g is this.
+  const V constant_g = V{} + (of.labels.constant + of.labels.of_sign);
+  for (int i = 0; i < n; i += kWidth<T>) {
+    const V factor = load(scale, i), p = load(x, i) * factor;
+    V g = {}, qwy = {};
+    if (kLabels && g_varies[i / kBlock]) {
+      const V target = load(target_elsewhere, i);
+      g = overlap_gradient<T>(of.labels, p, target);
+      qwy = of.label_qw * target;
+    } else if (kLabels) {
+      g = constant_g;
+    }
+    if (kDense) {
+      const V target = load(y, i);
+      g += overlap_gradient<T>(of.dense, p, target);
+      qwy += of.dense_qw * target;
+    }
+    V dz = kActivation == Activation::softmax ? softmax_gradient<V>(p, g, load(dot, i)) - qwy
+           : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(p, 1 - p, g)
+                                                : g * factor;
+    if (kLabels && of.class_present)
+      dz = select_label<T>(label_row + i, of.c, load(label_dz, i), dz);
+    if (minus_ce_gradient) dz -= load(minus_ce_gradient, i);
+    if (kStream)
+      stream(out, i, dz);
+    else
+      store(out, i, dz);
+  }
+}
+
+// ---- tiles ---------------------------------------------------------------------------------
+
+// The gradients of the loss by a target's statistics, as they act on the classes of an image.
+template <typename T>
+struct TargetGradient {
+  // C + 1: of each class; the last, 0, is for pixels whose label has no row.
+  std::unique_ptr<GradientCoefficients<T>[]> coefficients;
+  std::unique_ptr<T[]> qw;    // C + 1: q w_c
+  T q = 0;                    // by the sum of cross-entropies
+  bool depends_on_p = false;  // whether g depends on p beyond the sign of p - y
+
+  explicit TargetGradient(int64_t classes)
+      : coefficients(new GradientCoefficients<T>[classes + 1]()), qw(new T[classes + 1]()) {}
+
+  void enter(const Arguments& args, int target, int64_t image, const T* class_weights) {
     const int64_t n = args.images, classes = args.classes;
+    const Columns& columns = args.columns(target);
     const double* grad_sums = args.grad_sums + target * kSums * n * classes;
-    squares = false;
+    depends_on_p = false;
     for (int64_t c = 0; c < classes; ++c) {
       const auto grad = [&](int sum) {
-        return args.columns(target).wants(sum) ? T(grad_sums[(sum * n + image) * classes + c])
-                                               : T(0);
+        return columns.requested(sum) ? T(grad_sums[(sum * n + image) * classes + c]) : T(0);
       };
-      rules[c] = gradient_coefficients(grad(kTruePositive), grad(kFalsePositive), grad(kFalseNegative),
-                               grad(kIntersection), grad(kPredictionSquared));
-      squares |= rules[c].of_probability != 0;
+      coefficients[c] =
+          gradient_coefficients(grad(kTruePositive), grad(kFalsePositive), grad(kFalseNegative),
+                                grad(kIntersection), grad(kPredictionSquared));
+      depends_on_p |= coefficients[c].of_probability != 0;
     }
-    const bool entropy = args.columns(target).wants(kCrossEntropy);
-    q = entropy ? T(args.grad_totals[target * kTotals * n + image]) : T(0);
-    for (int64_t c = 0; c < classes; ++c) pull[c] = q * weights[c];
+    q = columns.requested(kCrossEntropy) ? T(args.grad_totals[target * kTotals * n + image]) : T(0);
+    for (int64_t c = 0; c < classes; ++c) qw[c] = q * class_weights[c];
   }
 };
 
@@ -57,33 +191,38 @@ class Backward {
         with_dense(args.has_dense()),
         tile(args),
         loader(tile),
+        sink(args),
         labels(classes),
         dense(classes),
-        off_label(new T[classes]()),
-        at_label(new T[classes + 1]()) {}
+        g_elsewhere(new T[classes]()),
+        g_at_label(new T[classes + 1]()),
+        every_block(new uint8_t[args.tile_pixels / kBlock]) {
+    fill(every_block.get(), args.tile_pixels / kBlock, uint8_t(1));
+  }
 
   void enter(int64_t image) {
-    if (with_labels) labels.enter(args, 0, image, tile.label_weights);
-    if (with_dense) dense.enter(args, args.targets() - 1, image, tile.dense_weights);
+    if (with_labels) labels.enter(args, 0, image, tile.entropy.label_class_weights);
+    if (with_dense) dense.enter(args, args.targets() - 1, image, tile.entropy.dense_class_weights);
     for (int64_t c = 0; c < classes; ++c) {
-      const GradientCoefficients<T>& rule = labels.rules[c];
-      off_label[c] = rule.constant + rule.of_sign;           // x > y = 0
-      at_label[c] = rule.constant - rule.of_sign + rule.of_target;  // x < y = 1
+      const GradientCoefficients<T>& of = labels.coefficients[c];
+      g_elsewhere[c] = of.constant + of.of_sign;                // p > y = 0
+      g_at_label[c] = of.constant - of.of_sign + of.of_target;  // p < y = 1
     }
-    wanted = Wanted<T>();
-    wanted.label_q = labels.q;
-    wanted.dense_q = dense.q;
-    if (is_softmax() && with_labels && !labels.squares) wanted.dot_rule = off_label.get();
+    requested = Requested<T>();
+    requested.label_q = labels.q;
+    requested.dense_q = dense.q;
+    if (is_softmax() && with_labels && !labels.depends_on_p)
+      requested.dot_coefficients = g_elsewhere.get();
   }
 
   void write(const Pixels& pixels, const Pixels& next) {
-    loader.load(pixels, next, wanted);
-    // Where g is no constant. Without a softmax x may be 0 itself, with the sub-gradient of a tie.
-    if (with_labels && (labels.squares || args.activation == Activation::none))
-      fill(tile.mixed, tile.padded / kBlock, uint8_t(1));
+    loader.load(pixels, next, requested);
+    // Without an activation p may be 0 itself, with the sub-gradient of a tie.
+    const bool varies = labels.depends_on_p || args.activation == Activation::none;
+    g_varies = varies ? every_block.get() : tile.label.has_smoothed;
     if (is_softmax()) find_dots();
     if (with_labels) find_label_gradient();
-    if (is_softmax()) take_pulls();
+    if (is_softmax()) subtract_target_masses();
     if (is_softmax())
       write_rows<Activation::softmax>(pixels);
     else if (args.activation == Activation::sigmoid)
@@ -98,151 +237,148 @@ class Backward {
   const bool with_labels, with_dense;
   Tile<T> tile;
   TileLoader<T> loader;
-  TargetRules<T> labels, dense;
-  std::unique_ptr<T[]> off_label, at_label;  // g of a hard label
-  Wanted<T> wanted;
+  GradientSink<T> sink;
+  TargetGradient<T> labels, dense;
+  std::unique_ptr<T[]> g_elsewhere, g_at_label;  // C, C + 1: g of a hard label
+  std::unique_ptr<uint8_t[]> every_block;        // B: all 1
+  const uint8_t* g_varies = nullptr;  // B: whether g of labels is no constant of each class
+  Requested<T> requested;
 
   bool is_softmax() const { return args.activation == Activation::softmax; }
-  // Whether a cross-entropy's pull is part of the softmax', and not in tile.pull.
-  bool pulls_labels() const { return is_softmax() && labels.q != 0; }
-  bool pulls_dense() const { return !args.separate_dense_entropy() && dense.q != 0; }
+  // Whether a target's cross-entropy is of the logits' own softmax, and has no rows of its own.
+  bool label_ce_in_softmax() const { return is_softmax() && labels.q != 0; }
+  bool dense_ce_in_softmax() const { return !args.separate_dense_entropy() && dense.q != 0; }
 
+  // dot, without the label's own term.
   void find_dots() {
-    T* dot = tile.dot;
-    if (!wanted.dot_rule) fill(dot, tile.padded, T(0));
-    Feed none;
-    for (int p = 0; with_labels && p < tile.padded; p += kBlock) {
-      if (!tile.mixed[p / kBlock]) continue;
-      fill(dot + p, kBlock, T(0));
-      add_dot<kBlock>(tile.x, tile.scale, tile.off, 0, classes, tile.stride, labels.rules.get(), p,
-                      dot, none);
+    const T* scale = tile.softmax.scale;
+    T* dot = tile.softmax.dot;
+    if (!requested.dot_coefficients) fill(dot, tile.padded, T(0));
+    Prefetch none;
+    for (int first = 0; with_labels && first < tile.padded; first += kBlock) {
+      if (!g_varies[first / kBlock]) continue;
+      fill(dot + first, kBlock, T(0));
+      add_dot<kBlock>(tile.x, scale, tile.label.target_elsewhere, 0, classes, tile.stride,
+                      labels.coefficients.get(), first, dot, none);
     }
-    for (int p = 0; with_dense && p < tile.padded; p += kRowStep<T>)
-      add_dot<kRowStep<T>>(tile.x, tile.scale, tile.y, tile.stride, classes, tile.stride,
-                           dense.rules.get(), p, dot, tile.dense_feed);
+    for (int first = 0; with_dense && first < tile.padded; first += kRowStep<T>)
+      add_dot<kRowStep<T>>(tile.x, scale, tile.y, tile.stride, classes, tile.stride,
+                           dense.coefficients.get(), first, dot, tile.dense.prefetch);
   }
 
-  // The cross-entropies' part of the gradient that is x times one number for a pixel.
-  void take_pulls() {
-    T* dot = tile.dot;
+  // Takes q M of the cross-entropies of the logits' own softmax off dot.
+  void subtract_target_masses() {
+    const LabelState<T>& label = tile.label;
+    const EntropyState<T>& entropy = tile.entropy;
+    T* dot = tile.softmax.dot;
     const int n = tile.padded;
-    if (pulls_labels() && tile.smooth)
-      take_pull(tile.label_weight, tile.on, tile.off, tile.weight_sum, labels.q, dot, n);
-    else if (pulls_labels())
-      take_pull(tile.label_weight, labels.q, dot, n);
-    if (pulls_dense()) take_pull(tile.dense_share, dense.q, dot, n);
+    if (label_ce_in_softmax() && label.any_smoothed)
+      subtract_target_mass(entropy.label_weight, label.target_at_label, label.target_elsewhere,
+                           entropy.label_weight_sum, labels.q, dot, n);
+    else if (label_ce_in_softmax())
+      subtract_target_mass(entropy.label_weight, labels.q, dot, n);
+    if (dense_ce_in_softmax()) subtract_target_mass(entropy.target_mass, dense.q, dot, n);
   }
 
-  // The gradient of the logits of the labels, to which dot is lacking their own term. Their
-  // cross-entropy is not by way of dot: x - 1 is -miss, with the digits of a confident prediction.
+  // The gradient of the labels' logits. Their cross-entropy is not by way of dot: p - 1 is
+  // -p_not_label, with the digits of a confident prediction.
   void find_label_gradient() {
-    T *x = tile.label_x, *pull = tile.label_pull;
+    const LabelState<T>& label = tile.label;
+    const EntropyState<T>& entropy = tile.entropy;
     const int n = tile.padded;
-    const bool pulls = pulls_labels() || pulls_dense();
-    if (pulls) fill(pull, n, T(0));
-    if (pulls_labels())
-      add_label_pull(x, tile.label_miss, tile.label_weight, tile.on, tile.off, tile.weight_sum,
-                     labels.q, pull, n);
-    if (pulls_dense())
-      add_label_pull(x, tile.label_y, tile.dense_share, dense.q, pull, n);
-    const bool hard = !any(tile.mixed, n / kBlock);
-    if (hard && with_dense)
-      find_label_rules<false, true>();
-    else if (hard)
-      find_label_rules<false, false>();
-    else if (with_dense)
-      find_label_rules<true, true>();
-    else
-      find_label_rules<true, false>();
-    label_gradient(args.activation, x, tile.label_gradient, tile.dot, n);
-    if (pulls) subtract_row(pull, n, x);
+    find_label_g();
+    find_label_dz(args.activation, label.p_label, label.g, tile.softmax.dot, label.dz, n);
+    if (!label_ce_in_softmax() && !dense_ce_in_softmax()) return;
+    fill(label.minus_ce_gradient, n, T(0));
+    if (label_ce_in_softmax())
+      add_at_label(label.p_label, label.p_not_label, entropy.label_weight, label.target_at_label,
+                   label.target_elsewhere, entropy.label_weight_sum, labels.q,
+                   label.minus_ce_gradient, n);
+    if (dense_ce_in_softmax())
+      add_at_label(label.p_label, label.dense_at_label, entropy.target_mass, dense.q,
+                   label.minus_ce_gradient, n);
+    subtract_row(label.minus_ce_gradient, n, label.dz);
   }
 
-  // g of the labels, by blocks of one label or pixel by pixel.
+  void find_label_g() {
+    const bool hard = !any(g_varies, tile.padded / kBlock);
+    if (hard && with_dense)
+      find_label_g<false, true>();
+    else if (hard)
+      find_label_g<false, false>();
+    else if (with_dense)
+      find_label_g<true, true>();
+    else
+      find_label_g<true, false>();
+  }
+
+  // g at the labels, by blocks of one label or pixel by pixel.
   template <bool kSmooth, bool kDense>
-  void find_label_rules() {
-    const auto find = [&](auto pixels, int32_t c, int p) __attribute__((always_inline)) {
-      label_rules<kSmooth, kDense, pixels()>(at_label[c], labels.rules[c], dense.rules[c],
-                                             tile.label_x + p, tile.on + p, tile.label_y + p,
-                                             tile.label_gradient + p);
+  void find_label_g() {
+    const LabelState<T>& label = tile.label;
+    const auto find = [&](auto pixels, int32_t c, int first) __attribute__((always_inline)) {
+      find_g_of_block<kSmooth, kDense, pixels()>(
+          g_at_label[c], labels.coefficients[c], dense.coefficients[c], label.p_label + first,
+          label.target_at_label + first, label.dense_at_label + first, label.g + first);
     };
     for_labels(
-        tile.row, tile.one_label, tile.padded,
-        [&](int32_t c, int p) __attribute__((always_inline)) {
-          find(std::integral_constant<int, kBlock>(), c, p);
+        label.row, label.one_label, tile.padded,
+        [&](int32_t c, int first) __attribute__((always_inline)) {
+          find(std::integral_constant<int, kBlock>(), c, first);
         },
-        [&](int32_t c, int p) __attribute__((always_inline)) {
-          find(std::integral_constant<int, 1>(), c, p);
+        [&](int32_t c, int i) __attribute__((always_inline)) {
+          find(std::integral_constant<int, 1>(), c, i);
         });
   }
 
   template <Activation kActivation>
   void write_rows(const Pixels& pixels) {
+    sink.begin(pixels, tile.padded, tile.x, tile.stride, args.integer_dense());
     if (with_labels && with_dense)
-      write_rows<kActivation, true, true>(pixels);
+      write_rows<kActivation, true, true>();
     else if (with_labels)
-      write_rows<kActivation, true, false>(pixels);
+      write_rows<kActivation, true, false>();
     else
-      write_rows<kActivation, false, true>(pixels);
+      write_rows<kActivation, false, true>();
+    if (args.integer_dense()) clear_ignored(pixels);
+    sink.end();
   }
 
   template <Activation kActivation, bool kLabels, bool kDense>
-  void write_rows(const Pixels& pixels) {
-    T* direct = nullptr;  // where rows can be written straight to memory
-    if (!args.integer_dense() && tile.count == tile.padded)
-      direct = direct_rows<T>(args.grad, pixels.image, tile.runs(args.grad, pixels));
-    const int64_t direct_stride = args.grad.class_stride;
-    if (direct && args.stream_gradient && aligned(direct) && aligned(direct + direct_stride)) {
-      write_rows<kActivation, kLabels, kDense, true>(direct, direct_stride);
-    } else {
-      write_rows<kActivation, kLabels, kDense, false>(direct ? direct : tile.x,
-                                                      direct ? direct_stride : tile.stride);
-    }
-    if (args.integer_dense()) clear_ignored(pixels);
-    if (!direct)
-      store_tile(args.grad, pixels.image, tile.runs(args.grad, pixels), classes, tile.x,
-                 tile.stride);
+  void write_rows() {
+    if (sink.streams())
+      write_rows<kActivation, kLabels, kDense, true>();
+    else
+      write_rows<kActivation, kLabels, kDense, false>();
   }
 
   template <Activation kActivation, bool kLabels, bool kDense, bool kStream>
-  void write_rows(T* out, int64_t out_stride) {
-    const bool pulled = args.separate_entropy() && (labels.q != 0 || dense.q != 0);
-    const bool separate = pulled && !(is_softmax() && dense.q == 0);
+  void write_rows() {
+    const bool label_ce_separate = labels.q != 0 && !is_softmax();
+    const bool dense_ce_separate = dense.q != 0 && args.separate_dense_entropy();
     for (int64_t c = 0; c < classes; ++c) {
-      GradientRow<T> row{labels.rules[c], dense.rules[c]};
-      row.label_pull = pulls_labels() ? labels.pull[c] : T(0);
-      row.dense_pull = pulls_dense() ? dense.pull[c] : T(0);
-      row.pull = separate ? tile.pull + c * tile.stride : nullptr;
-      row.c = int32_t(c);
-      row.here = kLabels && tile.here[c];
-      gradient_row<kActivation, kLabels, kDense, kStream>(
-          tile, row, tile.x + c * tile.stride, tile.y + c * tile.stride, out + c * out_stride);
+      ClassGradient<T> of{labels.coefficients[c], dense.coefficients[c]};
+      of.label_qw = label_ce_in_softmax() ? labels.qw[c] : T(0);
+      of.dense_qw = dense_ce_in_softmax() ? dense.qw[c] : T(0);
+      if (label_ce_separate || dense_ce_separate)
+        of.minus_ce_gradient = tile.minus_ce_gradient_row(c);
+      of.g_varies = g_varies;
+      of.c = int32_t(c);
+      of.class_present = kLabels && tile.label.class_present[c];
+      gradient_row<kActivation, kLabels, kDense, kStream>(tile, of, sink.row(c));
     }
   }
 
   // An ignored element of an integer target has no gradient.
   void clear_ignored(const Pixels& pixels) {
-    T *x = tile.x, *y = tile.y;
-    load_tile(args.dense, pixels.image, tile.runs(args.dense, pixels), classes, y, tile.stride);
-    for (int64_t c = 0; c < classes; ++c)
-      for (int p = 0; p < tile.count; ++p)
-        if (y[c * tile.stride + p] == T(args.ignore_index)) x[c * tile.stride + p] = 0;
-  }
-
-  static bool aligned(const T* row) {
-    return reinterpret_cast<uintptr_t>(row) % kVectorBytes == 0;
+    tile.dense.reload(pixels);
+    for (int64_t c = 0; c < classes; ++c) {
+      const T* y = tile.y_row(c);
+      T* gradient = sink.row(c);
+      for (int i = 0; i < tile.count; ++i)
+        if (y[i] == T(args.ignore_index)) gradient[i] = 0;
+    }
   }
 };
-
-template <typename T>
-void backward_of(const Arguments& args, int64_t begin, int64_t end) {
-  Backward<T> backward(args);
-  int64_t entered = -1;
-  for_tiles(args, begin, end, [&](int64_t, const Pixels& pixels, const Pixels& next) {
-    if (pixels.image != entered) backward.enter(entered = pixels.image);
-    backward.write(pixels, next);
-  });
-  end_streams();
-}
 
 }  // namespace jml::JML_ISA

@@ -1,133 +1,336 @@
-// Cross-entropy, pixel by pixel, and its gradient where that is not part of the softmax' own.
+// Cross-entropies of a tile, pixel by pixel, and their gradient.
 //
-//     softmax  -sum_c w_c y_c log x_c, from what softmax_tile leaves: -log x = lead + log1p(rest)
-//     sigmoid  sum_c w_c (-y_c log x_c - (1 - y_c) log(1 - x_c)), element by element
+//     softmax  sum_c w_c y_c (-log p_c), from what softmax_tile leaves:
+//              -log p_c = (z_max - z_c) + log1p(exp_sum_minus_1)
+//     sigmoid  sum_c w_c (-y_c log p_c - (1 - y_c) log(1 - p_c)), element by element
 //     none     either of the two, of probabilities
 //
-// With q the gradient of the sum, that of the logits is q (x_c sum_j w_j y_j - w_c y_c) for a
-// softmax, q w_c (x_c - y_c) for a sigmoid, and -q w_c y_c / x_c for probabilities. A "pull" is
-// this with its sign turned: towards the target.
+// With q the gradient of the loss by these sums, that by the logits is
+//
+//     softmax  q p_c M - q w_c y_c, where M = sum_c w_c y_c is the target mass
+//     sigmoid  q w_c (p_c - y_c)
+//     none     -q w_c y_c / p_c
+//
+// Of a softmax the first part is p_c times one number of a pixel, as the gradient of the overlap
+// has it: it is taken off `dot`. Everything else is kept as what is subtracted from the gradient of
+// the overlap: rows called minus_ce_gradient hold minus the gradient of the cross-entropy.
 #pragma once
 
-#include "arguments.h"
-#include "vectors.h"
+#include "softmax.h"
+#include "tile.h"
 
 namespace jml::JML_ISA {
 
 // ---- softmax -------------------------------------------------------------------------------
 
-// Of labels: out <- on w nll + off (sum of w_c nll_c over other classes), where nll = -log x of the
-// label. The other classes' is nll + z - z_c each: `gaps` is the sum of w_c (z_c - z).
+// Against labels: out <- target_at_label w nll + target_elsewhere (sum of w_c nll_c over the other
+// classes), where nll = -log p of the label. The others have nll + z_label - z_c each, so that
+// their sum is nll (sum of w_c) - weighted_label_gap.
 template <typename T>
-void label_entropy(const T* __restrict lead, const T* __restrict rest, const T* __restrict weight,
-                   T weights, const T* __restrict gaps, const T* __restrict on,
-                   const T* __restrict off, T* __restrict out, int n) {
-  for (int p = 0; p < n; ++p) {
-    const T nll = lead[p] + log1p_positive(rest[p]);
+void label_entropy(const T* __restrict label_gap, const T* __restrict exp_sum_minus_1,
+                   const T* __restrict weight, T weight_sum, const T* __restrict weighted_label_gap,
+                   const T* __restrict target_at_label, const T* __restrict target_elsewhere,
+                   T* __restrict out, int n) {
+  for (int i = 0; i < n; ++i) {
+    const T nll = label_gap[i] + log1p_positive(exp_sum_minus_1[i]);
     // An impossible label is infinitely wrong, whatever the others are.
-    const T finite = nll - nll == 0 ? (weights - weight[p]) * nll - gaps[p] : nll;
-    out[p] = (weight[p] != 0 ? on[p] * weight[p] * nll : T(0)) +
-             (off[p] != 0 ? off[p] * finite : T(0));
+    const T others = nll - nll == 0 ? (weight_sum - weight[i]) * nll - weighted_label_gap[i] : nll;
+    out[i] = (weight[i] != 0 ? target_at_label[i] * weight[i] * nll : T(0)) +
+             (target_elsewhere[i] != 0 ? target_elsewhere[i] * others : T(0));
   }
 }
 
-// The same of hard labels.
+// The same against hard labels.
 template <typename T>
-void label_entropy(const T* __restrict lead, const T* __restrict rest, const T* __restrict weight,
-                   T* __restrict out, int n) {
-  for (int p = 0; p < n; ++p)
-    out[p] = weight[p] != 0 ? weight[p] * (lead[p] + log1p_positive(rest[p])) : T(0);
+void label_entropy(const T* __restrict label_gap, const T* __restrict exp_sum_minus_1,
+                   const T* __restrict weight, T* __restrict out, int n) {
+  for (int i = 0; i < n; ++i)
+    out[i] =
+        weight[i] != 0 ? weight[i] * (label_gap[i] + log1p_positive(exp_sum_minus_1[i])) : T(0);
 }
 
-// gaps[p] += weight (z[p] - label[p])
+// weighted_label_gap += weight (z - z_label)
 template <typename T>
-void add_gap(const T* __restrict z, const T* __restrict label, T weight, T* __restrict gaps,
-             int n) {
-  for (int p = 0; p < n; ++p) gaps[p] += weight * (z[p] - label[p]);
+void add_label_gap(const T* __restrict z, const T* __restrict z_label, T weight,
+                   T* __restrict weighted_label_gap, int n) {
+  for (int i = 0; i < n; ++i) weighted_label_gap[i] += weight * (z[i] - z_label[i]);
 }
 
-// Of a dense target: out <- spread + share log-sum-exp, and what `spread` is lacking of the label's
-// class, which is not in the tile: y of it, null without labels.
+// Against a dense target: out <- weighted_gap + target_mass log1p(exp_sum_minus_1). With labels,
+// weighted_gap lacks the term of the label's class, which is not in the tile: `y_label` is the
+// target there, and null without labels.
 template <typename T>
-void dense_entropy(const T* __restrict spread, const T* __restrict share,
-                   const T* __restrict rest, const T* __restrict lead, const T* __restrict label_y,
-                   T* __restrict out, int n) {
-  for (int p = 0; p < n; ++p) {
-    const T own = label_y ? label_y[p] : T(0);
-    const T beyond = own != 0 ? own * lead[p] : T(0);
-    out[p] = spread[p] + beyond + share[p] * log1p_positive(rest[p]);
+void dense_entropy(const T* __restrict weighted_gap, const T* __restrict target_mass,
+                   const T* __restrict exp_sum_minus_1, const T* __restrict label_gap,
+                   const T* __restrict y_label, T* __restrict out, int n) {
+  for (int i = 0; i < n; ++i) {
+    const T y = y_label ? y_label[i] : T(0);
+    const T label_term = y != 0 ? y * label_gap[i] : T(0);
+    out[i] = weighted_gap[i] + label_term + target_mass[i] * log1p_positive(exp_sum_minus_1[i]);
   }
+}
+
+// dot -= q target_mass
+template <typename T>
+void subtract_target_mass(const T* __restrict target_mass, T q, T* __restrict dot, int n) {
+  for (int i = 0; i < n; ++i) dot[i] -= q * target_mass[i];
+}
+
+// The same with the target mass of smoothed labels.
+template <typename T>
+void subtract_target_mass(const T* __restrict weight, const T* __restrict target_at_label,
+                          const T* __restrict target_elsewhere, T weight_sum, T q,
+                          T* __restrict dot, int n) {
+  for (int i = 0; i < n; ++i)
+    dot[i] -= q * (weight[i] * target_at_label[i] + (weight_sum - weight[i]) * target_elsewhere[i]);
+}
+
+// minus_gradient += q (w y - p M) at the label. Against labels: with 1 - p as p_not_label, which
+// has the digits of a confident prediction.
+template <typename T>
+void add_at_label(const T* __restrict p, const T* __restrict p_not_label,
+                  const T* __restrict weight, const T* __restrict target_at_label,
+                  const T* __restrict target_elsewhere, T weight_sum, T q,
+                  T* __restrict minus_gradient, int n) {
+  for (int i = 0; i < n; ++i)
+    minus_gradient[i] += q * (weight[i] * target_at_label[i] * p_not_label[i] -
+                              p[i] * target_elsewhere[i] * (weight_sum - weight[i]));
+}
+
+// The same against a dense target, without weights.
+template <typename T>
+void add_at_label(const T* __restrict p, const T* __restrict y, const T* __restrict target_mass,
+                  T q, T* __restrict minus_gradient, int n) {
+  for (int i = 0; i < n; ++i) minus_gradient[i] += q * (y[i] - p[i] * target_mass[i]);
+}
+
+// At a temperature of its own: x <- q (weight y - target_mass p), with p = x scale, is minus the
+// gradient by the logits of a class.
+template <typename T>
+void minus_softmax_gradient(T* __restrict x, const T* __restrict scale,
+                            const T* __restrict target_mass, const T* __restrict y, T q, T weight,
+                            int n) {
+  for (int i = 0; i < n; ++i) x[i] = q * (weight * y[i] - target_mass[i] * scale[i] * x[i]);
 }
 
 // ---- element by element --------------------------------------------------------------------
 
-// The target of class c in a row: `on` in the label's place and `off` elsewhere, or a dense one.
+// The target of one class in a row of pixels, of labels or of a dense target.
 template <typename T>
 struct RowTarget {
   const T* y = nullptr;  // dense
   const int32_t* row = nullptr;
   int32_t c = 0;
-  const T *on = nullptr, *off = nullptr;
+  const T *at_label = nullptr, *elsewhere = nullptr;
 
-  JML_MATH T operator()(int p) const { return y ? y[p] : row[p] == c ? on[p] : off[p]; }
+  JML_MATH T operator()(int i) const { return y ? y[i] : row[i] == c ? at_label[i] : elsewhere[i]; }
 };
 
-// -y log x, and -(1 - y) log(1 - x) where classes are independent, of z; 0 log 0 = 0.
+// -y log p, and -(1 - y) log(1 - p) where classes are independent, with p that of z; 0 log 0 = 0.
 template <Activation kActivation, typename T>
 JML_MATH T element_entropy(T z, T y, bool independent) {
   if constexpr (kActivation == Activation::sigmoid) {
-    const T far = log1p_positive(jml::exp_nonpositive(z < 0 ? z : -z));
-    const T hit = (z < 0 ? -z : T(0)) + far, miss = (z > 0 ? z : T(0)) + far;
-    return (y != 0 ? y * hit : T(0)) + (y != 1 ? (1 - y) * miss : T(0));
+    const T log1p_exp = log1p_positive(jml::exp_nonpositive(z < 0 ? z : -z));
+    const T nll = (z < 0 ? -z : T(0)) + log1p_exp, nll_not = (z > 0 ? z : T(0)) + log1p_exp;
+    return (y != 0 ? y * nll : T(0)) + (y != 1 ? (1 - y) * nll_not : T(0));
   } else {
-    const T hit = y != 0 ? -y * log_any(z) : T(0);
-    return independent && y != 1 ? hit - (1 - y) * log_any(1 - z) : hit;
+    const T entropy = y != 0 ? -y * log_any(z) : T(0);
+    return independent && y != 1 ? entropy - (1 - y) * log_any(1 - z) : entropy;
   }
 }
 
-// The gradient of the same, negative.
+// Minus the gradient of the same by z.
 template <Activation kActivation, typename T>
-JML_MATH T element_pull(T z, T y, bool independent) {
+JML_MATH T minus_element_gradient(T z, T y, bool independent) {
   if constexpr (kActivation == Activation::sigmoid) {
     return y - sigmoid(z);
   } else {
-    const T hit = y != 0 ? y / z : T(0);
-    return independent && y != 1 ? hit - (1 - y) / (1 - z) : hit;
+    const T gradient = y != 0 ? y / z : T(0);
+    return independent && y != 1 ? gradient - (1 - y) / (1 - z) : gradient;
   }
 }
 
-// out[p] += factor entropy(z / temperature, y)
+// out += factor element_entropy(z / temperature, y)
 template <Activation kActivation, typename T>
 void add_entropy(const T* __restrict z, RowTarget<T> y, T factor, T temperature, bool independent,
                  T* __restrict out, int n) {
-  for (int p = 0; p < n; ++p)
-    out[p] += factor * element_entropy<kActivation>(z[p] / temperature, y(p), independent);
+  for (int i = 0; i < n; ++i)
+    out[i] += factor * element_entropy<kActivation>(z[i] / temperature, y(i), independent);
 }
 
-// out[p] += factor pull(z / temperature, y) where a pixel counts
+// out += factor minus_element_gradient(z / temperature, y) where a pixel is valid
 template <Activation kActivation, typename T>
-void add_pull(const T* __restrict z, RowTarget<T> y, T factor, T temperature, bool independent,
-              const T* __restrict valid, T* __restrict out, int n) {
-  for (int p = 0; p < n; ++p)
-    out[p] += factor * valid[p] * element_pull<kActivation>(z[p] / temperature, y(p), independent);
+void add_minus_gradient(const T* __restrict z, RowTarget<T> y, T factor, T temperature,
+                        bool independent, const T* __restrict valid, T* __restrict out, int n) {
+  for (int i = 0; i < n; ++i)
+    out[i] += factor * valid[i] *
+              minus_element_gradient<kActivation>(z[i] / temperature, y(i), independent);
 }
 
 // A teacher's logits become probabilities, 0 where not valid; entropy, or null, gains theirs.
 template <typename T>
 void teach_row(T* __restrict y, const T* __restrict valid, T* __restrict entropy, int n) {
-  for (int p = 0; entropy && p < n; ++p)
-    entropy[p] += element_entropy<Activation::sigmoid>(y[p], sigmoid(y[p]), true);
-  for (int p = 0; p < n; ++p) y[p] = valid[p] * sigmoid(y[p]);
+  for (int i = 0; entropy && i < n; ++i)
+    entropy[i] += element_entropy<Activation::sigmoid>(y[i], sigmoid(y[i]), true);
+  for (int i = 0; i < n; ++i) y[i] = valid[i] * sigmoid(y[i]);
 }
 
-// ---- softmax at a temperature --------------------------------------------------------------
+// ---- of a tile -----------------------------------------------------------------------------
 
-// x <- factor (weight y - share x), with x still lacking its scale: the pull on the logits of a
-// class.
+// What a pass asks of a tile beside x and y.
 template <typename T>
-void softmax_pull(T* __restrict x, const T* __restrict scale, const T* __restrict share,
-                  const T* __restrict y, T factor, T weight, int n) {
-  for (int p = 0; p < n; ++p) x[p] = factor * (weight * y[p] - share[p] * scale[p] * x[p]);
-}
+struct Requested {
+  // Forward: entropies, one number for each pixel.
+  bool label_entropy = false, dense_entropy = false, teacher_entropy = false;
+  // Backward: the gradients of the loss by the cross-entropies, and, with labels, a number a_c for
+  // each class of which `dot` is to be the sum with p_c.
+  T label_q = 0, dense_q = 0;
+  const T* dot_coefficients = nullptr;
+};
+
+// The cross-entropies of a tile, made as it is loaded: from the softmax of the logits, or from the
+// logits before it where they need other numbers.
+template <typename T>
+class CrossEntropies {
+ public:
+  explicit CrossEntropies(Tile<T>& tile) : tile(tile), args(tile.args), classes(tile.classes) {}
+
+  // While x holds logits, those of the labels included.
+  void before_activation(const Requested<T>& requested) {
+    if (args.has_labels()) place_weights();
+    if (args.separate_entropy()) make_separately(requested);
+    if (requested.label_entropy && tile.label.any_smoothed && is_softmax()) add_label_gaps();
+  }
+
+  // Whether the softmax is to sum up the dense target's as it goes. The backward needs the target
+  // mass alone, which is known of a teacher.
+  bool in_softmax(const Requested<T>& requested) const {
+    return !args.separate_dense_entropy() &&
+           (requested.dense_entropy || (requested.dense_q != 0 && !args.unit_target_mass()));
+  }
+
+  void after_activation(const Requested<T>& requested) {
+    if (!is_softmax()) return;
+    LabelState<T>& label = tile.label;
+    SoftmaxState<T>& softmax = tile.softmax;
+    EntropyState<T>& entropy = tile.entropy;
+    const int n = tile.padded;
+    if (requested.label_entropy && label.any_smoothed)
+      label_entropy(softmax.label_gap, softmax.exp_sum_minus_1, entropy.label_weight,
+                    entropy.label_weight_sum, entropy.weighted_label_gap, label.target_at_label,
+                    label.target_elsewhere, entropy.of_labels, n);
+    else if (requested.label_entropy)
+      label_entropy(softmax.label_gap, softmax.exp_sum_minus_1, entropy.label_weight,
+                    entropy.of_labels, n);
+    if (args.separate_dense_entropy()) return;
+    const T* y_label = args.has_labels() ? label.dense_at_label : nullptr;
+    if (args.unit_target_mass()) {
+      entropy.target_mass = tile.valid;
+    } else {
+      entropy.target_mass = softmax.target_mass;
+      if (y_label) add_row(y_label, n, softmax.target_mass);
+    }
+    if (requested.dense_entropy)
+      dense_entropy(softmax.weighted_gap, entropy.target_mass, softmax.exp_sum_minus_1,
+                    softmax.label_gap, y_label, entropy.of_dense, n);
+  }
+
+ private:
+  Tile<T>& tile;
+  const Arguments& args;
+  const int64_t classes;
+
+  bool is_softmax() const { return args.activation == Activation::softmax; }
+
+  void place_weights() {
+    if (!args.ce_class_weights) return;
+    EntropyState<T>& entropy = tile.entropy;
+    for (int i = 0; i < tile.padded; ++i)
+      entropy.label_weight_row[i] = entropy.label_class_weights[tile.label.row[i]];
+    entropy.label_weight = entropy.label_weight_row;
+  }
+
+  // Of blocks where labels are smoothed.
+  void add_label_gaps() {
+    const int n = tile.padded;
+    const int32_t* row = tile.label.row;
+    T *z_label = tile.label.z_label, *gap = tile.entropy.weighted_label_gap;
+    const T* weights = tile.entropy.label_class_weights;
+    for (int i = 0; i < n; ++i) z_label[i] = row[i] < classes ? tile.x_row(row[i])[i] : T(0);
+    fill(gap, n, T(0));
+    for (int64_t c = 0; c < classes; ++c)
+      for (int first = 0; first < n && weights[c] != 0; first += kBlock)
+        if (tile.label.has_smoothed[first / kBlock])
+          add_label_gap(tile.x_row(c) + first, z_label + first, weights[c], gap + first, kBlock);
+  }
+
+  // Cross-entropies that are not of the logits' own softmax.
+  void make_separately(const Requested<T>& requested) {
+    if (is_softmax()) return at_temperature(requested);
+    if (requested.label_q != 0 || requested.dense_q != 0)
+      fill(tile.entropy.minus_ce_gradient, classes * tile.stride, T(0));
+    if (args.activation == Activation::sigmoid)
+      by_element<Activation::sigmoid>(requested);
+    else
+      by_element<Activation::none>(requested);
+  }
+
+  template <Activation kActivation>
+  void by_element(const Requested<T>& requested) {
+    const int n = tile.padded;
+    const bool independent = args.independent();
+    const auto against = [&](bool entropy_requested, T* out, T q, const T* weights, T temperature,
+                             auto target) {
+      if (entropy_requested) fill(out, n, T(0));
+      for (int64_t c = 0; c < classes; ++c) {
+        if (entropy_requested)
+          add_entropy<kActivation>(tile.x_row(c), target(c), weights[c], temperature, independent,
+                                   out, n);
+        if (q != 0)
+          add_minus_gradient<kActivation>(tile.x_row(c), target(c), q * weights[c] / temperature,
+                                          temperature, independent, tile.valid,
+                                          tile.minus_ce_gradient_row(c), n);
+      }
+    };
+    const LabelState<T>& label = tile.label;
+    EntropyState<T>& entropy = tile.entropy;
+    against(requested.label_entropy, entropy.of_labels, requested.label_q,
+            entropy.label_class_weights, T(1), [&](int64_t c) {
+              return RowTarget<T>{nullptr, label.row, int32_t(c), label.target_at_label,
+                                  label.target_elsewhere};
+            });
+    against(requested.dense_entropy, entropy.of_dense, requested.dense_q,
+            entropy.dense_class_weights, T(args.student_temperature),
+            [&](int64_t c) { return RowTarget<T>{tile.y_row(c)}; });
+  }
+
+  // That of a dense target at a temperature of its own takes another softmax.
+  void at_temperature(const Requested<T>& requested) {
+    if (!requested.dense_entropy && requested.dense_q == 0) return;
+    const SoftmaxState<T>& softmax = tile.other_softmax;
+    EntropyState<T>& entropy = tile.entropy;
+    const int n = tile.padded;
+    const T temperature = T(args.student_temperature);
+    T* x = entropy.minus_ce_gradient;
+    for (int64_t c = 0; c < classes; ++c)
+      divide_row(tile.x_row(c), temperature, n, x + c * tile.stride);
+    const SoftmaxRows<T> rows{.valid = tile.valid,
+                              .y = tile.y,
+                              .class_weights = entropy.dense_class_weights,
+                              .scale = softmax.scale,
+                              .exp_sum_minus_1 = softmax.exp_sum_minus_1,
+                              .weighted_gap = softmax.weighted_gap,
+                              .target_mass = softmax.target_mass};
+    Prefetch none;
+    softmax_tile<false, false, EntropyTarget::weighted>(x, classes, tile.stride, n, rows, none);
+    if (requested.dense_entropy)
+      dense_entropy<T>(softmax.weighted_gap, softmax.target_mass, softmax.exp_sum_minus_1, nullptr,
+                       nullptr, entropy.of_dense, n);
+    for (int64_t c = 0; requested.dense_q != 0 && c < classes; ++c)
+      minus_softmax_gradient(x + c * tile.stride, softmax.scale, softmax.target_mass,
+                             tile.y_row(c), requested.dense_q / temperature,
+                             entropy.dense_class_weights[c], n);
+  }
+};
 
 }  // namespace jml::JML_ISA

@@ -1,6 +1,7 @@
-// Elementary functions and the terms of one pixel, for numbers and for vectors of them: exponential,
-// logarithm, sigmoid, the target that a label makes, the terms of the statistics. Scalar and
-// branch-free: loops over pixels are vectorised by the compiler. p is a probability, y its target.
+// Elementary functions and the terms of one pixel, for numbers and for vectors of them:
+// exponential, logarithm, sigmoid, the target that a label makes, the terms of the statistics. They
+// have no branches, so that the compiler can vectorise loops over pixels. p is a probability, y its
+// target.
 #pragma once
 
 #include "../pixel_math.h"
@@ -15,11 +16,11 @@ namespace jml {
 // 2^f on [-1/2, 1/2]: a minimax polynomial with error 9.1e-8 and value 1 at 0.
 template <typename F>
 JML_MATH F exp2_fraction(F f) {
-  F p = f * 0.001326472731307149f + 0.009671512991189957f;
-  p = p * f + 0.05550733581185341f;
-  p = p * f + 0.24022242426872253f;
-  p = p * f + 0.6931470036506653f;
-  return p * f + 1.0f;
+  F sum = f * 0.001326472731307149f + 0.009671512991189957f;
+  sum = sum * f + 0.05550733581185341f;
+  sum = sum * f + 0.24022242426872253f;
+  sum = sum * f + 0.6931470036506653f;
+  return sum * f + 1.0f;
 }
 
 // Written once for a number and for a vector of them; Bits is the unsigned integer of F's shape.
@@ -39,21 +40,21 @@ JML_MATH F exp_double(F x) {
   const F shifted = x * 1.4426950408889634 + 6755399441055744.0;
   const F n = shifted - 6755399441055744.0;
   const F r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
-  F p = r * (1.0 / 6227020800.0) + 1.0 / 479001600.0;
-  p = p * r + 1.0 / 39916800.0;
-  p = p * r + 1.0 / 3628800.0;
-  p = p * r + 1.0 / 362880.0;
-  p = p * r + 1.0 / 40320.0;
-  p = p * r + 1.0 / 5040.0;
-  p = p * r + 1.0 / 720.0;
-  p = p * r + 1.0 / 120.0;
-  p = p * r + 1.0 / 24.0;
-  p = p * r + 1.0 / 6.0;
-  p = p * r + 0.5;
-  p = p * r + 1.0;
-  p = p * r + 1.0;
+  F sum = r * (1.0 / 6227020800.0) + 1.0 / 479001600.0;
+  sum = sum * r + 1.0 / 39916800.0;
+  sum = sum * r + 1.0 / 3628800.0;
+  sum = sum * r + 1.0 / 362880.0;
+  sum = sum * r + 1.0 / 40320.0;
+  sum = sum * r + 1.0 / 5040.0;
+  sum = sum * r + 1.0 / 720.0;
+  sum = sum * r + 1.0 / 120.0;
+  sum = sum * r + 1.0 / 24.0;
+  sum = sum * r + 1.0 / 6.0;
+  sum = sum * r + 0.5;
+  sum = sum * r + 1.0;
+  sum = sum * r + 1.0;
   const F power = bit_cast<F>((bit_cast<Bits>(shifted) << 52) + (uint64_t{1023} << 52));
-  return x < -708.0 ? F{} : p * power;
+  return x < -708.0 ? F{} : sum * power;
 }
 
 JML_MATH float exp_nonpositive(float x) { return exp_single<uint32_t>(x); }
@@ -96,7 +97,7 @@ JML_MATH T log_sum(T k, T f) {
   return k * T(0.69314718055994530942) + 2 * s * series;
 }
 
-// Of a normal positive number.
+// The logarithm of a normal positive number.
 template <typename T>
 JML_MATH T log_normal(T x) {
   using F = Format<T>;
@@ -104,7 +105,8 @@ JML_MATH T log_normal(T x) {
   return log_sum(T(k), bit_cast<T>(bit_cast<typename F::Int>(x) - (k << F::kMantissa)) - 1);
 }
 
-// log(1 + u) for u >= 0, with the digits that 1 + u loses: m - 1 = u 2^-k + (2^-k - 1). NaN stays.
+// log(1 + u) for u >= 0, with the digits that 1 + u loses: m - 1 = u 2^-k + (2^-k - 1). NaN stays
+// NaN.
 template <typename T>
 JML_MATH T log1p_positive(T u) {
   using F = Format<T>;
@@ -113,7 +115,7 @@ JML_MATH T log1p_positive(T u) {
   return log_sum(T(k), u * power + (power - 1));
 }
 
-// Of any number, as a logarithm is: -inf at 0, NaN below.
+// The logarithm of any number: -inf at 0, NaN below.
 template <typename T>
 JML_MATH T log_any(T x) {
   const T infinity = bit_cast<T>(Format<T>::kInfinity);
@@ -128,9 +130,10 @@ JML_MATH T sigmoid(T z) {
   const T e = exp_nonpositive(z > 0 ? -z : z);
   return (z < 0 ? e : T(1)) / (T(1) + e);
 }
+
 // ---- target of integer labels ----------------------------------------------------------------
-// y = (1 - e) onehot + e / L (section 2.4.1 of the paper) takes two values in a pixel. L counts the
-// labels: C, or 2 in a binary task.
+// y = (1 - epsilon) onehot + epsilon / L (section 2.4.1 of the paper) takes two values in a pixel.
+// L counts the labels: C, or 2 in a binary task.
 template <typename T>
 struct LabelTarget {
   T at_label, elsewhere;
@@ -142,7 +145,7 @@ JML_MATH LabelTarget<T> label_target(T epsilon, T labels) {
 }
 
 // ---- statistic terms -----------------------------------------------------------------------
-// The four non-negative parts of x and y themselves: differences of larger sums would cancel.
+// The non-negative parts of p and y themselves: differences of larger sums would cancel.
 template <typename T>
 struct OverlapTerms {
   T true_positive, false_positive, false_negative;

@@ -1,4 +1,6 @@
 // The forward: statistics of the tiles of a chunk, against labels, a dense target, or both.
+//
+//     tensors -> tile (tile_load.h) -> sums of each target (label_sums.h, dense_sums.h)
 #pragma once
 
 #include "dense_sums.h"
@@ -12,9 +14,9 @@ class Forward {
  public:
   explicit Forward(const Arguments& args)
       : args(args), tile(args), loader(tile), labels(args), dense(args) {
-    wanted.label_entropy = args.has_labels() && labels.wants(kCrossEntropy);
-    wanted.dense_entropy = args.has_dense() && dense.wants(kCrossEntropy);
-    wanted.teacher_entropy = args.has_dense() && dense.wants_teacher_entropy();
+    requested.label_entropy = args.has_labels() && labels.requested(kCrossEntropy);
+    requested.dense_entropy = args.has_dense() && dense.requested(kCrossEntropy);
+    requested.teacher_entropy = args.has_dense() && dense.teacher_entropy_requested();
   }
 
   void enter(int64_t chunk) {
@@ -26,26 +28,15 @@ class Forward {
   }
 
   void add(const Pixels& pixels, const Pixels& next) {
-    const int64_t bad = loader.load(pixels, next, wanted);
+    const int64_t bad = loader.load(pixels, next, requested);
     if (bad >= 0 && *bad_label < 0) *bad_label = bad;
-    const bool of_labels = args.has_labels() && labels.wants_classes();
-    const bool of_dense = args.has_dense() && dense.wants_classes();
-    const bool products_of_labels = of_labels && labels.needs_probabilities(tile);
-    const bool products_of_dense = of_dense && dense.needs_probabilities();
-    for (int64_t c = 0; (of_labels || of_dense) && c < args.classes; ++c) {
-      // Outside of its own place a hard label makes all of x a false positive.
-      const bool shared = of_labels && of_dense && !tile.smooth;
-      if (of_labels && !shared) labels.add_overlap(tile, c);
-      if (of_dense) dense.add_overlap(tile, c, shared ? &labels.false_positive(c) : nullptr);
-      if (!products_of_labels && !products_of_dense) continue;
-      scale_row(tile.x + c * tile.stride, tile.scale, tile.padded);
-      if (products_of_labels) labels.add_products(tile, c);
-      if (products_of_dense) dense.add_products(tile, c);
-    }
+    const bool of_labels = args.has_labels() && labels.classes_requested();
+    const bool of_dense = args.has_dense() && dense.classes_requested();
+    add_rows(of_labels, of_dense);
     if (of_labels) labels.add_labels(tile);
     if (of_dense) dense.add_pixels(tile);
-    if (args.has_labels()) labels.add_totals(tile, tile.label_entropy, tile.label_weight);
-    if (args.has_dense()) dense.add_totals(tile, tile.dense_entropy, tile.valid);
+    if (args.has_labels()) labels.add_totals(tile);
+    if (args.has_dense()) dense.add_totals(tile);
   }
 
   void leave() {
@@ -57,24 +48,25 @@ class Forward {
   const Arguments& args;
   Tile<T> tile;
   TileLoader<T> loader;
-  Wanted<T> wanted;
+  Requested<T> requested;
   LabelSums<T> labels;
   DenseSums<T> dense;
   int64_t* bad_label = nullptr;
-};
 
-template <typename T>
-void statistics_of(const Arguments& args, int64_t begin, int64_t end) {
-  Forward<T> forward(args);
-  int64_t entered = -1;
-  for_tiles(args, begin, end, [&](int64_t chunk, const Pixels& pixels, const Pixels& next) {
-    if (chunk != entered) {
-      if (entered >= 0) forward.leave();
-      forward.enter(entered = chunk);
+  void add_rows(bool of_labels, bool of_dense) {
+    const bool products_of_labels = of_labels && labels.needs_products(tile);
+    const bool products_of_dense = of_dense && dense.needs_products();
+    // Outside of its own place a hard label makes all of p a false positive.
+    const bool shared = of_labels && of_dense && !tile.label.any_smoothed;
+    for (int64_t c = 0; (of_labels || of_dense) && c < args.classes; ++c) {
+      if (of_labels && !shared) labels.add_overlap(tile, c);
+      if (of_dense) dense.add_overlap(tile, c, shared ? &labels.false_positive(c) : nullptr);
+      if (!products_of_labels && !products_of_dense) continue;
+      scale_row(tile.x_row(c), tile.softmax.scale, tile.padded);
+      if (products_of_labels) labels.add_products(tile, c);
+      if (products_of_dense) dense.add_products(tile, c);
     }
-    forward.add(pixels, next);
-  });
-  if (entered >= 0) forward.leave();
-}
+  }
+};
 
 }  // namespace jml::JML_ISA

@@ -1,15 +1,32 @@
-// Statistics against labels.
+// Statistics against integer labels, from two parts of a tile:
 //
-//     rows of x against `off`   -> sums per class, without the label's own place
-//     the label's terms         -> sums of the class of the label
+//     rows of x, whose target is target_elsewhere  -> sums of each class, without the label's place
+//     the label's own terms                        -> sums of the label's class
 //
-// With hard labels off = 0, so that tp = fn = 0 and fp = x in the rows: one addition for each
-// element.
+// With hard labels target_elsewhere = 0, so that tp = fn = 0 and fp = p in the rows: one addition
+// for each element.
 #pragma once
 
 #include "target_sums.h"
 
 namespace jml::JML_ISA {
+
+// The label's terms. Its place in the rows held p = 0 against target_elsewhere, which counted as
+// fn: that is taken back. `p_not_label` may be 1 - p, and is then the fn of a hard label.
+template <typename T>
+void label_term_rows(const T* __restrict p, const T* __restrict target_at_label,
+                     const T* __restrict target_elsewhere, const T* __restrict p_not_label,
+                     T* __restrict tp, T* __restrict fp, T* __restrict fn,
+                     T* __restrict intersection, int n) {
+  for (int i = 0; i < n; ++i) {
+    const OverlapTerms<T> terms = jml::overlap_terms(p[i], target_at_label[i]);
+    tp[i] = terms.true_positive;
+    fp[i] = terms.false_positive;
+    fn[i] = p_not_label && target_elsewhere[i] == 0 ? p_not_label[i]
+                                                    : terms.false_negative - target_elsewhere[i];
+    intersection[i] = p[i] * target_at_label[i];
+  }
+}
 
 template <typename T>
 class LabelSums : public TargetSums<T> {
@@ -17,7 +34,7 @@ class LabelSums : public TargetSums<T> {
   using Base::args, Base::classes, Base::sums_of, Base::raise;
 
  public:
-  using Base::wants;
+  using Base::requested;
 
   explicit LabelSums(const Arguments& args)
       : Base(args, args.label_columns), seen(new uint8_t[2 * (args.classes + 1)]) {}
@@ -28,99 +45,109 @@ class LabelSums : public TargetSums<T> {
   }
 
   void leave() {
-    if (wants(kTargetMax)) add_label_maxima();
+    if (requested(kTargetMax)) raise_target_maxima();
     Base::leave([](int extremum) { return extremum != kPresent && extremum != kTargetMax; });
   }
 
-  // Whether `add_row` is called with x scaled.
-  bool needs_probabilities(const Tile<T>& tile) const {
-    const bool hard_intersection = !tile.smooth;  // is made of the labels alone
-    return wants(kPredictionSquared) || wants(kTargetSquared) || wants(kPredictionMax) ||
-           wants(kJointMax) || (wants(kIntersection) && !hard_intersection);
+  void add_totals(const Tile<T>& tile) {
+    Base::add_totals(tile, tile.entropy.of_labels, tile.entropy.label_weight);
+  }
+
+  // Whether add_products is called, with x scaled to probabilities. The intersection with hard
+  // labels is made of the label's own terms alone.
+  bool needs_products(const Tile<T>& tile) const {
+    return requested(kPredictionSquared) || requested(kTargetSquared) || requested(kPredictionMax) ||
+           requested(kJointMax) || (requested(kIntersection) && tile.label.any_smoothed);
   }
 
   FoldedSum& false_positive(int64_t c) { return sums_of(kFalsePositive)[c]; }
 
   void add_overlap(const Tile<T>& tile, int64_t c) {
-    const T* x = tile.x + c * tile.stride;
+    const LabelState<T>& label = tile.label;
     FoldedSum& fp = false_positive(c);
-    if (tile.smooth)
-      overlap_row(x, tile.scale, tile.off, tile.mixed, tile.padded, sums_of(kTruePositive)[c], fp,
-                  sums_of(kFalseNegative)[c]);
+    if (label.any_smoothed)
+      overlap_row(tile.x_row(c), tile.softmax.scale, label.target_elsewhere, label.has_smoothed,
+                  tile.padded, sums_of(kTruePositive)[c], fp, sums_of(kFalseNegative)[c]);
     else
-      dot_row(x, tile.scale, tile.padded, fp);
+      dot_row(tile.x_row(c), tile.softmax.scale, tile.padded, fp);
   }
 
   void add_products(const Tile<T>& tile, int64_t c) {
-    Base::add_products(tile.x + c * tile.stride, tile.off, c, tile.padded);
+    Base::add_products(tile.x_row(c), tile.label.target_elsewhere, c, tile.padded);
   }
 
-  // The label's own terms. The rows above held x = 0 against `off` in its place: where that
-  // counted, it is taken back.
+  // Adds the label's own terms. What its place in the rows counted is taken back.
   void add_labels(const Tile<T>& tile) {
+    const LabelState<T>& label = tile.label;
+    const int n = tile.padded;
     const bool softmax = args.activation == Activation::softmax;
-    const bool hard = softmax && !tile.smooth;
-    if (hard) {  // tp = xy = x <= 1, fn = 1 - x
-      this->add_at_labels(tile, {kTruePositive, kFalseNegative}, {tile.label_x, tile.label_miss});
+    const bool hard = softmax && !label.any_smoothed;
+    if (hard) {  // tp = intersection = p <= 1, fn = 1 - p
+      this->add_at_labels(label, n, {kTruePositive, kFalseNegative},
+                          {label.p_label, label.p_not_label});
     } else {
-      label_terms(tile.label_x, tile.on, tile.off, softmax ? tile.label_miss : nullptr,
-                  tile.label_tp, tile.label_fp, tile.label_fn, tile.label_xy, tile.padded);
-      this->add_at_labels(tile, {kTruePositive, kFalsePositive, kFalseNegative},
-                          {tile.label_tp, tile.label_fp, tile.label_fn});
+      label_term_rows(label.p_label, label.target_at_label, label.target_elsewhere,
+                      softmax ? label.p_not_label : nullptr, label.tp, label.fp, label.fn,
+                      label.intersection, n);
+      this->add_at_labels(label, n, {kTruePositive, kFalsePositive, kFalseNegative},
+                          {label.tp, label.fp, label.fn});
     }
-    if (wants(kIntersection))
-      this->add_at_labels(tile, {kIntersection}, {hard ? tile.label_x : tile.label_xy});
-    if (wants(kTargetMax)) see_labels(tile);
+    if (requested(kIntersection))
+      this->add_at_labels(label, n, {kIntersection}, {hard ? label.p_label : label.intersection});
+    if (requested(kTargetMax)) see_labels(tile);
 
     const auto at_labels = [&](auto visit) __attribute__((always_inline)) {
-      for (int p = 0; p < tile.count; ++p)
-        if (tile.row[p] < classes) visit(tile.row[p], tile.label_x[p], tile.on[p], tile.off[p]);
+      for (int i = 0; i < tile.count; ++i)
+        if (label.row[i] < classes)
+          visit(label.row[i], label.p_label[i], label.target_at_label[i],
+                label.target_elsewhere[i]);
     };
-    if (wants(kPredictionSquared) || wants(kTargetSquared))
-      at_labels([&](int32_t c, T x, T on, T off) {
-        sums_of(kPredictionSquared)[c].lane[0] += double(x * x);
-        sums_of(kTargetSquared)[c].lane[0] += double(on * on - off * off);
+    if (requested(kPredictionSquared) || requested(kTargetSquared))
+      at_labels([&](int32_t c, T p, T at_label, T elsewhere) {
+        sums_of(kPredictionSquared)[c].lane[0] += double(p * p);
+        sums_of(kTargetSquared)[c].lane[0] += double(at_label * at_label - elsewhere * elsewhere);
       });
-    if (wants(kPredictionMax) || wants(kJointMax))
-      at_labels([&](int32_t c, T x, T on, T) {
-        raise(kPredictionMax, c, x);
-        raise(kJointMax, c, x + on);
+    if (requested(kPredictionMax) || requested(kJointMax))
+      at_labels([&](int32_t c, T p, T at_label, T) {
+        raise(kPredictionMax, c, p);
+        raise(kJointMax, c, p + at_label);
       });
     // Smoothing by 1 makes all classes equal, and the first the argmax.
-    if (wants(kPresent))
-      at_labels([&](int32_t c, T, T on, T off) {
-        if (args.independent() ? on > T(0.5) : true)
-          raise(kPresent, args.independent() || on > off ? c : 0, T(1));
+    if (requested(kPresent))
+      at_labels([&](int32_t c, T, T at_label, T elsewhere) {
+        if (args.independent() ? at_label > T(0.5) : true)
+          raise(kPresent, args.independent() || at_label > elsewhere ? c : 0, T(1));
       });
   }
 
  private:
-  // Whether a class was the label of some pixel, one that is smoothed or not: 2 x (classes + 1).
+  // 2 x (C + 1): whether a class was the label of a pixel that is not smoothed, and of one that is.
   std::unique_ptr<uint8_t[]> seen;
 
   void see_labels(const Tile<T>& tile) {
-    const int32_t *row = tile.row, *smoothed = tile.boundary;
+    const LabelState<T>& label = tile.label;
+    const int32_t *row = label.row, *smoothed = label.on_boundary;
     uint8_t* const hard = seen.get();
-    const int64_t ways = classes + 1;
-    const int count = tile.count;
+    const int64_t rows = classes + 1;
     if (args.binary()) {  // where the row of a pixel without a label is also that of label 0
-      for (int p = 0; p < count; ++p)
-        if (tile.valid[p] != 0) hard[(tile.off[p] != 0) * ways + row[p]] = 1;
-    } else if (!tile.smooth || args.boundary_size == 0) {
-      uint8_t* const all = hard + (tile.smooth ? ways : 0);
-      for (int64_t c = 0; c < ways; ++c) all[c] |= tile.here[c];
+      for (int i = 0; i < tile.count; ++i)
+        if (tile.valid[i] != 0) hard[(label.target_elsewhere[i] != 0) * rows + row[i]] = 1;
+    } else if (!label.any_smoothed || args.boundary_size == 0) {
+      uint8_t* const all = hard + (label.any_smoothed ? rows : 0);
+      for (int64_t c = 0; c < rows; ++c) all[c] |= label.class_present[c];
     } else {
       for (int block = 0; block < tile.padded / kBlock; ++block) {
         const int first = block * kBlock;
-        const bool alike = tile.one_label[block] && !tile.mixed[block];
-        for (int p = first; p < first + (alike ? 1 : kBlock); ++p)
-          hard[smoothed[p] * ways + row[p]] = 1;
+        const bool alike = label.one_label[block] && !label.has_smoothed[block];
+        for (int i = first; i < first + (alike ? 1 : kBlock); ++i)
+          hard[smoothed[i] * rows + row[i]] = 1;
       }
     }
   }
 
-  // The target takes few values: at labels 1, or `on` where smoothed; elsewhere 0, or `off`.
-  void add_label_maxima() {
+  // The target takes few values: at labels 1, or at_label where smoothed; elsewhere 0, or the
+  // elsewhere of smoothed labels.
+  void raise_target_maxima() {
     const LabelTarget<T> target =
         label_target(T(args.label_smoothing), T(args.label_count()));
     const uint8_t* smoothed = seen.get() + classes + 1;
@@ -128,7 +155,10 @@ class LabelSums : public TargetSums<T> {
     for (int64_t c = 0; c < classes; ++c) any_smoothed |= smoothed[c] != 0;
     for (int64_t c = 0; c < classes; ++c)
       raise(kTargetMax, c,
-            seen[c] ? T(1) : smoothed[c] ? target.at_label : any_smoothed ? target.elsewhere : T(0));
+            seen[c]        ? T(1)
+            : smoothed[c]  ? target.at_label
+            : any_smoothed ? target.elsewhere
+                           : T(0));
   }
 };
 

@@ -125,7 +125,7 @@ void add_chunks(const Arguments& args, int target, double* sum, double* extremum
     const double* part =
         args.partial + chunk * args.partial_size() + args.partial_offset(target);
     for (int column = 0; column < kClassColumns; ++column) {
-      if (!columns.wants(column)) continue;
+      if (!columns.requested(column)) continue;
       const double* from = part + columns.slot(column) * c;
       if (column < kSums) {
         double* to = sum + (column * n + image) * c;

@@ -3,7 +3,8 @@
 #pragma once
 
 #include "../columns.h"
-#include "feed.h"
+#include "prefetch.h"
+#include "rows.h"
 
 namespace jml::JML_ISA {
 
@@ -13,8 +14,16 @@ constexpr int kFoldLanes = 8;
 
 typedef double FoldLanes __attribute__((vector_size(kFoldLanes * sizeof(double))));
 
-// Pixels that are treated alike where their labels are: see for_labels and `mixed`.
-constexpr int kBlock = 2 * kFoldLanes;
+constexpr int kAccumulators = kRowBytes / kVectorBytes;
+
+// Calls body(accumulator, offset) so that each accumulator sees its own lanes of a row.
+template <typename T, typename Body>
+JML_MATH void for_lanes(int n, Body body) {
+  for (int first = 0; first < n; first += kRowStep<T>)
+    for (int k = 0; k < kAccumulators; ++k) body(k, first + k * kWidth<T>);
+}
+
+static_assert(kBlock == 2 * kFoldLanes);
 
 template <typename T>
 JML_MATH FoldLanes fold_block(const T* value) {
@@ -32,10 +41,10 @@ struct FoldedSum {
     for (int i = 0; i < kFoldLanes; ++i) lane[i] += values[i];
   }
 
-  // A pixel: neighbours, which mostly have one label, do not wait for each other.
+  // Neighbouring pixels, which mostly have one label, do not wait for each other.
   template <typename T>
-  JML_MATH void add_pixel(int p, T value) {
-    lane[p % kFoldLanes] += double(value);
+  JML_MATH void add_pixel(int i, T value) {
+    lane[i % kFoldLanes] += double(value);
   }
 
   double total() const {
@@ -62,49 +71,24 @@ struct RowSum {
   }
 };
 
-// x <- x * factor
+// result gains the sum of x * y.
 template <typename T>
-void scale_row(T* __restrict x, const T* __restrict factor, int n) {
-  for (int p = 0; p < n; ++p) x[p] *= factor[p];
-}
-
-// out <- row / divisor; out may be row.
-template <typename T>
-void divide_row(const T* row, T divisor, int n, T* out) {
-  for (int p = 0; p < n; ++p) out[p] = row[p] / divisor;
-}
-
-// out <- out + row
-template <typename T>
-void add_row(const T* __restrict row, int n, T* __restrict out) {
-  for (int p = 0; p < n; ++p) out[p] += row[p];
-}
-
-// out <- out - row
-template <typename T>
-void subtract_row(const T* __restrict row, int n, T* __restrict out) {
-  for (int p = 0; p < n; ++p) out[p] -= row[p];
-}
-
-// x * scale is the probability; scale is the softmax' division, and 0 where a pixel is not valid.
-
-template <typename T>
-void dot_row(const T* x, const T* scale, int n, FoldedSum& result) {
+void dot_row(const T* x, const T* y, int n, FoldedSum& result) {
   RowSum<T> sum;
-  for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
-    sum.lane[k] += load(x, p) * load(scale, p);
+  for_lanes<T>(n, [&](int k, int i) __attribute__((always_inline)) {
+    sum.lane[k] += load(x, i) * load(y, i);
   });
   sum.fold_into(result);
 }
 
-// Maxima are kept in lanes too, until the end of a chunk; none is negative. They pass NaN over: the
-// sums of the same row have it.
+// Maxima are kept in lanes too, until the end of a chunk; none is negative. They pass NaN over,
+// which the sums of the same row have.
 template <typename T>
 struct FoldedMax {
   T lane[kFoldLanes] = {};
 
-  JML_MATH void add_pixel(int p, T value) {
-    T& most = lane[p % kFoldLanes];
+  JML_MATH void add_pixel(int i, T value) {
+    T& most = lane[i % kFoldLanes];
     most = value > most ? value : most;
   }
 
@@ -138,12 +122,15 @@ struct RowMax {
   }
 };
 
+// ---- overlap -------------------------------------------------------------------------------
+// Rows of x, where p = x * scale, against rows of the target y.
+
 template <typename T>
 struct OverlapSums {
   RowSum<T> tp, fp, fn;
 
-  JML_MATH void add(int k, Vector<T> x, Vector<T> y) {
-    const OverlapTerms<Vector<T>> term = overlap_terms(x, y);
+  JML_MATH void add(int k, Vector<T> p, Vector<T> y) {
+    const OverlapTerms<Vector<T>> term = overlap_terms(p, y);
     tp.lane[k] += term.true_positive;
     fp.lane[k] += term.false_positive;
     fn.lane[k] += term.false_negative;
@@ -156,49 +143,50 @@ struct OverlapSums {
   }
 };
 
-// x against a dense target, and the largest target; x alone too, which is tp + fp, where `all` is
-// given. Meanwhile the feed copies the next target.
+// p against a dense target, and the largest target; where `p_sum` is given, it gains the sum of p
+// itself, which is tp + fp. Meanwhile the prefetch copies the next target.
 template <typename T>
 void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum& true_positive,
                  FoldedSum& false_positive, FoldedSum& false_negative, FoldedMax<T>& target_max,
-                 FoldedSum* all, Feed& feed) {
+                 FoldedSum* p_sum, Prefetch& prefetch) {
   OverlapSums<T> sums;
   RowMax<T> most;
-  for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
-    const Vector<T> target = load(y, p);
-    sums.add(k, load(x, p) * load(scale, p), target);
+  for_lanes<T>(n, [&](int k, int i) __attribute__((always_inline)) {
+    const Vector<T> target = load(y, i);
+    sums.add(k, load(x, i) * load(scale, i), target);
     most.add(k, target);
-    if (k % 2) feed.step();
+    if (k % 2) prefetch.step();
   });
   sums.fold_into(true_positive, false_positive, false_negative);
   most.fold_into(target_max);
-  if (!all) return;
+  if (!p_sum) return;
   for (int k = 0; k < kAccumulators; ++k) sums.tp.lane[k] += sums.fp.lane[k];
-  sums.tp.fold_into(*all);
+  sums.tp.fold_into(*p_sum);
 }
 
-// The same with labels: in blocks that are not `mixed` the target is 0 outside of the label's own
-// place, and x itself is the only term.
+// The same against labels: in blocks where none is smoothed the target is 0 outside of the label's
+// own place, and p itself is the only term.
 template <typename T>
-void overlap_row(const T* x, const T* scale, const T* off, const uint8_t* mixed, int n,
-                 FoldedSum& true_positive, FoldedSum& false_positive, FoldedSum& false_negative) {
+void overlap_row(const T* x, const T* scale, const T* target_elsewhere, const uint8_t* has_smoothed,
+                 int n, FoldedSum& true_positive, FoldedSum& false_positive,
+                 FoldedSum& false_negative) {
   OverlapSums<T> sums;
-  for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
-    const Vector<T> probability = load(x, p) * load(scale, p);
-    if (mixed[p / kBlock])
-      sums.add(k, probability, load(off, p));
+  for_lanes<T>(n, [&](int k, int i) __attribute__((always_inline)) {
+    const Vector<T> p = load(x, i) * load(scale, i);
+    if (has_smoothed[i / kBlock])
+      sums.add(k, p, load(target_elsewhere, i));
     else
-      sums.fp.lane[k] += probability;
+      sums.fp.lane[k] += p;
   });
   sums.fold_into(true_positive, false_positive, false_negative);
 }
 
-// The largest of x + y over a row, or of x where y is null.
+// The largest of p + y over a row, or of p where y is null.
 template <typename T>
-void max_row(const T* x, const T* y, int n, FoldedMax<T>& result) {
+void max_row(const T* p, const T* y, int n, FoldedMax<T>& result) {
   RowMax<T> most;
-  for_lanes<T>(n, [&](int k, int p) __attribute__((always_inline)) {
-    most.add(k, y ? load(x, p) + load(y, p) : load(x, p));
+  for_lanes<T>(n, [&](int k, int i) __attribute__((always_inline)) {
+    most.add(k, y ? load(p, i) + load(y, i) : load(p, i));
   });
   most.fold_into(result);
 }

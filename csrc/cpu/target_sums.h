@@ -1,6 +1,9 @@
-// The statistics of one target in a chunk, as they grow from tile to tile.
+// The statistics of a chunk against one target, as they grow from tile to tile: what labels and a
+// dense target have in common.
 #pragma once
 
+#include "labels.h"
+#include "sums.h"
 #include "tile.h"
 
 namespace jml::JML_ISA {
@@ -15,8 +18,8 @@ class TargetSums {
         sums(new FoldedSum[kSums * (args.classes + 1)]),
         maxima(new FoldedMax<T>[kExtrema * (args.classes + 1)]) {}
 
-  bool wants(int column) const { return columns.wants(column); }
-  bool wants_classes() const { return columns.before(kClassColumns) > 0; }
+  bool requested(int column) const { return columns.requested(column); }
+  bool classes_requested() const { return columns.before(kClassColumns) > 0; }
 
   void enter(double* partial) {
     out = partial;
@@ -27,15 +30,15 @@ class TargetSums {
     fill(totals, kTotals, FoldedSum());
   }
 
-  // Of the pixels, and of the cross-entropy of each, `weight` of which adds up to what that is
-  // divided by.
-  void add_totals(const Tile<T>& tile, const T* entropy, const T* weight) {
+  // Adds the number of pixels, the cross-entropy of each, and its weight: what adds up to the
+  // number that the cross-entropy is divided by.
+  void add_totals(const Tile<T>& tile, const T* cross_entropy, const T* weight) {
     const int n = tile.padded;
     const int64_t pixels = count_valid(tile.valid, n);
-    totals[kValid - kCrossEntropy].lane[0] += double(pixels);
-    if (wants(kCrossEntropy)) dot_row(entropy, tile.valid, n, totals[0]);
-    if (!wants(kCrossEntropyWeight)) return;
-    FoldedSum& weights = totals[kCrossEntropyWeight - kCrossEntropy];
+    total_of(kValid).lane[0] += double(pixels);
+    if (requested(kCrossEntropy)) dot_row(cross_entropy, tile.valid, n, total_of(kCrossEntropy));
+    if (!requested(kCrossEntropyWeight)) return;
+    FoldedSum& weights = total_of(kCrossEntropyWeight);
     if (args.independent())
       weights.lane[0] += double(args.integer_dense() ? tile.elements : pixels * classes);
     else if (weight == tile.valid)
@@ -47,22 +50,19 @@ class TargetSums {
  protected:
   const Arguments& args;
   const int64_t classes;
-  const Columns columns;
-  double* out = nullptr;  // the chunk's partial sums
-  FoldedSum totals[kTotals];
 
   // The three of the overlap are always made, others where they are asked for.
-  bool makes(int sum) const { return sum <= kFalseNegative || wants(sum); }
-  // Of each class, the last for pixels that have no label.
+  bool makes(int sum) const { return sum <= kFalseNegative || requested(sum); }
+  // One for each class, and a last one for pixels whose label has no row.
   FoldedSum* sums_of(int sum) const { return sums.get() + sum * (classes + 1); }
   FoldedMax<T>* maxima_of(int extremum) const {
     return maxima.get() + (extremum - kSums) * (classes + 1);
   }
-  double* column(int index) const { return out + columns.slot(index) * classes; }
+  FoldedSum& total_of(int total) { return totals[total - kCrossEntropy]; }
 
   bool only_overlap() const {
-    return !wants(kIntersection) && !wants(kPredictionSquared) && !wants(kTargetSquared) &&
-           !wants(kPredictionMax) && !wants(kJointMax);
+    return !requested(kIntersection) && !requested(kPredictionSquared) && !requested(kTargetSquared) &&
+           !requested(kPredictionMax) && !requested(kJointMax);
   }
 
   void raise(int extremum, int64_t c, T value) {
@@ -71,49 +71,49 @@ class TargetSums {
   }
 
   // The columns beside the overlap of class c, from its probabilities and targets.
-  void add_products(const T* x, const T* y, int64_t c, int n) {
-    if (wants(kIntersection)) dot_row(x, y, n, sums_of(kIntersection)[c]);
-    if (wants(kPredictionSquared)) dot_row(x, x, n, sums_of(kPredictionSquared)[c]);
-    if (wants(kTargetSquared)) dot_row(y, y, n, sums_of(kTargetSquared)[c]);
-    if (wants(kPredictionMax)) max_row<T>(x, nullptr, n, maxima_of(kPredictionMax)[c]);
-    if (wants(kJointMax)) max_row<T>(x, y, n, maxima_of(kJointMax)[c]);
+  void add_products(const T* p, const T* y, int64_t c, int n) {
+    if (requested(kIntersection)) dot_row(p, y, n, sums_of(kIntersection)[c]);
+    if (requested(kPredictionSquared)) dot_row(p, p, n, sums_of(kPredictionSquared)[c]);
+    if (requested(kTargetSquared)) dot_row(y, y, n, sums_of(kTargetSquared)[c]);
+    if (requested(kPredictionMax)) max_row<T>(p, nullptr, n, maxima_of(kPredictionMax)[c]);
+    if (requested(kJointMax)) max_row<T>(p, y, n, maxima_of(kJointMax)[c]);
   }
 
-  // Numbers for each pixel to sums of its label.
+  // Adds numbers of each pixel to sums of its label's class.
   template <int kCount>
-  void add_at_labels(const Tile<T>& tile, const int (&sum)[kCount],
+  void add_at_labels(const LabelState<T>& label, int n, const int (&sum)[kCount],
                      const T* const (&value)[kCount]) {
     FoldedSum* to[kCount];
-    for (int i = 0; i < kCount; ++i) to[i] = sums_of(sum[i]);
+    for (int k = 0; k < kCount; ++k) to[k] = sums_of(sum[k]);
     // A region goes on from block to block: its sums stay in registers.
     int32_t region = int32_t(classes);
     FoldLanes held[kCount] = {};
     for_labels(
-        tile.row, tile.one_label, tile.padded,
-        [&](int32_t c, int p) __attribute__((always_inline)) {
-          for (int i = 0; i < kCount; ++i) {
+        label.row, label.one_label, n,
+        [&](int32_t c, int first) __attribute__((always_inline)) {
+          for (int k = 0; k < kCount; ++k) {
             if (c != region) {
-              to[i][region].add(held[i]);
-              held[i] = FoldLanes{};
+              to[k][region].add(held[k]);
+              held[k] = FoldLanes{};
             }
-            held[i] += fold_block(value[i] + p);
+            held[k] += fold_block(value[k] + first);
           }
           region = c;
         },
-        [&](int32_t c, int p) __attribute__((always_inline)) {
-          for (int i = 0; i < kCount; ++i) to[i][c].add_pixel(p, value[i][p]);
+        [&](int32_t c, int i) __attribute__((always_inline)) {
+          for (int k = 0; k < kCount; ++k) to[k][c].add_pixel(i, value[k][i]);
         });
-    for (int i = 0; i < kCount; ++i) to[i][region].add(held[i]);
+    for (int k = 0; k < kCount; ++k) to[k][region].add(held[k]);
   }
 
   // And to the maxima.
-  void raise_at_labels(const Tile<T>& tile, int extremum, const T* value) {
+  void raise_at_labels(const LabelState<T>& label, int n, int extremum, const T* value) {
     FoldedMax<T>* const to = maxima_of(extremum);
     for_labels(
-        tile.row, tile.one_label, tile.padded,
-        [&](int32_t c, int p) __attribute__((always_inline)) { to[c].add_block(value + p); },
-        [&](int32_t c, int p)
-            __attribute__((always_inline)) { to[c].add_pixel(p, value[p]); });
+        label.row, label.one_label, n,
+        [&](int32_t c, int first)
+            __attribute__((always_inline)) { to[c].add_block(value + first); },
+        [&](int32_t c, int i) __attribute__((always_inline)) { to[c].add_pixel(i, value[i]); });
   }
 
   // `of_rows`: whether NaN of a class is to show in an extremum.
@@ -137,8 +137,13 @@ class TargetSums {
   }
 
  private:
-  std::unique_ptr<FoldedSum[]> sums;      // kSums x (classes + 1)
-  std::unique_ptr<FoldedMax<T>[]> maxima;  // kExtrema x (classes + 1)
+  const Columns columns;
+  double* out = nullptr;  // the chunk's partial sums
+  FoldedSum totals[kTotals];
+  std::unique_ptr<FoldedSum[]> sums;       // kSums x (C + 1)
+  std::unique_ptr<FoldedMax<T>[]> maxima;  // kExtrema x (C + 1)
+
+  double* column(int index) const { return out + columns.slot(index) * classes; }
 };
 
 }  // namespace jml::JML_ISA

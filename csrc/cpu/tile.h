@@ -1,143 +1,209 @@
-// A tile: some pixels of an image with all their classes, and a number of rows, of one number for
-// each pixel. What is in them, tile_load.h says.
+// A tile: some pixels of an image with all their classes, and what is known of each pixel.
+//
+// Shapes. C classes. P pixels (tiles.h), of which a tile at the end of a chunk has fewer: `count`,
+// and up to `padded`, a multiple of kRowStep, rows hold padding that is not valid. B = P / kBlock
+// blocks of pixels. A row has one number for each of the P pixels.
+//
+//     x, y      (C + 1) x stride   the logits z, then what times `scale` is the probability p;
+//                                  the dense target
+//     LabelState                   integer labels, the target that they make, the label's own terms
+//     SoftmaxState                 what a softmax leaves of each pixel
+//     EntropyState                 class weights, cross-entropies
+//
+// Rows of the tile have one target, target_elsewhere, for all classes: the label's class is taken
+// out of them (tile_load.h), and has one number for each pixel: z_label, p_label, ... Row C of x
+// and y stands for pixels whose label has no row, so that loops over labels need no case of their
+// own.
+//
+// Names of a pixel's numbers:
+//
+//     z_max, label_gap       the largest logit; z_max - z of the label
+//     exp_sum                sum of e^(z - z_max) over the classes
+//     exp_sum_others         the same without the label
+//     exp_sum_minus_1        exp_sum less 1, taken without cancellation
+//     p_label, p_not_label   probability of the label, and of all other classes
+//     target_at_label        what a (smoothed) label is at its class, ...
+//     target_elsewhere       ... and at all others
+//     g, dot                 gradient of the loss by p; sum over classes of p g
+//     w, target_mass         class weights of a cross-entropy; sum over classes of w y
 #pragma once
 
 #include <cstdlib>
 #include <memory>
+#include <new>
 
-#include "pixels.h"
-#include "tile_reader.h"
+#include "layout.h"
 
 namespace jml::JML_ISA {
 
-// All that a thread needs to work on a tile, in one piece of memory.
-template <typename T>
-struct Tile {
-  const Arguments& args;
-  const int64_t classes;
-  const int64_t stride;  // between rows: a line more than the pixels, so that rows a power of two
-                         // long do not fight for the same cache sets
-  int count = 0;         // pixels of this tile
-  int padded = 0;        // the same, up to a multiple of kRowStep; padding is not valid
-  bool all_valid = true;
-  bool smooth = false;   // whether `off` is not 0 somewhere
-  int64_t elements = 0;  // of an integer dense target: how many count
-
-  // classes x stride. x and y have one row more, of pixels with no label.
-  T *x, *y;
-  T* pull;  // of a cross-entropy that is not part of the softmax' own, see cross_entropy.h
-  // Numbers of classes: weights of the labels' cross-entropy, 0 for no label, and of the dense one.
-  T *label_weights, *dense_weights;
-  T weight_sum = 0;  // of the labels'
-
-  T* valid;                           // 1 or 0
-  T *on, *off;                        // target at the label and elsewhere, 0 where not valid
-  T *smooth_on, *smooth_off;          // where they are when labels are smoothed; else valid and 0
-  T* zero;
-  T *scale, *dot;                     // probability = x * scale; dot = sum of probability * g
-  T *label_x, *label_miss, *label_y;  // at the label: probability, that of all others, dense target
-  T *label_tp, *label_fp, *label_fn, *label_xy, *label_gradient, *label_pull;
-  T *weight, *label_weight;           // the label's weight: a row, or `valid`
-  T *lead, *rest, *spread, *share, *gaps;  // of logarithms, see cross_entropy.h
-  T* dense_share;                     // sum of w y over classes: a row, or `valid`
-  T *label_entropy, *dense_entropy, *teacher_entropy;
-  T *other_scale, *other_rest;        // of another softmax than that of the logits
-  int32_t *code, *row;  // label, and the row of its class or `classes` where it has none
-  int32_t *lowest, *highest, *boundary;
-  uint8_t* mixed;      // for each kBlock pixels: whether `off` is not 0 somewhere
-  uint8_t* one_label;  // for each kBlock pixels: whether they have one row
-  uint8_t* here;       // for each row: whether a pixel has it
-  Run* run;
-  TileReader<T> logits, dense;
-  Feed dense_feed;  // for the loops over x and y to run
-
-  explicit Tile(const Arguments& args)
-      : args(args),
-        classes(args.classes),
-        stride(args.tile_pixels + 64 / int(sizeof(T))),
-        logits(args.logits, args, stride, run),
-        dense(args.dense, args, stride, run) {
-    const int64_t pixels = args.tile_pixels, halo = args.boundary_size;
-    // Once to count the bytes, once to hand them out.
-    for (bool allocated : {false, true}) {
-      int64_t used = 0;
-      auto take = [&](auto*& pointer, int64_t size) {
-        using Pointer = std::remove_reference_t<decltype(pointer)>;
-        if (allocated) pointer = reinterpret_cast<Pointer>(memory.get() + used);
-        used += (size * int64_t(sizeof(*pointer)) + 63) / 64 * 64;
-      };
-      for (T** rows : {&logits.tile, &logits.ahead}) take(*rows, (classes + 1) * stride);
-      for (T** rows : {&dense.tile, &dense.ahead})
-        take(*rows, args.has_dense() ? (classes + 1) * stride : 0);
-      take(pull, args.separate_entropy() ? classes * stride : 0);
-      for (T** weights : {&label_weights, &dense_weights}) take(*weights, classes + 1);
-      for (T** rows :
-           {&valid, &smooth_on, &smooth_off, &zero, &scale, &dot, &label_x, &label_miss, &label_y,
-            &label_tp, &label_fp, &label_fn, &label_xy, &label_gradient, &label_pull, &weight,
-            &lead, &rest, &spread, &share, &gaps, &label_entropy, &dense_entropy,
-            &teacher_entropy, &other_scale, &other_rest})
-        take(*rows, pixels);
-      for (int32_t** rows : {&code, &row, &lowest, &highest, &boundary}) take(*rows, pixels + halo);
-      take(run, pixels);
-      for (uint8_t** flags : {&mixed, &one_label}) take(*flags, pixels);
-      take(here, classes + 1);
-      if (!allocated) memory = allocate_bytes(used);
-    }
-    fill(zero, pixels, T(0));
-    on = label_weight = dense_share = valid;
-    off = zero;
-    set_weights();
+// One piece of memory that is cut into arrays, each of which begins on a line of its own. Arrays
+// are asked for twice: once to count the bytes, and after `reserve` to be handed out.
+class Memory {
+ public:
+  template <typename Element>
+  void allocate(Element*& array, int64_t size) {
+    if (bytes) array = reinterpret_cast<Element*>(bytes.get() + used);
+    used += (size * int64_t(sizeof(Element)) + 63) / 64 * 64;
   }
 
-  // Valid until the next call: they share their room.
-  Runs runs(const TensorView& view, const Pixels& pixels) const {
-    return Runs(view, args.spatial, pixels, run);
+  template <typename Element>
+  void allocate_each(std::initializer_list<Element**> arrays, int64_t size) {
+    for (Element** array : arrays) allocate(*array, size);
+  }
+
+  void reserve() {
+    bytes.reset(static_cast<char*>(std::aligned_alloc(64, size_t(used))));
+    if (!bytes) throw std::bad_alloc();
+    used = 0;
   }
 
  private:
   struct Free {
     void operator()(char* pointer) const { std::free(pointer); }
   };
-  std::unique_ptr<char, Free> memory;
+  std::unique_ptr<char, Free> bytes;
+  int64_t used = 0;
+};
 
-  static std::unique_ptr<char, Free> allocate_bytes(int64_t bytes) {
-    auto* pointer = static_cast<char*>(std::aligned_alloc(64, size_t(bytes)));
-    if (!pointer) throw std::bad_alloc();
-    return std::unique_ptr<char, Free>(pointer);
-  }
+// Integer labels. A window of the boundary reaches `halo` pixels beyond the tile.
+template <typename T>
+struct LabelState {
+  int32_t* code;               // P + halo  the label, kIgnored or kOutOfRange
+  int32_t* row;                // P         the row of x in which its class lies, C if none does
+  int32_t* on_boundary;        // P         with boundary smoothing: 1 where it applies, else 0
+  int32_t *lowest, *highest;   // P + halo  room for find_boundary
+  uint8_t* one_label;          // B         whether the pixels of a block have one row
+  uint8_t* has_smoothed;       // B         whether target_elsewhere is not 0 somewhere in a block
+  uint8_t* class_present;      // C + 1     whether a pixel has this row
+  bool any_smoothed = false;   //           whether a block has_smoothed
 
-  // Those that are given are the first target's.
-  void set_weights() {
-    for (int64_t c = 0; c < classes; ++c) {
-      const T given = args.ce_class_weights ? T(args.ce_class_weights[c]) : T(1);
-      label_weights[c] = given;
-      dense_weights[c] = args.has_labels() ? T(1) : given;
-      weight_sum += given;
-    }
-    label_weights[classes] = dense_weights[classes] = 0;
+  // The target: the smoothed rows, or of hard labels `valid` and `zero`. All are 0 where a pixel is
+  // not valid.
+  const T *target_at_label, *target_elsewhere;     // P
+  T *smoothed_at_label, *smoothed_elsewhere, *zero;  // P
+
+  T* z_label;                      // P  the label's logit
+  T *p_label, *p_not_label;        // P  p_not_label is that of a softmax
+  T* dense_at_label;               // P  the dense target of the label's class
+  T *tp, *fp, *fn, *intersection;  // P  forward: terms of the overlap in the label's place
+  T *g, *dz, *minus_ce_gradient;   // P  backward: by the label's p, by its logit; cross_entropy.h
+
+  void allocate(Memory& memory, int64_t classes, int64_t pixels, int64_t halo) {
+    memory.allocate_each<int32_t>({&code, &lowest, &highest}, pixels + halo);
+    memory.allocate_each<int32_t>({&row, &on_boundary}, pixels);
+    memory.allocate_each<uint8_t>({&one_label, &has_smoothed}, pixels / kBlock);
+    memory.allocate(class_present, classes + 1);
+    memory.allocate_each<T>({&smoothed_at_label, &smoothed_elsewhere, &zero, &z_label, &p_label,
+                             &p_not_label, &dense_at_label, &tp, &fp, &fn, &intersection, &g, &dz,
+                             &minus_ce_gradient},
+                            pixels);
   }
 };
 
-// Calls body(chunk, pixels of a tile, pixels of the next one) for the tiles of chunks [begin, end).
-template <typename Body>
-inline void for_tiles(const Arguments& args, int64_t begin, int64_t end, Body body) {
-  const int64_t chunk_pixels = args.tiles_per_chunk * args.tile_pixels;
-  const auto tile_at = [&](int64_t chunk, int64_t tile) {
-    const int64_t chunk_first = chunk % args.chunks_per_image * chunk_pixels;
-    const int64_t last = std::min(args.pixels, chunk_first + chunk_pixels);
-    const int64_t first = chunk_first + tile * args.tile_pixels;
-    if (chunk >= end || first >= last) return Pixels();
-    return Pixels{chunk / args.chunks_per_image, first,
-                  int(std::min(args.tile_pixels, last - first))};
-  };
-  for (int64_t chunk = begin; chunk < end; ++chunk) {
-    Pixels pixels = tile_at(chunk, 0);
-    for (int64_t tile = 1; pixels.image >= 0; ++tile) {
-      const Pixels next = tile_at(chunk, tile);
-      body(chunk, pixels, next.image >= 0 ? next : tile_at(chunk + 1, 0));
-      pixels = next;
-    }
+// What a softmax leaves of each pixel.
+template <typename T>
+struct SoftmaxState {
+  T* scale;            // P  valid / exp_sum: p = x * scale; of other activations `valid`
+  T* label_gap;        // P
+  T* exp_sum_minus_1;  // P
+  T* weighted_gap;     // P  sum of w_c y_c (z_max - z_c)
+  T* target_mass;      // P  sum of w_c y_c
+  T* dot;              // P  backward: sum of p_c g_c
+
+  void allocate(Memory& memory, int64_t pixels) {
+    memory.allocate_each<T>(
+        {&scale, &label_gap, &exp_sum_minus_1, &weighted_gap, &target_mass, &dot}, pixels);
   }
-}
+};
+
+// Cross-entropies.
+template <typename T>
+struct EntropyState {
+  T *label_class_weights, *dense_class_weights;  // C + 1  w against each target, 0 for no class
+  T label_weight_sum = 0;                        //        sum of w against labels
+  const T* label_weight;                         // P      w of the label: the row, or `valid`
+  T* label_weight_row;                           // P
+  T* weighted_label_gap;                         // P      sum of w_c (z_c - z_label)
+  const T* target_mass;                          // P      of the dense target: a row, or `valid`
+  T *of_labels, *of_dense, *of_teacher;          // P      forward: the cross-entropies, an entropy
+  // Backward: of cross-entropies that are not of the logits' own softmax (cross_entropy.h). At
+  // another temperature it is made in place, from the softmax there; the forward needs that softmax
+  // too.
+  T* minus_ce_gradient;                          // C x stride
+
+  void allocate(Memory& memory, const Arguments& args, int64_t stride) {
+    const int64_t classes = args.classes, pixels = args.tile_pixels;
+    memory.allocate_each<T>({&label_class_weights, &dense_class_weights}, classes + 1);
+    memory.allocate_each<T>(
+        {&label_weight_row, &weighted_label_gap, &of_labels, &of_dense, &of_teacher}, pixels);
+    memory.allocate(minus_ce_gradient, args.separate_entropy() ? classes * stride : 0);
+  }
+
+  // The weights that are given are those of the first target.
+  void set_weights(const Arguments& args) {
+    const int64_t classes = args.classes;
+    for (int64_t c = 0; c < classes; ++c) {
+      const T given = args.ce_class_weights ? T(args.ce_class_weights[c]) : T(1);
+      label_class_weights[c] = given;
+      dense_class_weights[c] = args.has_labels() ? T(1) : given;
+      label_weight_sum += given;
+    }
+    label_class_weights[classes] = dense_class_weights[classes] = 0;
+  }
+};
+
+// All that a thread needs to work on a tile.
+template <typename T>
+struct Tile {
+  const Arguments& args;
+  const int64_t classes;
+  const int64_t stride;  // between rows of x and y: a line more than the pixels, so that rows a
+                         // power of two long do not fight for the same cache sets
+  int count = 0;         // pixels of this tile
+  int padded = 0;        // the same, up to a multiple of kRowStep
+  bool all_valid = true;
+  int64_t elements = 0;  // of an integer dense target: how many count
+
+  TileSource<T> logits, dense;
+  T *x = nullptr, *y = nullptr;  // (C + 1) x stride
+  T* valid;  // P  1 or 0
+  LabelState<T> label;
+  SoftmaxState<T> softmax;
+  SoftmaxState<T> other_softmax;  // of a teacher, or of the logits at another temperature
+  EntropyState<T> entropy;
+
+  explicit Tile(const Arguments& args)
+      : args(args),
+        classes(args.classes),
+        stride(args.tile_pixels + 64 / int(sizeof(T))),
+        logits(args.logits, args, stride),
+        dense(args.dense, args, stride) {
+    allocate();
+    memory.reserve();
+    allocate();
+    fill(label.zero, args.tile_pixels, T(0));
+    label.target_at_label = entropy.label_weight = entropy.target_mass = valid;
+    label.target_elsewhere = label.zero;
+    entropy.set_weights(args);
+  }
+
+  T* x_row(int64_t c) const { return x + c * stride; }
+  T* y_row(int64_t c) const { return y + c * stride; }
+  T* minus_ce_gradient_row(int64_t c) const { return entropy.minus_ce_gradient + c * stride; }
+
+ private:
+  Memory memory;
+
+  void allocate() {
+    const int64_t pixels = args.tile_pixels, tile = (classes + 1) * stride;
+    memory.allocate_each<T>({&logits.tile, &logits.ahead}, tile);
+    memory.allocate_each<T>({&dense.tile, &dense.ahead}, args.has_dense() ? tile : 0);
+    memory.allocate(valid, pixels);
+    label.allocate(memory, classes, pixels, args.boundary_size);
+    softmax.allocate(memory, pixels);
+    other_softmax.allocate(memory, pixels);
+    entropy.allocate(memory, args, stride);
+  }
+};
 
 }  // namespace jml::JML_ISA

@@ -1,17 +1,16 @@
 // From tensors to a tile: everything about its pixels that statistics and gradient are made of.
 //
-//     labels -> codes -> on, off           what the target is at the label and elsewhere
-//     logits, dense -> x, y (classes x pixels)                                     TileReader
+//     mask, labels -> valid, rows of the labels, their target            LabelState
+//     logits, dense -> x, y                                              TileSource
 //     a teacher's y -> its probabilities
-//     take the label's logit out of the tile: what stays has the target `off`, one row for all
-//         classes, and the label's own terms are one number a pixel; beside labels y is taken out
-//         in the same place
-//     x -> e^(x - largest), its sum        x = e * scale, scale = valid / sum
+//     the label's class is taken out of x and y -> z_label, dense_at_label: what stays in the rows
+//         has the target target_elsewhere, one row for all classes
+//     x -> e^(z - z_max), its sum                                        SoftmaxState
 //
-// Cross-entropies are made on the way: entropies.h.
+// Cross-entropies are made on the way (cross_entropy.h).
 #pragma once
 
-#include "entropies.h"
+#include "cross_entropy.h"
 #include "labels.h"
 
 namespace jml::JML_ISA {
@@ -20,25 +19,25 @@ template <typename T>
 class TileLoader {
  public:
   explicit TileLoader(Tile<T>& tile)
-      : tile(tile), args(tile.args), classes(tile.classes), entropies(tile) {}
+      : tile(tile), args(tile.args), classes(tile.classes), cross_entropies(tile) {}
 
   // The pixels that are to come next are copied meanwhile. Returns the position of the first label
   // out of range, -1 if there is none.
-  int64_t load(const Pixels& pixels, const Pixels& next, const Wanted<T>& wanted) {
+  int64_t load(const Pixels& pixels, const Pixels& next, const Requested<T>& requested) {
     tile.count = pixels.count;
     tile.padded = (pixels.count + kRowStep<T> - 1) / kRowStep<T> * kRowStep<T>;
     int64_t bad = load_valid(pixels);
     tile.logits.load(pixels, tile.padded);
     tile.x = tile.logits.tile;
     if (!tile.all_valid) clear_invalid(tile.x);
-    if (args.has_dense()) bad = std::max(bad, load_dense(pixels, next, wanted));
-    entropies.before_activation(wanted);
+    if (args.has_dense()) bad = std::max(bad, load_dense(pixels, next, requested));
+    cross_entropies.before_activation(requested);
     if (args.has_labels()) {
-      take_labels(tile.x, nothing(), tile.label_x);
-      if (args.has_dense()) take_labels(tile.y, T(0), tile.label_y);
+      extract_labels(tile.x, z_of_zero(), tile.label.z_label);
+      if (args.has_dense()) extract_labels(tile.y, T(0), tile.label.dense_at_label);
     }
-    activate(next, wanted);
-    entropies.after_activation(wanted);
+    activate(next, requested);
+    cross_entropies.after_activation(requested);
     return bad;
   }
 
@@ -46,78 +45,78 @@ class TileLoader {
   Tile<T>& tile;
   const Arguments& args;
   const int64_t classes;
-  Entropies<T> entropies;
+  CrossEntropies<T> cross_entropies;
 
   bool is(Activation activation) const { return args.activation == activation; }
-  T* x_row(int64_t c) const { return tile.x + c * tile.stride; }
-  T* y_row(int64_t c) const { return tile.y + c * tile.stride; }
 
   // The logit of probability 0.
-  T nothing() const {
+  T z_of_zero() const {
     return is(Activation::none) ? T(0) : -std::numeric_limits<T>::infinity();
   }
 
   // ---- which pixels count, and their labels ------------------------------------------------
 
   int64_t load_valid(const Pixels& pixels) {
-    const int count = tile.count, padded = tile.padded;
     T* valid = tile.valid;
-    if (!args.has_labels() || args.mask.given || args.binary()) fill(valid, count, T(1));
-    fill(valid + count, padded - count, T(0));
+    if (!args.has_labels() || args.mask.given || args.binary()) fill(valid, tile.count, T(1));
+    fill(valid + tile.count, tile.padded - tile.count, T(0));
     if (args.mask.given) {
       const auto* data = static_cast<const uint8_t*>(args.mask.data);
-      load_row(data + pixels.image * args.mask.image_stride, tile.runs(args.mask, pixels), valid);
+      fill_row(data + pixels.image * args.mask.image_stride,
+               Segments(args.mask, args.spatial, pixels), valid);
     }
-    if (!args.has_labels()) {
-      tile.all_valid = count_valid(valid, padded) == padded;
-      return -1;
-    }
-    int32_t *code = tile.code, *row = tile.row;
-    load_codes(args, pixels.image, tile.runs(args.labels, pixels), code);
+    if (args.has_labels()) return load_labels(pixels);
+    tile.all_valid = count_valid(valid, tile.padded) == tile.padded;
+    return -1;
+  }
+
+  int64_t load_labels(const Pixels& pixels) {
+    const int count = tile.count, padded = tile.padded;
+    int32_t *code = tile.label.code, *row = tile.label.row;
+    load_codes(args, pixels, code);
     fill(code + count, padded - count, kIgnored);
-    const int32_t none = int32_t(classes);
+    const int32_t no_row = int32_t(classes);
     const int valid_count =
         args.mask.given || args.binary()
-            ? place_labels(code, int32_t(args.binary()), none, valid, row, padded)
-            : place_labels(code, none, valid, row, padded);
+            ? place_labels(code, int32_t(args.binary()), no_row, tile.valid, row, padded)
+            : place_labels(code, no_row, tile.valid, row, padded);
     tile.all_valid = valid_count == padded;
-    find_regions(row, tile.one_label, padded);
+    find_regions(row, tile.label.one_label, padded);
     // A masked pixel may hold any label. Of the others the first that is no class is reported.
     int64_t bad = -1;
-    for (int p = count - 1; !tile.all_valid && p >= 0; --p)
-      if (code[p] == kOutOfRange && masked_in(pixels.image, pixels.first + p))
-        bad = pixels.first + p;
+    for (int i = count - 1; !tile.all_valid && i >= 0; --i)
+      if (code[i] == kOutOfRange && mask_counts(pixels.image, pixels.first + i))
+        bad = pixels.first + i;
     load_target(pixels);
     return bad;
   }
 
-  bool masked_in(int64_t image, int64_t pixel) const {
+  bool mask_counts(int64_t image, int64_t pixel) const {
     if (!args.mask.given) return true;
-    Run one;
-    const Runs where(args.mask, args.spatial, {image, pixel, 1}, &one);
+    const Segments where(args.mask, args.spatial, {image, pixel, 1});
     return static_cast<const uint8_t*>(
-        args.mask.data)[image * args.mask.image_stride + one.offset];
+        args.mask.data)[image * args.mask.image_stride + where.segment[0].offset];
   }
 
   void load_target(const Pixels& pixels) {
+    LabelState<T>& label = tile.label;
     const int padded = tile.padded;
     const T epsilon = T(args.label_smoothing), labels = T(args.label_count());
-    bool& smooth = tile.smooth;
-    smooth = epsilon != 0;
-    const bool boundary_only = smooth && args.boundary_size > 0;
-    int32_t* boundary = tile.boundary;
+    const bool smooths = epsilon != 0, boundary_only = smooths && args.boundary_size > 0;
+    int32_t* on_boundary = label.on_boundary;
     if (boundary_only) {
-      boundary_pixels(args, pixels, tile.code, tile.lowest, tile.highest, boundary);
-      fill(boundary + tile.count, padded - tile.count, int32_t(0));
+      find_boundary(args, pixels, label.code, label.lowest, label.highest, on_boundary);
+      fill(on_boundary + tile.count, padded - tile.count, int32_t(0));
     }
     for (int block = 0; block < padded / kBlock; ++block)
-      tile.mixed[block] = boundary_only ? any(boundary + block * kBlock, kBlock) : smooth;
-    smooth = any(tile.mixed, padded / kBlock);
-    tile.on = smooth ? tile.smooth_on : tile.valid;
-    tile.off = smooth ? tile.smooth_off : tile.zero;
-    if (smooth)
-      target_row(boundary_only ? boundary : nullptr, epsilon, labels, tile.valid, tile.on,
-                 tile.off, padded);
+      label.has_smoothed[block] =
+          boundary_only ? any(on_boundary + block * kBlock, kBlock) : smooths;
+    label.any_smoothed = any(label.has_smoothed, padded / kBlock);
+    label.target_at_label = label.any_smoothed ? label.smoothed_at_label : tile.valid;
+    label.target_elsewhere = label.any_smoothed ? label.smoothed_elsewhere : label.zero;
+    if (label.any_smoothed)
+      label_target_rows(boundary_only ? on_boundary : nullptr, epsilon, labels, tile.valid,
+                        label.smoothed_at_label, label.smoothed_elsewhere, padded);
   }
 
   // A pixel that does not count gets logits 0, so that NaN in it goes nowhere.
@@ -126,137 +125,162 @@ class TileLoader {
       keep_valid(rows + c * tile.stride, tile.valid, tile.padded);
   }
 
-  // The label's place in the rows keeps `left`.
-  void take_labels(T* rows, T left, T* taken) {
+  // Takes the label's number of each pixel out of the rows, where `left` stays in its place.
+  void extract_labels(T* rows, T left, T* extracted) {
     const int64_t stride = tile.stride;
-    uint8_t* here = tile.here;
+    uint8_t* class_present = tile.label.class_present;
     fill(rows + classes * stride, tile.padded, left);
-    fill(here, classes + 1, uint8_t(0));
+    fill(class_present, classes + 1, uint8_t(0));
     for_labels(
-        tile.row, tile.one_label, tile.padded,
-        [&](int32_t c, int p) __attribute__((always_inline)) {
-          T* place = rows + c * stride + p;
-          copy(place, kBlock, taken + p);
+        tile.label.row, tile.label.one_label, tile.padded,
+        [&](int32_t c, int first) __attribute__((always_inline)) {
+          T* place = rows + c * stride + first;
+          copy(place, kBlock, extracted + first);
           fill(place, kBlock, left);
-          here[c] = 1;
+          class_present[c] = 1;
         },
-        [&](int32_t c, int p) __attribute__((always_inline)) {
-          T& place = rows[c * stride + p];
-          taken[p] = place;
+        [&](int32_t c, int i) __attribute__((always_inline)) {
+          T& place = rows[c * stride + i];
+          extracted[i] = place;
           place = left;
-          here[c] = 1;
+          class_present[c] = 1;
         });
   }
 
   // ---- the dense target --------------------------------------------------------------------
 
-  int64_t load_dense(const Pixels& pixels, const Pixels& next, const Wanted<T>& wanted) {
-    tile.dense_feed.finish();
+  int64_t load_dense(const Pixels& pixels, const Pixels& next, const Requested<T>& requested) {
     tile.dense.load(pixels, tile.padded);
     tile.y = tile.dense.tile;
     if (!tile.all_valid) clear_invalid(tile.y);
     const int64_t bad = args.integer_dense() ? smooth_integers(pixels.first) : -1;
-    tile.dense_feed = tile.dense.feed(next);
-    if (args.teacher) teach(wanted.teacher_entropy);
+    tile.dense.begin_prefetch(next);
+    if (args.teacher) teach(requested.teacher_entropy);
     return bad;
   }
 
   // Independent labels 0 and 1: smoothed as two classes; one that is ignored counts nowhere, as
-  // does x = y = 0.
+  // does p = y = 0.
   int64_t smooth_integers(int64_t first) {
     const T ignore = T(args.ignore_index);
     const LabelTarget<T> target = label_target(T(args.label_smoothing), T(2));
     int64_t bad = -1;
     tile.elements = 0;
-    for (int p = tile.count - 1; p >= 0; --p) {
-      if (tile.valid[p] == 0) continue;
+    for (int i = tile.count - 1; i >= 0; --i) {
+      if (tile.valid[i] == 0) continue;
       int64_t counted = 0;
       for (int64_t c = classes - 1; c >= 0; --c) {
-        T& label = y_row(c)[p];
+        T& label = tile.y_row(c)[i];
         if (label == ignore) {
           label = 0;
-          x_row(c)[p] = nothing();
+          tile.x_row(c)[i] = z_of_zero();
           continue;
         }
         ++counted;
-        const int64_t position = c * args.pixels + first + p;
+        const int64_t position = c * args.pixels + first + i;
         if (label != 0 && label != 1) bad = bad < 0 ? position : std::min(bad, position);
         label = label == 1 ? target.at_label : target.elsewhere;
       }
       tile.elements += counted;
-      tile.valid[p] = counted ? T(1) : T(0);
+      tile.valid[i] = counted ? T(1) : T(0);
     }
     return bad;
   }
 
   // A teacher's logits become its probabilities.
-  void teach(bool entropy) {
+  void teach(bool entropy_requested) {
     const int n = tile.padded;
     const T temperature = T(args.teacher_temperature);
     for (int64_t c = 0; temperature != 1 && c < classes; ++c)
-      divide_row(y_row(c), temperature, n, y_row(c));
-    SoftmaxRows<T> rows{tile.valid, tile.other_scale};
-    if (!is(Activation::softmax)) {
-      if (entropy) fill(tile.teacher_entropy, n, T(0));
-      for (int64_t c = 0; is(Activation::sigmoid) && c < classes; ++c)
-        teach_row(y_row(c), tile.valid, entropy ? tile.teacher_entropy : nullptr, n);
-    } else if (entropy) {
-      rows.rest = tile.other_rest;
-      rows.spread = tile.spread;
-      rows.share = tile.share;
-      softmax_tile<false, false, Against::itself, true>(tile.y, classes, tile.stride, n, rows,
-                                                        tile.dense_feed);
-      jml::JML_ISA::dense_entropy<T>(tile.spread, tile.share, tile.other_rest, nullptr, nullptr,
-                                     tile.teacher_entropy, n);
-    } else {
-      softmax_tile<false, false, Against::none, true>(tile.y, classes, tile.stride, n, rows,
-                                                      tile.dense_feed);
-    }
+      divide_row(tile.y_row(c), temperature, n, tile.y_row(c));
+    if (is(Activation::softmax))
+      teach_softmax(entropy_requested);
+    else
+      teach_by_element(entropy_requested);
+  }
+
+  void teach_softmax(bool entropy_requested) {
+    const int n = tile.padded;
+    const SoftmaxState<T>& softmax = tile.other_softmax;
+    SoftmaxRows<T> rows{.valid = tile.valid, .scale = softmax.scale};
+    if (!entropy_requested)
+      return softmax_tile<false, false, EntropyTarget::none, true>(
+          tile.y, classes, tile.stride, n, rows, tile.dense.prefetch);
+    rows.exp_sum_minus_1 = softmax.exp_sum_minus_1;
+    rows.weighted_gap = softmax.weighted_gap;
+    rows.target_mass = softmax.target_mass;
+    softmax_tile<false, false, EntropyTarget::itself, true>(tile.y, classes, tile.stride, n, rows,
+                                                            tile.dense.prefetch);
+    dense_entropy<T>(softmax.weighted_gap, softmax.target_mass, softmax.exp_sum_minus_1, nullptr,
+                     nullptr, tile.entropy.of_teacher, n);
+  }
+
+  // Without an activation they are probabilities as they are.
+  void teach_by_element(bool entropy_requested) {
+    T* entropy = entropy_requested ? tile.entropy.of_teacher : nullptr;
+    if (entropy) fill(entropy, tile.padded, T(0));
+    for (int64_t c = 0; is(Activation::sigmoid) && c < classes; ++c)
+      teach_row(tile.y_row(c), tile.valid, entropy, tile.padded);
   }
 
   // ---- activation --------------------------------------------------------------------------
 
-  void activate(const Pixels& next, const Wanted<T>& wanted) {
-    const int n = tile.padded;
-    const bool labels = args.has_labels();
-    Feed feed = tile.logits.feed(next);
-    if (is(Activation::softmax)) {
-      SoftmaxRows<T> rows{tile.valid, tile.scale, tile.label_x, tile.label_miss, wanted.dot_rule,
-                          tile.dot};
-      const bool with_dense = entropies.in_softmax(wanted);
-      if (wanted.label_entropy) rows.lead = tile.lead;
-      if (wanted.label_entropy || with_dense) rows.rest = tile.rest;
-      if (with_dense) {
-        rows.lead = tile.lead;
-        rows.y = tile.y;
-        rows.weight = tile.dense_weights;
-        rows.spread = tile.spread;
-        rows.share = tile.share;
-      }
-      const auto run = [&](auto labels, auto dot, auto against) {
-        softmax_tile<labels(), dot(), against()>(tile.x, classes, tile.stride, n, rows, feed);
-      };
-      using Yes = std::true_type;
-      using No = std::false_type;
-      const auto choose = [&](auto against) {
-        if (wanted.dot_rule) return run(Yes(), Yes(), against);
-        if (labels) return run(Yes(), No(), against);
-        run(No(), No(), against);
-      };
-      if (with_dense && args.unit_share())
-        choose(std::integral_constant<Against, Against::unit>());
-      else if (with_dense)
-        choose(std::integral_constant<Against, Against::target>());
-      else
-        choose(std::integral_constant<Against, Against::none>());
-    } else {
-      for (int64_t c = 0; is(Activation::sigmoid) && c < classes; ++c) sigmoid_row(x_row(c), n);
-      if (is(Activation::sigmoid) && labels) sigmoid_row(tile.label_x, n);
-      copy(tile.valid, n, tile.scale);
-    }
-    feed.finish();
+  void activate(const Pixels& next, const Requested<T>& requested) {
+    tile.logits.begin_prefetch(next);
+    if (is(Activation::softmax))
+      activate_softmax(requested);
+    else
+      activate_by_element();
+    tile.logits.prefetch.finish();
   }
 
+  void activate_by_element() {
+    const int n = tile.padded;
+    const bool is_sigmoid = is(Activation::sigmoid);
+    for (int64_t c = 0; is_sigmoid && c < classes; ++c) sigmoid_row(tile.x_row(c), n);
+    if (args.has_labels()) copy(tile.label.z_label, n, tile.label.p_label);
+    if (args.has_labels() && is_sigmoid) sigmoid_row(tile.label.p_label, n);
+    copy(tile.valid, n, tile.softmax.scale);
+  }
+
+  void activate_softmax(const Requested<T>& requested) {
+    const SoftmaxState<T>& softmax = tile.softmax;
+    const bool sums_dense = cross_entropies.in_softmax(requested);
+    SoftmaxRows<T> rows{.valid = tile.valid,
+                        .z_label = tile.label.z_label,
+                        .dot_coefficients = requested.dot_coefficients,
+                        .scale = softmax.scale,
+                        .p_label = tile.label.p_label,
+                        .p_not_label = tile.label.p_not_label,
+                        .dot = softmax.dot};
+    if (requested.label_entropy || sums_dense) {
+      rows.label_gap = softmax.label_gap;
+      rows.exp_sum_minus_1 = softmax.exp_sum_minus_1;
+    }
+    if (sums_dense) {
+      rows.y = tile.y;
+      rows.class_weights = tile.entropy.dense_class_weights;
+      rows.weighted_gap = softmax.weighted_gap;
+      rows.target_mass = softmax.target_mass;
+    }
+    const auto run = [&](auto labels, auto dot, auto target) {
+      softmax_tile<labels(), dot(), target()>(tile.x, classes, tile.stride, tile.padded, rows,
+                                              tile.logits.prefetch);
+    };
+    using Yes = std::true_type;
+    using No = std::false_type;
+    const auto run_against = [&](auto target) {
+      if (requested.dot_coefficients) return run(Yes(), Yes(), target);
+      if (args.has_labels()) return run(Yes(), No(), target);
+      run(No(), No(), target);
+    };
+    if (sums_dense && args.unit_target_mass())
+      run_against(std::integral_constant<EntropyTarget, EntropyTarget::unit_mass>());
+    else if (sums_dense)
+      run_against(std::integral_constant<EntropyTarget, EntropyTarget::weighted>());
+    else
+      run_against(std::integral_constant<EntropyTarget, EntropyTarget::none>());
+  }
 };
 
 }  // namespace jml::JML_ISA

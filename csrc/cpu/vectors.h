@@ -1,6 +1,6 @@
-// Vectors of the instruction set at hand, and rows: the pixels of one class, contiguous, a
-// multiple of kRowStep. The compiler vectorises plain loops over them; where it misses an
-// instruction, or the order of a sum is part of the result, they are written with vectors.
+// Vectors of the instruction set at hand. The compiler vectorises plain loops over rows (rows.h);
+// where it misses an instruction, or the order of a sum is part of the result, loops are written
+// with these.
 #pragma once
 
 #include "elementary.h"
@@ -8,10 +8,6 @@
 namespace jml::JML_ISA {
 
 constexpr int kVectorBytes = JML_VECTOR_BYTES;
-constexpr int kLaneBytes = 128;  // four AVX2 registers: additions in flight hide their latency
-
-template <typename T>
-constexpr int kRowStep = kLaneBytes / int(sizeof(T));
 
 template <typename T>
 struct VectorOf {
@@ -22,32 +18,6 @@ using Vector = typename VectorOf<T>::type;
 
 template <typename T>
 constexpr int kWidth = kVectorBytes / int(sizeof(T));
-constexpr int kAccumulators = kLaneBytes / kVectorBytes;
-
-// Of our own, since those of the standard library would be one function for all instruction sets.
-template <typename T>
-JML_MATH void fill(T* to, int64_t count, T value) {
-  for (int64_t i = 0; i < count; ++i) to[i] = value;
-}
-
-template <typename T>
-JML_MATH bool any(const T* values, int count) {
-  T bits = 0;
-  for (int i = 0; i < count; ++i) bits |= values[i];
-  return bits != 0;
-}
-
-template <typename T>
-JML_MATH void copy(const T* __restrict from, int64_t count, T* __restrict to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = from[i];
-}
-
-// Calls body(accumulator, offset) so that each accumulator sees its own lanes of a row.
-template <typename T, typename Body>
-JML_MATH void for_lanes(int n, Body body) {
-  for (int p = 0; p < n; p += kRowStep<T>)
-    for (int k = 0; k < kAccumulators; ++k) body(k, p + k * kWidth<T>);
-}
 
 template <typename T>
 JML_MATH Vector<T> load(const T* row, int offset) {
@@ -73,7 +43,7 @@ JML_MATH void stream(T* row, int offset, Vector<T> vector) {
 #endif
 }
 
-// Before others read what was streamed.
+// Ends the streams of this thread: after it others may read what was streamed.
 JML_MATH void end_streams() {
 #if JML_VECTOR_BYTES > 16
   _mm_sfence();

@@ -83,7 +83,7 @@ struct Backward : PixelState<C> {
     const Columns& columns = args.columns(target);
     for (int64_t c = team.rank(); c < args.classes; c += team.threads()) {
       const auto gradient_of = [&](int column) {
-        return columns.wants(column) ? factor * sums[column * column_stride + c] : 0.0;
+        return columns.requested(column) ? factor * sums[column * column_stride + c] : 0.0;
       };
       const GradientCoefficients<double> of_class = gradient_coefficients(
           gradient_of(kTruePositive), gradient_of(kFalsePositive), gradient_of(kFalseNegative),
@@ -105,7 +105,7 @@ struct Backward : PixelState<C> {
       const double weight = is_first ? args.ce_class_weights.at(c) : 1.0;
       const bool is_dense = target == int(args.has_labels());
       const double scale = is_dense ? args.student_scale : 1.0;
-      put(kQw, columns.wants(kCrossEntropy) ? weight * q * scale : 0.0);
+      put(kQw, columns.requested(kCrossEntropy) ? weight * q * scale : 0.0);
     }
   }
 

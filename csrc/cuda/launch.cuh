@@ -114,7 +114,7 @@ enum class Kind { hard, label, dense, general };
 
 inline bool any_requested(const Columns& columns, std::initializer_list<int> some) {
   for (int column : some)
-    if (columns.wants(column)) return true;
+    if (columns.requested(column)) return true;
   return false;
 }
 
@@ -126,7 +126,7 @@ inline bool is_dense_needed(const Problem& problem) {
 inline Kind kind_of(const Problem& problem) {
   const bool has_dense = is_dense_needed(problem);
   const bool is_tempered =
-      has_dense && problem.student_temperature != 1 && problem.dense_columns.wants(kCrossEntropy);
+      has_dense && problem.student_temperature != 1 && problem.dense_columns.requested(kCrossEntropy);
   if (problem.activation != Activation::softmax || problem.logits.dtype == DType::f64 ||
       is_tempered)
     return Kind::general;
@@ -263,7 +263,7 @@ inline void set_slots(Arguments& args, Kind kind) {
     for (int column = 0; given && column < kClassColumns; ++column) {
       const ColumnSums of_column = sums_of_column(column, is_hard);
       for (int sum : {of_column.first, of_column.second})
-        if (columns.wants(column) && sum >= 0 && slots[sum] < 0)
+        if (columns.requested(column) && sum >= 0 && slots[sum] < 0)
           slots[sum] = int8_t(args.slots.count++);
     }
   };
@@ -307,7 +307,7 @@ inline void set_column_sources(const Arguments& args, Kind kind, FinishArguments
     const bool is_hard = of_labels && kind == Kind::hard;
     const int8_t* const slots = of_labels ? args.slots.of_labels : args.slots.of_dense;
     for (int column = 0; column < kClassColumns; ++column) {
-      if (!args.columns(target).wants(column)) continue;
+      if (!args.columns(target).requested(column)) continue;
       const ColumnSums of_column = sums_of_column(column, is_hard);
       ColumnSource& source = finish.column_sources[target][column];
       source.slot = slots[of_column.first];
@@ -325,7 +325,7 @@ inline void set_total_sources(const Arguments& args, FinishArguments& finish) {
     const Columns& columns = args.columns(target);
     const bool of_labels = args.has_labels() && target == 0;
     const auto set = [&](int column, BlockTotal block_total, double factor) {
-      if (columns.wants(column))
+      if (columns.requested(column))
         finish.total_sources[target][column - kCrossEntropy] = {int8_t(block_total), factor};
     };
     set(kCrossEntropy, of_labels ? kLabelCrossEntropy : kDenseCrossEntropy, 1);

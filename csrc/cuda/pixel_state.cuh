@@ -244,13 +244,13 @@ struct PixelState {
 
   // ---- softmax ----
   JML_DEVICE bool label_cross_entropy_requested() const {
-    return args.has_labels() && args.label_columns.wants(kCrossEntropy);
+    return args.has_labels() && args.label_columns.requested(kCrossEntropy);
   }
   JML_DEVICE bool dense_cross_entropy_requested() const {
-    return C::kDense && args.has_dense() && args.dense_columns.wants(kCrossEntropy);
+    return C::kDense && args.has_dense() && args.dense_columns.requested(kCrossEntropy);
   }
   JML_DEVICE bool teacher_entropy_requested() const {
-    return C::kDense && args.teacher && args.dense_columns.wants(kTargetEntropy);
+    return C::kDense && args.teacher && args.dense_columns.requested(kTargetEntropy);
   }
   // w_c of a cross-entropy: class weights are those of the first target.
   JML_DEVICE F label_weight(int c) const { return F(args.ce_class_weights.at(c)); }
@@ -280,7 +280,7 @@ struct PixelState {
     // Exponentials are summed apart below the largest logit, and counted at it (log_of_exp_sum).
     enum { kExpSum, kEntropy, kExpSumBelowMax, kCountAtMax, kSumsOfTeacher };
     F sums[kSumsOfTeacher][V] = {};
-    const bool entropy_requested = kForward && args.dense_columns.wants(kTargetEntropy);
+    const bool entropy_requested = kForward && args.dense_columns.requested(kTargetEntropy);
     each_chunk([&] {
       each([&](int k, int v) {
         const F below = dense_tile[k][v] - teacher_z_max[v], e = exp_fast(below);

@@ -46,8 +46,8 @@ _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @dataclass(frozen=True)
-class Case:
-    """One input.
+class BenchmarkCase:
+    """An input that is timed.
 
     Attributes:
         shape: of the logits, (N, C, *spatial).
@@ -90,14 +90,14 @@ class Case:
 
     @property
     def options(self) -> dict[str, float]:
-        """Of the losses."""
+        """Options of the losses."""
         if self.target != "boundary":
             return {}
         return {"label_smoothing": SMOOTHING, "boundary_size": self.boundary_size}
 
     @property
     def bytes(self) -> int:
-        """Of the logits: E · b."""
+        """Bytes of the logits, E · b."""
         return math.prod(self.shape) * getattr(torch, self.dtype).itemsize
 
     @property
@@ -113,7 +113,7 @@ class Case:
 
     @property
     def traffic(self) -> int:
-        """Of both. Labels are not counted."""
+        """Bytes that forward and backward together cannot avoid. Labels are not counted."""
         return self.forward_traffic + self.backward_traffic
 
     @property
@@ -144,7 +144,7 @@ def region_labels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return F.interpolate(field, size=tuple(spatial), mode=mode).argmax(dim=1)
 
 
-def build(case: Case, device: str = "cpu") -> tuple[Tensor, ...]:
+def build(case: BenchmarkCase, device: str = "cpu") -> tuple[Tensor, ...]:
     """What a loss is called with, the same for every run: logits, target and, for distillation,
     the logits of a teacher."""
     generator = torch.Generator(device).manual_seed(0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .cases import Case
+from .cases import BenchmarkCase
 
 #: A function of (logits, *targets), see `cases.build`, that returns a 0-dim loss.
 Loss = Callable[..., Tensor]
@@ -19,7 +19,7 @@ class NotAvailableError(Exception):
 
 @dataclass(frozen=True)
 class Competitor:
-    """One that is timed.
+    """A loss that takes part in a benchmark.
 
     Attributes:
         what: it computes, in a few words.
@@ -28,5 +28,5 @@ class Competitor:
     """
 
     what: str
-    make: Callable[[Case], Loss]
+    make: Callable[[BenchmarkCase], Loss]
     same: bool = False

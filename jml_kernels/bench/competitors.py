@@ -15,7 +15,7 @@ import jml_kernels as jml
 
 from .. import naive
 from ..backend import NAMES as BACKENDS
-from .cases import CE_JACCARD, DISTILLATION, JACCARD, Case
+from .cases import CE_JACCARD, DISTILLATION, JACCARD, BenchmarkCase
 from .competitor import Competitor, Loss, NotAvailableError
 from .peers import PEERS, in_float32
 
@@ -23,9 +23,9 @@ EAGER = "eager"
 COMPILED = "compile"
 CROSS_ENTROPY = "cross-entropy"
 DICE = "soft-dice"
-#: Behind the name of a backend: it writes the gradient over the logits.
+#: Stands behind the name of a backend that writes the gradient over the logits.
 IN_PLACE = "-in-place"
-#: In place of the names of all peers.
+#: Stands for the names of all peers.
 ALL_PEERS = "peers"
 
 _MODULES = {
@@ -40,33 +40,33 @@ _NAIVE = {
 }
 
 
-def fused(case: Case, backend: str = "auto", **options) -> Loss:
+def fused(case: BenchmarkCase, backend: str = "auto", **options) -> Loss:
     return _MODULES[case.objective](backend=backend, **case.options, **options)
 
 
-def _fused(case: Case, backend: str, **options) -> Loss:
+def _fused(case: BenchmarkCase, backend: str, **options) -> Loss:
     reason = jml.backends()[backend]
     if reason is not None:
         raise NotAvailableError(f"backend {backend}: {reason}")
     return fused(case, backend, **options)
 
 
-def eager(case: Case) -> Loss:
+def eager(case: BenchmarkCase) -> Loss:
     if case.objective == DISTILLATION and case.target == "boundary":
         raise NotAvailableError("the naive distillation has no boundary smoothing")
     return in_float32(functools.partial(_NAIVE[case.objective], **case.options))
 
 
-def compiled(case: Case) -> Loss:
+def compiled(case: BenchmarkCase) -> Loss:
     torch.compiler.reset()
     return torch.compile(eager(case), fullgraph=True, dynamic=False)
 
 
-def cross_entropy(case: Case) -> Loss:
+def cross_entropy(case: BenchmarkCase) -> Loss:
     return in_float32(lambda logits, target, *teacher: F.cross_entropy(logits, target))
 
 
-def dice(case: Case) -> Loss:
+def dice(case: BenchmarkCase) -> Loss:
     """A soft Dice that saves memory: one softmax, a boolean one-hot encoding by scatter outside
     of autograd, and sums of the probabilities under it."""
     if case.target == "soft":
@@ -87,18 +87,18 @@ def dice(case: Case) -> Loss:
 
 
 def _our_own() -> dict[str, Competitor]:
-    found = {}
+    ours = {}
     for name in BACKENDS:
         make = functools.partial(_fused, backend=name)
         in_place = functools.partial(make, inplace_backward=True)
-        found[name] = Competitor(f"this package's loss, backend {name}", make, same=True)
-        found[name + IN_PLACE] = Competitor(
+        ours[name] = Competitor(f"this package's loss, backend {name}", make, same=True)
+        ours[name + IN_PLACE] = Competitor(
             "the same, its gradient written over the logits", in_place, same=True
         )
-    return found
+    return ours
 
 
-#: By name, in the order of the tables.
+#: All competitors by name, in the order of the tables.
 COMPETITORS: dict[str, Competitor] = {
     **_our_own(),
     EAGER: Competitor("this loss as it is usually written", eager, same=True),
@@ -142,13 +142,13 @@ def _imported(path: str) -> Loss:
     """What an import path leads to; a class is called without arguments first."""
     module, _, attributes = path.partition(":")
     try:
-        found = importlib.import_module(module)
+        loss = importlib.import_module(module)
         for attribute in attributes.split("."):
-            found = getattr(found, attribute)
-        found = found() if inspect.isclass(found) else found
+            loss = getattr(loss, attribute)
+        loss = loss() if inspect.isclass(loss) else loss
     except (Exception, SystemExit) as error:  # whatever a module of the user's does
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path!r}: expected module:function, and it fails: {why}") from error
-    if not callable(found):
-        raise ValueError(f"{path!r} is a {type(found).__name__}: expected a function")
-    return found
+    if not callable(loss):
+        raise ValueError(f"{path!r} is a {type(loss).__name__}: expected a function")
+    return loss

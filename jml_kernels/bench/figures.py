@@ -1,4 +1,4 @@
-"""From the seconds of every turn to a row of the results. Pure."""
+"""From the seconds of every turn to a row of the results. Nothing here measures."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from .cases import Case
+from .cases import BenchmarkCase
 from .timing import BACKWARD, FORWARD, STEP, Turns, ratio, spread
 
 #: Copies logits into a tensor that exists.
 COPY = "copy"
 
 
-def bytes_of(case: Case) -> dict[str, int]:
+def bytes_of(case: BenchmarkCase) -> dict[str, int]:
     """What each part cannot avoid to read or write, labels not counted; "labels": what forward and
     backward each read of them besides; "inputs": what is there before."""
     return {
@@ -27,41 +27,43 @@ def bytes_of(case: Case) -> dict[str, int]:
     }
 
 
-def bandwidth(case: Case, copies: list[float]) -> float:
+def bandwidth(case: BenchmarkCase, copies: list[float]) -> float:
     """Bytes read and written in a second, by copying such logits into a tensor that exists."""
     return 2 * case.bytes / statistics.median(copies)
 
 
-def share(case: Case, part: str, seconds: float, speed: float, with_labels: bool = False) -> float:
-    """Of a bandwidth: the time that the bytes of `bytes_of` take at that speed, over the time it
-    took."""
+def share(
+    case: BenchmarkCase, part: str, seconds: float, speed: float, with_labels: bool = False
+) -> float:
+    """The share of a bandwidth that was reached: the time that the bytes of `bytes_of` take at that
+    speed, over the time that was measured."""
     counted = bytes_of(case)
     labels = counted["labels"] * (2 if part == STEP else 1) * with_labels
     return (counted[part] + labels) / speed / seconds
 
 
 def of_competitor(
-    case: Case, turns: Turns, subject: Turns, copies: list[float], peak: int | None
+    case: BenchmarkCase, turns: Turns, subject: Turns, copies: list[float], peak: int | None
 ) -> dict[str, object]:
     """One competitor's line of a row."""
     counted, speed = bytes_of(case), bandwidth(case, copies)
-    found: dict[str, object] = {}
+    line: dict[str, object] = {}
     for part, seconds in turns.items():
         median = statistics.median(seconds)
-        found[part] = {
+        line[part] = {
             "seconds": asdict(spread(seconds)),
             "times": asdict(ratio(seconds, subject[part])) if part in subject else None,
             "bytes per second": counted[part] / median,
             "share": share(case, part, median, speed),
             "share, labels counted": share(case, part, median, speed, with_labels=True),
         }
-    found["peak bytes"] = peak
-    found["peak / logits"] = None if peak is None else peak / case.bytes
-    return found
+    line["peak bytes"] = peak
+    line["peak / logits"] = None if peak is None else peak / case.bytes
+    return line
 
 
 def row(
-    case: Case,
+    case: BenchmarkCase,
     device: str,
     turns: Mapping[str, Turns],
     peaks: Mapping[str, int],
@@ -113,9 +115,9 @@ def _numbers(of: Mapping[str, float]) -> dict[str, float | None]:
     return {what: error if math.isfinite(error) else None for what, error in of.items()}
 
 
-def compare(found: dict, one: str, other: str) -> dict[str, dict[str, float]] | None:
+def compare(row: dict, one: str, other: str) -> dict[str, dict[str, float]] | None:
     """Part by part, the time of one as a multiple of the other's; None where either did not run."""
-    turns = found["turns"]
+    turns = row["turns"]
     if one not in turns or other not in turns:
         return None
     return {
@@ -125,7 +127,7 @@ def compare(found: dict, one: str, other: str) -> dict[str, dict[str, float]] | 
     }
 
 
-def over_floor(case: Case, steps: list[float], copies: list[float]) -> dict[str, float]:
+def over_floor(case: BenchmarkCase, steps: list[float], copies: list[float]) -> dict[str, float]:
     """A step as a multiple of the floor: the time in which this machine copies as many bytes as
     cannot be avoided."""
     per_copy = case.traffic / (2 * case.bytes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .cases import Case
+from .cases import BenchmarkCase
 from .timing import STEP
 
 CLASSES, PIXELS, BATCH, WINDOW = "classes", "pixels", "batch", "k"
@@ -21,12 +21,12 @@ LETTERS = {CLASSES: "C", PIXELS: "P", BATCH: "N", WINDOW: "k"}
 LARGEST = 2**27
 
 
-def _classes(case: Case) -> list[Case]:
+def _classes(case: BenchmarkCase) -> list[BenchmarkCase]:
     counts = sorted({2, 4, 8, 16, 32, 64, 128, case.shape[1]})
     return [replace(case, shape=(1, count, *case.shape[2:])) for count in counts]
 
 
-def _pixels(case: Case) -> list[Case]:
+def _pixels(case: BenchmarkCase) -> list[BenchmarkCase]:
     """One image, its sides halved and halved again."""
     shapes = [
         (1, case.shape[1], *(max(side // part, 1) for side in case.shape[2:]))
@@ -35,11 +35,11 @@ def _pixels(case: Case) -> list[Case]:
     return [replace(case, shape=shape) for shape in dict.fromkeys(shapes)]
 
 
-def _batch(case: Case) -> list[Case]:
+def _batch(case: BenchmarkCase) -> list[BenchmarkCase]:
     return [replace(case, shape=(n, *case.shape[1:])) for n in (1, 2, 4, 8)]
 
 
-def _window(case: Case) -> list[Case]:
+def _window(case: BenchmarkCase) -> list[BenchmarkCase]:
     image = replace(case, shape=(1, *case.shape[1:]), target="boundary")
     return [replace(image, boundary_size=size) for size in (3, 5, 7, 9, 13, 17)]
 
@@ -47,7 +47,7 @@ def _window(case: Case) -> list[Case]:
 AXES = {CLASSES: _classes, PIXELS: _pixels, BATCH: _batch, WINDOW: _window}
 
 
-def along(axis: str, case: Case) -> list[Case]:
+def along(axis: str, case: BenchmarkCase) -> list[BenchmarkCase]:
     """The cases of a sweep from one. Labels should be regions: drawn pixel by pixel, every window
     is at a boundary whatever its size. None where there is but one place: logits without spatial
     dimensions have one pixel an image."""
@@ -57,7 +57,7 @@ def along(axis: str, case: Case) -> list[Case]:
 
 @dataclass(frozen=True)
 class Growth:
-    """Of a step along an axis.
+    """How the time of a step grows along an axis.
 
     Attributes:
         exponent: p of seconds ~ x^p, the slope of a line through the logarithms.
@@ -87,21 +87,26 @@ def fit(x: list[float], seconds: list[float]) -> Growth:
 
 
 def growths(rows: list[dict], axis: str) -> dict[str, Growth]:
-    """By competitor, from rows along an axis; of who ran on two of them or more."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    """The growth of each competitor that ran at two places of an axis or more.
+
+    Args:
+        rows: along the axis.
+    """
+    points_by_name: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for name, of in row["figures"].items():
             if STEP in of and name not in row["wrong"]:
-                found.setdefault(name, []).append((place(axis, row), of[STEP]["seconds"]["median"]))
+                point = (place(axis, row), of[STEP]["seconds"]["median"])
+                points_by_name.setdefault(name, []).append(point)
     return {
         name: fit(*map(list, zip(*points, strict=True)))
-        for name, points in found.items()
+        for name, points in points_by_name.items()
         if len(points) > 1
     }
 
 
 def place(axis: str, row: dict) -> int:
-    """Of a row on an axis."""
+    """Where a row lies on an axis."""
     case = row["case"]
     if axis == PIXELS:
         return case["shape"][0] * math.prod(case["shape"][2:])

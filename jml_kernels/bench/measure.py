@@ -1,4 +1,4 @@
-"""One case: check, weigh, time."""
+"""Measures one case: checks the results, weighs the memory, takes the times."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import jml_kernels as jml
 from .. import accuracy
 from ..memory import peak_memory
 from . import figures
-from .cases import DISTILLATION, Case, build
+from .cases import DISTILLATION, BenchmarkCase, build
 from .competitor import NotAvailableError
 from .competitors import BACKENDS, IN_PLACE, find, fused
 from .timing import OfGpu, Step, interleave, of_cpu
 
-#: Of who computes our loss as it is usually written: its sums in float32 cancel, and it must only
-#: be the same loss.
+#: The errors of loss and gradient that naive code may have: its sums in float32 cancel, and it must
+#: only be the same loss.
 NAIVE_TOLERANCE = (1e-4, 1e-2)
 
-#: Told what is done next: a process that dies has said so.
+#: Called with what is done next, so that a process that dies has said what it did.
 Say = Callable[[str], None]
 
 
@@ -33,14 +33,14 @@ class DeviceLostError(Exception):
 
 
 class Inputs(NamedTuple):
-    """Of a case: what a loss is called with."""
+    """What a loss is called with in a case."""
 
     logits: Tensor
     targets: list[Tensor]
 
 
 def measure(
-    case: Case,
+    case: BenchmarkCase,
     names: list[str],
     device: str = "cpu",
     rounds: int = 11,
@@ -75,14 +75,14 @@ def measure(
         with _caught(name, device, left_out):
             taking_part = find(name)
             step, answer = _first(name, taking_part.make(case), inputs)  # compiles
-            found = judge.errors(answer)
+            distance = judge.errors(answer)
             del answer
             step.prepare()
             peaks[name] = peak_memory(step.run, device)
             steps[name] = step
-            if found is not None:
-                errors[name] = found
-            if taking_part.same and (why := judge.wrong(name, found)):
+            if distance is not None:
+                errors[name] = distance
+            if taking_part.same and (why := judge.wrong(name, distance)):
                 wrong[name] = why
     del judge
     release_memory(device)
@@ -126,7 +126,7 @@ def _first(
 class Judge:
     """Holds values and gradients against the oracle, the reference backend in float64."""
 
-    def __init__(self, case: Case, inputs: Inputs) -> None:
+    def __init__(self, case: BenchmarkCase, inputs: Inputs) -> None:
         self.case = case
         self.why_not: str | None = None
         logits, targets = inputs
@@ -143,29 +143,29 @@ class Judge:
             self.why_not = first_line(error)
 
     def errors(self, answer: accuracy.Answer | None) -> dict[str, float] | None:
-        """By "loss" and "gradient"; None where there is no gradient, or no oracle."""
+        """The errors of "loss" and "gradient"; None where there is no gradient, or no oracle."""
         if answer is None or self.why_not is not None:
             return None
         of_loss, of_gradient = accuracy.errors(answer, self.expected, self.counted)
         return {"loss": of_loss, "gradient": of_gradient}
 
-    def wrong(self, name: str, found: dict[str, float] | None) -> str | None:
+    def wrong(self, name: str, errors: dict[str, float] | None) -> str | None:
         """Why who computes our loss is wrong. It is timed all the same; who reports figures says
         so in their place."""
-        if found is None:
+        if errors is None:
             return f"not checked: {self.why_not}"
         ours = name.removesuffix(IN_PLACE) in BACKENDS
         dtype = getattr(torch, self.case.dtype)
         try:
             limits = accuracy.allowed(dtype) if ours else NAIVE_TOLERANCE
-            accuracy.check(name, (found["loss"], found["gradient"]), limits)
+            accuracy.check(name, (errors["loss"], errors["gradient"]), limits)
         except ArithmeticError as error:
             return str(error)
         return None
 
 
 def _soft_targets(
-    case: Case, num_classes: int, target: Tensor, *teacher: Tensor
+    case: BenchmarkCase, num_classes: int, target: Tensor, *teacher: Tensor
 ) -> Iterator[Tensor]:
     """Those that x may meet, float64 (N, C, *spatial)."""
     if case.target == "soft":

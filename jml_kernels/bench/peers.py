@@ -1,10 +1,10 @@
-"""Losses of other libraries, where those are installed.
+"""The losses of other libraries, where those are installed.
 
-None is required, and none is imported before a loss of it is made. Each is called as its users call
-it, with what they must do to labels, and with the options that come nearest to `JaccardMetricLoss`:
-sums over the batch, a mean over the classes present, no smoothing. What remains different is in
-`what`. None has `same`: each treats a class without labels, or a batch, in another way, and those
-that take soft targets are not exact at the sizes that are timed: their L1 norms are
+No library is required, and none is imported before a loss of it is made. Each loss is called as its
+users call it, with what they must do to labels, and with the options that come nearest to
+`JaccardMetricLoss`: sums over the batch, a mean over the classes present, no smoothing. `what` says
+what remains different. None has `same`: each treats a class without labels, or a batch, in another
+way, and those that take soft targets are not exact at the sizes that are timed: their L1 norms are
 `torch.linalg.vector_norm`, which on a CPU adds float32 one after the other. In float64 they agree.
 """
 
@@ -19,7 +19,7 @@ from functools import partial
 
 from torch import Tensor
 
-from .cases import CE_JACCARD, DISTILLATION, Case
+from .cases import CE_JACCARD, DISTILLATION, BenchmarkCase
 from .competitor import Competitor, Loss, NotAvailableError
 
 #: lambda of eq. 14, as `JaccardCrossEntropyLoss` has it.
@@ -51,13 +51,13 @@ LIBRARIES = (SMP, MONAI, NNUNET, KORNIA, TORCHMETRICS)
 
 def versions() -> dict[str, str]:
     """Package -> release, of the libraries that are installed."""
-    found = {}
+    releases = {}
     for library in LIBRARIES:
         try:
-            found[library.package] = importlib.metadata.version(library.package)
+            releases[library.package] = importlib.metadata.version(library.package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return releases
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ _KORNIA_LIMITS = Limits(soft=_ONLY_LABELS, cross_entropy=_NO_CROSS_ENTROPY, dime
 _TORCHMETRICS_LIMITS = Limits(soft=_ONLY_LABELS, cross_entropy="is a metric, without cross-entropy")
 
 
-def obstacle(case: Case, limits: Limits) -> str:
+def obstacle(case: BenchmarkCase, limits: Limits) -> str:
     """Why a loss with these limits cannot take the case; empty where it can."""
     dimensions = len(case.shape) - 2
     if case.objective == DISTILLATION:
@@ -107,7 +107,7 @@ def obstacle(case: Case, limits: Limits) -> str:
     return ""
 
 
-def check_case(name: str, case: Case, limits: Limits) -> None:
+def check_case(name: str, case: BenchmarkCase, limits: Limits) -> None:
     """Raise a NotAvailableError where the loss cannot take the case."""
     why = obstacle(case, limits)
     if why:
@@ -162,7 +162,7 @@ def with_channel(loss: Loss) -> Loss:
 # ---- segmentation-models-pytorch -----------------------------------------------------------------
 
 
-def smp(class_name: str, case: Case) -> Loss:
+def smp(class_name: str, case: BenchmarkCase) -> Loss:
     """Only its multi-label mode takes soft targets, and of logits that takes a sigmoid: the softmax
     is outside."""
     check_case(SMP.package, case, _SMP_LIMITS)
@@ -179,7 +179,7 @@ def smp(class_name: str, case: Case) -> Loss:
 _MONAI_OPTIONS = {"softmax": True, "batch": True, "smooth_nr": 0.0}
 
 
-def monai(jaccard: bool, case: Case) -> Loss:
+def monai(jaccard: bool, case: BenchmarkCase) -> Loss:
     check_case("this loss of monai", case, _MONAI_LIMITS)
     options = {"jaccard": jaccard, "to_onehot_y": True, **_MONAI_OPTIONS}
     if case.objective == CE_JACCARD:
@@ -190,7 +190,7 @@ def monai(jaccard: bool, case: Case) -> Loss:
     return in_float32(with_channel(loss))
 
 
-def monai_soft(case: Case) -> Loss:
+def monai_soft(case: BenchmarkCase) -> Loss:
     check_case(MONAI.package, case, _MONAI_SOFT_LIMITS)
     make = load(MONAI, "monai.losses", "DiceLoss")
     to_one_hot = case.target != "soft"
@@ -201,7 +201,7 @@ def monai_soft(case: Case) -> Loss:
 # ---- nnU-Net -------------------------------------------------------------------------------------
 
 
-def nnunet(case: Case) -> Loss:
+def nnunet(case: BenchmarkCase) -> Loss:
     """With cross-entropy it is the loss that nnU-Net trains with, of which Dice is subtracted."""
     check_case(NNUNET.package, case, _NNUNET_LIMITS)
     dice = load(NNUNET, "nnunetv2.training.loss.dice", "MemoryEfficientSoftDiceLoss")
@@ -219,7 +219,7 @@ def nnunet(case: Case) -> Loss:
 # ---- kornia --------------------------------------------------------------------------------------
 
 
-def kornia(function_name: str, options: dict, case: Case) -> Loss:
+def kornia(function_name: str, options: dict, case: BenchmarkCase) -> Loss:
     check_case(KORNIA.package, case, _KORNIA_LIMITS)
     return in_float32(partial(load(KORNIA, "kornia.losses", function_name), **options))
 
@@ -227,7 +227,7 @@ def kornia(function_name: str, options: dict, case: Case) -> Loss:
 # ---- torchmetrics --------------------------------------------------------------------------------
 
 
-def torchmetrics(case: Case) -> Loss:
+def torchmetrics(case: BenchmarkCase) -> Loss:
     """Its checks of the labels, which take longer than the metric, are off. An argmax needs no
     float32."""
     check_case(TORCHMETRICS.package, case, _TORCHMETRICS_LIMITS)
@@ -238,65 +238,70 @@ def torchmetrics(case: Case) -> Loss:
 
 # ---- all -----------------------------------------------------------------------------------------
 
-#: Of a million pixels, on a CPU: losses of 4 x 19 x 512 x 512 logits were off by 1e-4 to 1e-3.
-_INEXACT = "float32 sums of a million pixels off by 1e-3 on a CPU"
+#: On a CPU their losses of 4 x 19 x 512 x 512 logits were off by 1e-4 to 1e-3.
+_INEXACT = "its float32 sums of a million pixels are off by 1e-3 on a CPU"
 
 #: By their names on the command line.
 PEERS: dict[str, Competitor] = {
     "smp-jaccard": Competitor(
-        "segmentation-models-pytorch JaccardLoss: Jaccard of L1 norms (that of JML1), softmax "
-        "inside (soft targets: outside), no smoothing (denominator >= 1e-7), sums over the batch, "
-        "classes without labels count as loss 0 in a mean over all classes; equals "
-        f"JaccardMetricLoss, on soft targets too, where every class is present; {_INEXACT}",
+        "JaccardLoss of segmentation-models-pytorch. It takes the Jaccard index of L1 norms, as"
+        " JML1 does, with sums over the batch, the softmax inside (for soft targets outside), "
+        "and no smoothing (the denominator is at least 1e-7). A class without labels counts as "
+        "loss 0 in a mean over all classes. It equals JaccardMetricLoss where every class is "
+        f"present, on soft targets too; {_INEXACT}",
         partial(smp, "JaccardLoss"),
     ),
     "smp-dice": Competitor(
-        "segmentation-models-pytorch DiceLoss: as smp-jaccard with Dice; equals "
-        f"DiceSemimetricLoss, on soft targets too, where every class is present; {_INEXACT}",
+        "DiceLoss of segmentation-models-pytorch. It is smp-jaccard with the Dice score, and "
+        "equals DiceSemimetricLoss where every class is present, on soft targets too; "
+        f"{_INEXACT}",
         partial(smp, "DiceLoss"),
     ),
     "monai-jaccard": Competitor(
-        "MONAI DiceLoss(jaccard=True, batch=True): soft Jaccard, L1, softmax inside, smoothing 0 "
-        "above and 1e-5 below, sums over the batch, mean over all classes, present or not (with "
-        "cross-entropy: DiceCELoss, 0.25 CE + 0.75 of it); on labels equals "
-        'JaccardMetricLoss(active_classes="all")',
+        "DiceLoss(jaccard=True, batch=True) of MONAI. It is the soft Jaccard loss of L1 norms, "
+        "with sums over the batch, the softmax inside, a smoothing of 0 in the numerator and of"
+        " 1e-5 in the denominator, and a mean over all classes, present or not. On labels it "
+        'equals JaccardMetricLoss(active_classes="all"). With cross-entropy it is DiceCELoss, '
+        "which here adds 0.25 CE and 0.75 of it",
         partial(monai, True),
     ),
     "monai-jaccard-soft": Competitor(
-        "MONAI DiceLoss(jaccard=True, soft_label=True, batch=True): Jaccard of L1 norms, that of "
-        "JML1, softmax inside, smoothing 0 above and 1e-5 below, sums over the batch, mean over "
-        "all classes, present or not; on labels and soft targets equals "
-        f'JaccardMetricLoss(active_classes="all"); {_INEXACT}',
+        "DiceLoss(jaccard=True, soft_label=True, batch=True) of MONAI. It takes the Jaccard "
+        "index of L1 norms, as JML1 does, and is as monai-jaccard otherwise. On labels and on "
+        f'soft targets it equals JaccardMetricLoss(active_classes="all"); {_INEXACT}',
         monai_soft,
     ),
     "monai-dice": Competitor(
-        "MONAI DiceLoss(batch=True): as monai-jaccard with soft Dice; on labels equals "
-        'SoftDiceLoss(active_classes="all")',
+        "DiceLoss(batch=True) of MONAI. It is monai-jaccard with the soft Dice score, and on "
+        'labels equals SoftDiceLoss(active_classes="all")',
         partial(monai, False),
     ),
     "nnunet-dice": Competitor(
-        "nnU-Net MemoryEfficientSoftDiceLoss(batch_dice, do_bg): minus the soft Dice score, L1, "
-        "softmax inside, no smoothing (denominator >= 1e-8), sums over the batch, mean over all "
-        "classes, present or not (with cross-entropy: DC_and_CE_loss, 0.25 CE + 0.75 of it); on "
-        'labels equals SoftDiceLoss(active_classes="all") - 1',
+        "MemoryEfficientSoftDiceLoss(batch_dice, do_bg) of nnU-Net. It is minus the soft Dice "
+        "score of L1 norms, with sums over the batch, the softmax inside, no smoothing (the "
+        "denominator is at least 1e-8), and a mean over all classes, present or not. On labels "
+        'it equals SoftDiceLoss(active_classes="all") - 1. With cross-entropy it is '
+        "DC_and_CE_loss, which here adds 0.25 CE and 0.75 of it",
         nnunet,
     ),
     "kornia-dice": Competitor(
-        'kornia dice_loss(average="macro"): soft Dice, L1, softmax inside, 1e-8 below, sums per '
-        "image, mean over the classes present in the image, then over images; on labels equals "
+        'dice_loss(average="macro") of kornia. It is the soft Dice loss of L1 norms, with sums '
+        "over each image, the softmax inside, and 1e-8 in the denominator. It takes the mean "
+        "over the classes that are present in an image, then over images, and on labels equals "
         'SoftDiceLoss(aggregation="image")',
         partial(kornia, "dice_loss", {"average": "macro"}),
     ),
     "kornia-tversky": Competitor(
-        "kornia tversky_loss(alpha=1, beta=1): as kornia-dice with soft Jaccard; on labels equals "
-        'JaccardMetricLoss(aggregation="image")',
+        "tversky_loss(alpha=1, beta=1) of kornia. It is kornia-dice with the soft Jaccard "
+        'index, and on labels equals JaccardMetricLoss(aggregation="image")',
         partial(kornia, "tversky_loss", {"alpha": 1.0, "beta": 1.0}),
     ),
     "torchmetrics-jaccard": Competitor(
-        "torchmetrics multiclass_jaccard_index: a metric, forward only: 1 - IoU of the argmax, "
-        "sums over the batch, mean over the classes present in labels or predictions; no loss of "
-        "ours of the logits, but JaccardMetricLoss of the one-hot argmax "
-        '(activation="none", active_classes="both")',
+        "multiclass_jaccard_index of torchmetrics. It is a metric and has no backward: 1 - IoU "
+        "of the argmax, with sums over the batch and a mean over the classes that are present "
+        "in labels or predictions. No loss of ours on the logits equals it, but "
+        'JaccardMetricLoss of the one-hot argmax does (activation="none", '
+        'active_classes="both")',
         torchmetrics,
     ),
 }

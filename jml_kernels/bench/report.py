@@ -17,7 +17,7 @@ GIB = 2**30
 
 
 def number(value: float | None) -> str:
-    """Three digits or so."""
+    """A number in about three digits."""
     if value is None:
         return "-"
     if value >= 100:
@@ -38,7 +38,8 @@ def setting(row: dict) -> str:
 
 
 def table(row: dict) -> Group:
-    """Of one case. The median of a time is followed by half of the distance of its quartiles."""
+    """The table of one case. Behind the median of a time stands half of the distance of its
+    quartiles."""
     made = _table(f"{row['name']} ({setting(row)})")
     made.add_column("", overflow="fold")
     for head in (FORWARD, BACKWARD, "both", "x", "quartiles", "GB/s", "limit", "memory"):
@@ -66,7 +67,7 @@ def table(row: dict) -> Group:
 
 
 def _table(title: str) -> Table:
-    """One in which a narrow terminal breaks lines, and loses nothing."""
+    """A table whose lines break on a narrow terminal, so that nothing is lost."""
     return Table(
         title=title,
         title_justify="left",
@@ -132,19 +133,19 @@ def growth_table(rows: list[dict], axis: str, known: Collection[str] = ()) -> Gr
         known: lines of `failures` that need not be told again.
     """
     made = _table(f"How it grows with {axis}, from {rows[0]['name']} ({setting(rows[0])})")
-    found = growths(rows, axis)
+    by_name = growths(rows, axis)
     made.add_column(axis, no_wrap=True)
-    for name in found:
+    for name in by_name:
         made.add_column(escape(name), justify="right", overflow="fold")
     for row in rows:
-        made.add_row(str(place(axis, row)), *(_step(row, name) for name in found))
+        made.add_row(str(place(axis, row)), *(_step(row, name) for name in by_name))
     made.add_section()
     letter = LETTERS[axis]
     made.add_row(
-        "grows as", *(f"{letter}^{round(of.exponent, 2) + 0:.2f}" for of in found.values())
+        "grows as", *(f"{letter}^{round(of.exponent, 2) + 0:.2f}" for of in by_name.values())
     )
-    made.add_row("fixed", *(duration(of.fixed) for of in found.values()))
-    made.add_row(f"per {letter}", *(duration(of.each) for of in found.values()))
+    made.add_row("fixed", *(duration(of.fixed) for of in by_name.values()))
+    made.add_row(f"per {letter}", *(duration(of.each) for of in by_name.values()))
     told = dict.fromkeys(note for row in rows for note in failures(row))
     return Group(made, *(Text(note) for note in told if note not in known))
 

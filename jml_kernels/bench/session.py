@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from .cases import Case
+from .cases import BenchmarkCase
 from .growth import along
 from .worker import Settings, messages
 
@@ -40,7 +40,7 @@ def run(
     allocators: list[str],
     axes: list[str],
     progress: Progress = lambda doing, done, total: None,
-    found: Callable[[dict], None] = lambda row: None,
+    on_row: Callable[[dict], None] = lambda row: None,
     results: Results | None = None,
 ) -> Results:
     """Measure all cases under each setting of the allocator, and sweeps from the first case under
@@ -48,14 +48,14 @@ def run(
 
     Args:
         axes: of `growth.AXES`.
-        found: told every row of `settings.cases` as it comes.
+        on_row: called with every row of `settings.cases` as it comes.
         results: to fill and return; they hold what came before a worker failed.
 
     Raises:
         WorkerError: where a worker failed.
     """
     results = Results() if results is None else results
-    cases: list[Case] = settings.cases
+    cases: list[BenchmarkCase] = settings.cases
     jobs = [(allocator, case, results.rows) for allocator in allocators for case in cases]
     for axis in axes:
         rows = results.sweeps.setdefault(axis, [])
@@ -73,5 +73,5 @@ def run(
                 _, rows = left.pop(0)
                 rows.append(message["result"])
                 if rows is results.rows:
-                    found(message["result"])
+                    on_row(message["result"])
     return results

@@ -21,7 +21,7 @@ Turns = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to time.
+    """A step that is timed.
 
     Attributes:
         forward: is timed.
@@ -40,7 +40,7 @@ class Step:
 
 
 def of_cpu(step: Step) -> Turn:
-    """One run, by the clock on the wall. Results are dropped after the clock is read."""
+    """The seconds of one run by the clock on the wall, read before the results are dropped."""
     step.prepare()
     start = time.perf_counter()
     value = step.forward()
@@ -140,5 +140,5 @@ def spread(values: list[float]) -> Spread:
 
 
 def ratio(numerator: list[float], denominator: list[float]) -> Spread:
-    """Of the ratios of the rounds."""
+    """The spread of the ratios of the rounds."""
     return spread([a / b for a, b in zip(numerator, denominator, strict=True)])

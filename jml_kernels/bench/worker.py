@@ -14,7 +14,7 @@ import torch
 
 from ..machine import describe
 from .allocators import environment
-from .cases import Case
+from .cases import BenchmarkCase
 from .measure import measure
 from .peers import versions
 
@@ -40,7 +40,7 @@ class Settings:
         threads: of PyTorch; None: its own choice.
     """
 
-    cases: list[Case]
+    cases: list[BenchmarkCase]
     names: list[str]
     device: str = "cpu"
     allocator: str = "default"
@@ -53,7 +53,9 @@ class Settings:
     @staticmethod
     def parse(text: str) -> Settings:
         told = json.loads(text)
-        cases = [Case(**case | {"shape": tuple(case["shape"])}) for case in told.pop("cases")]
+        cases = [
+            BenchmarkCase(**case | {"shape": tuple(case["shape"])}) for case in told.pop("cases")
+        ]
         return Settings(cases, **told)
 
 

@@ -1,4 +1,5 @@
-"""The command line: `jml-kernels`, also `python -m jml_kernels`. One module for each command."""
+"""The commands of `jml-kernels`, one module for each. They need the extra "cli"; the entry point,
+which says so, is `jml_kernels.__main__`."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ import typer
 
 from .. import __version__
 from . import bench, check, info, train
-from .many import Many
+from .multivalue import MultiValueCommand
 
 app = typer.Typer(
-    help="Jaccard Metric Losses, fused: what runs here, whether it is right, what it costs, and a "
-    "training run to see it.",
+    help="Jaccard Metric Losses, fused: see what runs here, check that it is right, measure what "
+    "it costs, and watch a training run.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -20,13 +21,13 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(info.info)
-app.command(cls=Many)(check.check)
-app.command(cls=Many)(bench.bench)
+app.command(cls=MultiValueCommand)(check.check)
+app.command(cls=MultiValueCommand)(bench.bench)
 app.command()(train.train)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_asked_for: bool) -> None:
+    if is_asked_for:
         typer.echo(f"jml-kernels {__version__}")
         raise typer.Exit
 
@@ -35,12 +36,9 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print and leave."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Options of every command."""
-
-
-def main() -> None:
-    """The entry point."""
-    app(prog_name="jml-kernels")

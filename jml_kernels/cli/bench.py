@@ -1,4 +1,5 @@
-"""`jml-kernels bench`: what the losses cost here, beside the usual code and other libraries."""
+"""`jml-kernels bench` measures what the losses cost here, beside the usual code and other
+libraries."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..backend import NAMES, choose
 from ..bench import plots, report
 from ..bench.allocators import SETTINGS
-from ..bench.cases import LABELS, LAYOUTS, OBJECTIVES, PRESETS, Case
+from ..bench.cases import LABELS, LAYOUTS, OBJECTIVES, PRESETS, BenchmarkCase
 from ..bench.competitors import COMPILED, EAGER, named
 from ..bench.growth import AXES, BATCH, CLASSES
 from ..bench.session import Results, run
@@ -26,7 +27,7 @@ from ..checks import LOGITS_DTYPES, check_choice
 from ..extras import MissingPackageError
 
 DTYPES = tuple(str(dtype).removeprefix("torch.") for dtype in LOGITS_DTYPES)
-#: Other words for them.
+#: Other words for dtypes and layouts.
 ALIASES = {
     "fp16": "float16",
     "half": "float16",
@@ -39,73 +40,88 @@ ALIASES = {
     "nhwc": "channels_last",
 }
 ROUNDS, QUICK_ROUNDS = 11, 2
-#: With --quick no side is longer, and there are no more images.
+#: The longest side, and the most images, with --quick.
 QUICK_SIDE, QUICK_IMAGES = 24, 2
 
 
 def bench(
     shape: Annotated[
-        list[str], typer.Option(help="Of the logits, N,C or N,C,L or N,C,H,W or N,C,D,H,W.")
+        list[str], typer.Option(help="Shapes of the logits: N,C or N,C,L or N,C,H,W or N,C,D,H,W.")
     ] = [],  # noqa: B006, typer copies it
     preset: Annotated[
         list[str],
-        typer.Option(help=f"Shapes by data set: {', '.join(PRESETS)}.", show_default="cityscapes"),
+        typer.Option(
+            help=f"Shapes as on a data set: {', '.join(PRESETS)}.", show_default="cityscapes"
+        ),
     ] = [],  # noqa: B006
     dtype: Annotated[list[str], typer.Option(help=f"{', '.join(DTYPES)}.")] = ["float32"],  # noqa: B006
     layout: Annotated[list[str], typer.Option(help=f"{', '.join(LAYOUTS)}.")] = ["contiguous"],  # noqa: B006
     objective: Annotated[
         list[str],
         typer.Option(
-            help="jml: labels; bls: the same with boundary smoothing; soft: probabilities; ce+jml: "
-            "cross-entropy beside it (eq. 14); kd: labels and a teacher (eq. 17)."
+            help="jml: JML against labels; bls: the same with boundary smoothing; soft: JML "
+            "against probabilities; ce+jml: with cross-entropy (eq. 14); kd: labels and a teacher "
+            "(eq. 17)."
         ),
     ] = ["jml"],  # noqa: B006
     against: Annotated[
         list[str],
         typer.Option(
-            help="eager, compile (naive code), cross-entropy, soft-dice, a backend, "
-            "BACKEND-in-place, the name of a peer or all as peers, or module:function, a loss of "
-            "your own."
+            help="What to compare with: eager, compile (naive code), cross-entropy, soft-dice, a "
+            "backend, BACKEND-in-place, the name of a peer, peers for all of them, or "
+            "module:function for a loss of your own."
         ),
     ] = [EAGER, COMPILED],  # noqa: B006
     backend: Annotated[
-        str, typer.Option(help=f"The first of the table: auto, {', '.join(NAMES)}.")
+        str,
+        typer.Option(help=f"The backend that others are compared with: auto, {', '.join(NAMES)}."),
     ] = "auto",
     device: Annotated[
-        str | None, typer.Option(help="cpu or cuda.", show_default="cuda where there is a GPU")
+        str | None,
+        typer.Option(
+            help="Where to measure: cpu or cuda.", show_default="cuda where there is a GPU"
+        ),
     ] = None,
     labels: Annotated[
-        str, typer.Option(help="regions, as on an image; random, drawn pixel by pixel.")
+        str,
+        typer.Option(help="How labels are drawn: regions, as on an image; random, pixel by pixel."),
     ] = "regions",
     growth: Annotated[
         list[str],
-        typer.Option(help=f"How cost grows from the first case: {', '.join(AXES)}, all."),
+        typer.Option(
+            help=f"Measure how cost grows from the first case along: {', '.join(AXES)}, all."
+        ),
     ] = [],  # noqa: B006
     memory: Annotated[
-        float, typer.Option(min=0.001, help="GiB, for the largest batch that fits.")
+        float, typer.Option(min=0.001, help="GiB of memory: the largest batch that fits is told.")
     ] = 16.0,
     allocator: Annotated[
         str,
         typer.Option(
-            help="Of the C library, on a CPU: default; warm, which keeps memory, so that no step "
-            "meets page faults; both."
+            help="Setting of the C library's allocator on a CPU: default; warm, which keeps "
+            "memory, so that no step meets page faults; both."
         ),
     ] = "default",
     rounds: Annotated[
         int | None,
         typer.Option(
-            min=2, help="In each all take turns; figures are medians.", show_default=str(ROUNDS)
+            min=2,
+            help="In each round all take turns; figures are medians.",
+            show_default=str(ROUNDS),
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of PyTorch.", show_default="its own choice")
+        int | None, typer.Option(min=1, help="Threads of PyTorch.", show_default="its own choice")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Tiny inputs: shows that it runs, no more.")
+        bool,
+        typer.Option("--quick", help="Measure tiny inputs, only to show that everything runs."),
     ] = False,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", help="Write machine, settings, figures and every turn here."),
+        typer.Option(
+            "--json", help="Write machine, settings, figures and the times of every turn here."
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
@@ -117,9 +133,9 @@ def bench(
 ) -> None:
     """Time the losses, forward and backward, beside other code, on this machine.
 
-    Options that say what is measured may have several words: `--against eager compile`. All take
-    turns in one process, and values and gradients are checked against a float64 oracle on the
-    same inputs first: of what is wrong no time is told. Run nothing beside it.
+    Options that say what is measured take several values: `--against eager compile`. All
+    competitors take turns in one process. Their values and gradients are first checked against a
+    float64 oracle on the same inputs, and nothing that is wrong is timed. Run nothing beside it.
 
     Exit status 1: a result was wrong, or nothing could be measured.
     """
@@ -175,11 +191,11 @@ def chosen_cases(
     objectives: list[str],
     labels: str,
     quick: bool,
-) -> list[Case]:
-    """All combinations, each once.
+) -> list[BenchmarkCase]:
+    """The cases of all combinations, each once.
 
     Raises:
-        ValueError: for a word that is none.
+        ValueError: for a word that is not known.
     """
     dtypes, layouts = ([ALIASES.get(w.lower(), w) for w in ws] for ws in (dtypes, layouts))
     for name, values, expected in (
@@ -191,13 +207,13 @@ def chosen_cases(
     ):
         for value in values:
             check_choice(name, value, tuple(expected))
-    found = [*map(parse_shape, shapes), *(PRESETS[name] for name in presets)]
-    found = found or [PRESETS["cityscapes"]]
+    sizes = [*map(parse_shape, shapes), *(PRESETS[name] for name in presets)]
+    sizes = sizes or [PRESETS["cityscapes"]]
     if quick:
-        found = [tuple(min(n, m) for n, m in zip(s, _quick_limits(s), strict=True)) for s in found]
+        sizes = [tuple(min(n, m) for n, m in zip(s, _quick_limits(s), strict=True)) for s in sizes]
     cases = [
-        Case(of, OBJECTIVES[how][0], OBJECTIVES[how][1], labels, kind, lay)
-        for of, kind, lay, how in product(found, dtypes, layouts, objectives)
+        BenchmarkCase(of, OBJECTIVES[how][0], OBJECTIVES[how][1], labels, kind, lay)
+        for of, kind, lay, how in product(sizes, dtypes, layouts, objectives)
     ]
     return list(dict.fromkeys(cases))
 
@@ -207,10 +223,11 @@ def _quick_limits(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """N,C,*spatial; a x may be between. Two classes or more: the softmax of one is constant.
+    """A shape N,C,*spatial, where an x may stand for a comma. There must be two classes or more,
+    since the softmax of one is constant.
 
     Raises:
-        ValueError: where it is none.
+        ValueError: for anything else.
     """
     parts = text.replace("x", ",").split(",")
     sizes = tuple(int(part) if part.strip().isdecimal() else 0 for part in parts)
@@ -223,15 +240,15 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def chosen_axes(growth: list[str], with_plots: bool) -> list[str]:
-    """Of `AXES`, in its order.
+    """The axes of `AXES` that are asked for, in its order.
 
     Raises:
-        ValueError: for a word that is none.
+        ValueError: for a word that is not known.
     """
     for name in growth:
         check_choice("--growth", name, (*AXES, "all"))
-    wanted = set(AXES if "all" in growth else growth) | ({CLASSES, BATCH} if with_plots else set())
-    return [axis for axis in AXES if axis in wanted]
+    chosen = set(AXES if "all" in growth else growth) | ({CLASSES, BATCH} if with_plots else set())
+    return [axis for axis in AXES if axis in chosen]
 
 
 def check_device(device: str) -> None:
@@ -240,10 +257,10 @@ def check_device(device: str) -> None:
 
 
 def chosen_names(backend: str, device: str, against: list[str]) -> list[str]:
-    """Of all who take part, the backend first.
+    """The names of all who take part, the backend first.
 
     Raises:
-        ValueError: for a word that is none, and for a backend that cannot run here.
+        ValueError: for a word that is not known, and for a backend that cannot run here.
     """
     try:
         subject = choose(backend, torch.device(device))
@@ -263,7 +280,7 @@ def check_file(option: str, file: Path | None) -> None:
 def follow(
     settings: Settings, allocators: list[str], axes: list[str], console: Console, results: Results
 ) -> None:
-    """Run and fill the results, with a bar, and tables as they come.
+    """Run the benchmark and fill the results. A bar shows the progress, and each case its table.
 
     Raises:
         WorkerError: where a worker failed.
@@ -283,13 +300,13 @@ def follow(
             progress=lambda doing, done, total: bar.update(
                 task, description=doing, completed=done, total=total
             ),
-            found=lambda row: console.print(report.table(row), highlight=False),
+            on_row=lambda row: console.print(report.table(row), highlight=False),
             results=results,
         )
 
 
 def tell(results: Results, memory: float, console: Console) -> None:
-    """What is not of one case alone."""
+    """Print what does not belong to one case alone: growth, capacity, legend, machine."""
     known = {note for row in results.rows for note in report.failures(row)}
     for axis, rows in results.sweeps.items():
         if not rows:  # nothing grows along it, or a worker failed before
@@ -305,8 +322,8 @@ def tell(results: Results, memory: float, console: Console) -> None:
 def document(
     results: Results, settings: Settings, allocators: list[str], failed: str | None = None
 ) -> dict[str, object]:
-    """For --json: all that was measured, times in seconds, memory in bytes; how it ended where a
-    worker failed."""
+    """What --json writes: all that was measured, with times in seconds and memory in bytes, and why
+    a worker failed, if one did."""
     return {
         "machine": results.machine,
         "names": settings.names,

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..backend import NAMES
 from ..machine import describe
-from ..selfcheck import report as written
+from ..selfcheck import report as in_words
 from ..selfcheck.results import Row
 from ..selfcheck.runner import run
 
@@ -25,16 +25,22 @@ def check(
         list[str] | None,
         typer.Option(
             metavar="NAME...",
-            help=f"Of {', '.join(NAMES)}: one, several, or more than once.",
+            help=f"Backends to check, one or several of {', '.join(NAMES)}.",
             show_default="all that run here",
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few cases of each sort: some seconds.")
+        bool,
+        typer.Option("--quick", help="Check a few cases of each sort only, which takes seconds."),
     ] = False,
     file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write all that was found.", dir_okay=False),
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write all that was measured to this file.",
+            dir_okay=False,
+        ),
     ] = None,
 ) -> None:
     """Check every backend on this machine: gradients, parity, repeatability, memory.
@@ -48,7 +54,7 @@ def check(
     fewer and smaller cases.
 
     Exit status 1: a check failed, a backend that was asked for cannot run, or the file cannot be
-    written.
+    in_words.
     """
     names = _names(backend or [])
     if file is not None and not file.absolute().parent.is_dir():
@@ -60,13 +66,13 @@ def check(
     with _follow(console) as progress:
         report = run(names, quick, progress)
     seconds = time.perf_counter() - started
-    console.print(written.table(report))
+    console.print(in_words.table(report))
     if report.failures:
-        console.print(written.failures(report))
+        console.print(in_words.failures(report))
     console.print(_verdict(len(report.failures), seconds))
     if file is not None:
-        found = written.to_json(report, machine, quick, seconds)
-        text = json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False)
+        content = in_words.to_json(report, machine, quick, seconds)
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
         try:
             file.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
@@ -77,7 +83,7 @@ def check(
 
 
 def _names(given: list[str]) -> list[str]:
-    """Each once, in the order given; a comma separates too."""
+    """The backends that are named, each once, in the order given. A comma may separate them too."""
     names = [name for word in given for name in word.replace(",", " ").split()]
     for name in names:
         if name not in NAMES:
@@ -94,7 +100,7 @@ def _verdict(failures: int, seconds: float) -> str:
 
 
 class _Follow:
-    """Bars on a terminal, a line for each check elsewhere."""
+    """Shows bars on a terminal, and prints a line for each check elsewhere."""
 
     def __init__(self, console: Console, bars: Progress):
         self.console = console

@@ -1,4 +1,4 @@
-"""`jml-kernels info`: what runs on this machine, and what does not and why."""
+"""`jml-kernels info` says what runs on this machine, and what does not and why."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ def info(
         bool,
         typer.Option(
             "--kernels",
-            help="What compilers make of the GPU kernels: Triton's take a minute or two.",
+            help="Show what the compilers make of the GPU kernels, which takes a minute or two for "
+            "Triton.",
         ),
     ] = False,
     target: Annotated[
-        str, typer.Option(help="The GPU of these: sm_80, sm_90, sm_100 or gfx942.")
+        str, typer.Option(help="The GPU that --kernels is about: sm_80, sm_90, sm_100 or gfx942.")
     ] = "sm_90",
 ) -> None:
     """Print versions, the processor, and which backends run here.
@@ -47,11 +48,11 @@ def info(
 
 
 def kernel_tables(target: str) -> list[Table | str]:
-    """Of Triton and of CUDA, or in place of one of them why it is not there."""
-    found = [triton_table(target), cuda_table(target)]
-    if all(isinstance(table, str) for table in found):
-        raise typer.BadParameter("; ".join(map(str, found)))
-    return found
+    """The tables of Triton and of CUDA; in place of one that is not there, the reason in words."""
+    tables = [triton_table(target), cuda_table(target)]
+    if all(isinstance(table, str) for table in tables):
+        raise typer.BadParameter("; ".join(map(str, tables)))
+    return tables
 
 
 def triton_table(target: str) -> Table | str:
@@ -59,21 +60,21 @@ def triton_table(target: str) -> Table | str:
     reason = why_not_compiled()
     if reason is not None:
         return f"Triton kernels: nothing to compile them with: {reason}"
-    found = importlib.import_module("jml_kernels.triton_kernels.resources")
-    if target not in found.TARGETS:
-        expected = ", ".join(found.TARGETS)
+    resources = importlib.import_module("jml_kernels.triton_kernels.resources")
+    if target not in resources.TARGETS:
+        expected = ", ".join(resources.TARGETS)
         return f"Triton kernels: target={target!r}: expected one of {expected}"
     table = Table(title=f"Triton kernels on {target}", title_justify="left")
     for head in ("Call", "Kernel", "Warps", "Registers", "Spills", "Shared memory"):
         table.add_column(head, justify="left" if head in ("Call", "Kernel") else "right")
-    for call, kernel, used in found.table(target):
+    for call, kernel, used in resources.table(target):
         numbers = (used.warps, used.registers, used.spills, used.shared)
         table.add_row(call, kernel, *map(str, numbers))
     return table
 
 
 def cuda_table(target: str) -> Table | str:
-    """The same of the CUDA kernels, as they were built, whatever PyTorch is here."""
+    """The same for the CUDA kernels as they were built, whatever PyTorch is here."""
     report = cuda_resources.REPORT
     if not report.exists():
         return "CUDA kernels: they were not built (install with nvcc and JML_BUILD=cuda)"

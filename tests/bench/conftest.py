@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from jml_kernels.bench import figures
-from jml_kernels.bench.cases import Case
+from jml_kernels.bench.cases import BenchmarkCase
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def turns_of(forward: float, backward: float | None) -> figures.Turns:
 def make_row() -> Callable[..., dict]:
     """A row of a case: by name the seconds of forward and backward, None where there is none."""
 
-    def make(case: Case, times: dict[str, tuple[float, float | None]], **changed) -> dict:
+    def make(case: BenchmarkCase, times: dict[str, tuple[float, float | None]], **changed) -> dict:
         turns = {name: turns_of(*seconds) for name, seconds in times.items()}
         turns[figures.COPY] = {"forward": changed.pop("copies", [1e-3] * 3)}
         allocator = changed.pop("allocator", "default")

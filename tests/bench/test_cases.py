@@ -15,7 +15,7 @@ from jml_kernels.bench.cases import (
     LAYOUTS,
     OBJECTIVES,
     PRESETS,
-    Case,
+    BenchmarkCase,
     build,
 )
 
@@ -37,7 +37,7 @@ SHAPES = [(6, 4), (2, 4, 9), (2, 4, 9, 7), (2, 4, 5, 7, 6)]
 )
 def test_bytes(target, objective, forward, dtype, size):
     """In units of the logits: 3 with labels, 5 with what is as large and read twice."""
-    case = Case((2, 19, 8, 4), target, objective, dtype=dtype)
+    case = BenchmarkCase((2, 19, 8, 4), target, objective, dtype=dtype)
     logits, labels = 2 * 19 * 8 * 4 * size, 0 if target == "soft" else 8 * 2 * 8 * 4
     assert case.bytes == logits
     assert case.forward_traffic == forward * logits
@@ -49,7 +49,7 @@ def test_bytes(target, objective, forward, dtype, size):
 
 def test_names_tell_all_cases_apart():
     cases = {
-        Case(shape, target, objective, labels, dtype, layout, window)
+        BenchmarkCase(shape, target, objective, labels, dtype, layout, window)
         for shape, (target, objective), labels, dtype, layout, window in itertools.product(
             PRESETS.values(), OBJECTIVES.values(), LABELS, ("float16", "float32"), LAYOUTS, (3, 5)
         )
@@ -58,10 +58,12 @@ def test_names_tell_all_cases_apart():
 
 
 def test_name():
-    case = Case((2, 3, 8, 4), "boundary", CE_JACCARD, "random", "float16", "channels_last", 5)
+    case = BenchmarkCase(
+        (2, 3, 8, 4), "boundary", CE_JACCARD, "random", "float16", "channels_last", 5
+    )
     expected = "2x3x8x4 float16 channels_last, CE + JML, boundary smoothing, k = 5, random"
     assert case.name == expected
-    assert Case((2, 3)).name == "2x3 float32, labels"
+    assert BenchmarkCase((2, 3)).name == "2x3 float32, labels"
 
 
 def test_presets_are_shapes_of_several_classes():
@@ -72,7 +74,7 @@ def test_presets_are_shapes_of_several_classes():
 
 def test_only_boundary_smoothing_has_options():
     options = {
-        name: Case((2, 3, 4, 4), *what, boundary_size=5).options
+        name: BenchmarkCase((2, 3, 4, 4), *what, boundary_size=5).options
         for name, what in OBJECTIVES.items()
     }
     smoothing = options.pop("bls")
@@ -85,7 +87,7 @@ def test_only_boundary_smoothing_has_options():
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("labels", LABELS)
 def test_build(shape, objective, labels):
-    case = Case(shape, *OBJECTIVES[objective], labels, dtype="float64")
+    case = BenchmarkCase(shape, *OBJECTIVES[objective], labels, dtype="float64")
     logits, target, *teacher = build(case)
     assert logits.shape == shape
     assert logits.dtype == torch.float64
@@ -106,7 +108,9 @@ def test_build(shape, objective, labels):
 @pytest.mark.parametrize("objective", ["soft", "kd"])
 def test_layout_and_dtype_are_of_all_that_is_dense(dtype, objective):
     of = {
-        layout: build(Case((2, 4, 6, 8), *OBJECTIVES[objective], dtype=dtype, layout=layout))
+        layout: build(
+            BenchmarkCase((2, 4, 6, 8), *OBJECTIVES[objective], dtype=dtype, layout=layout)
+        )
         for layout in LAYOUTS
     }
     for tensors in zip(*of.values(), strict=True):
@@ -121,7 +125,7 @@ def test_layout_and_dtype_are_of_all_that_is_dense(dtype, objective):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_same_for_every_run(objective):
-    case = Case((2, 4, 6, 8), *OBJECTIVES[objective])
+    case = BenchmarkCase((2, 4, 6, 8), *OBJECTIVES[objective])
     for one, other in zip(build(case), build(case), strict=True):
         assert torch.equal(one, other)
 
@@ -130,7 +134,7 @@ def test_regions_have_few_boundaries():
     """Pixel by pixel, neighbours are the same once in C times."""
 
     def same(labels: str) -> float:
-        _, target = build(Case((1, 4, 96, 96), labels=labels))
+        _, target = build(BenchmarkCase((1, 4, 96, 96), labels=labels))
         assert target.unique().numel() > 1
         return (target[..., 1:] == target[..., :-1]).float().mean().item()
 

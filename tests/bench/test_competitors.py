@@ -6,10 +6,10 @@ import sys
 
 import pytest
 import torch
-from jml_kernels.backends import choose
 
+from jml_kernels.backend import choose
 from jml_kernels.bench import competitors
-from jml_kernels.bench.cases import OBJECTIVES, Case, build
+from jml_kernels.bench.cases import OBJECTIVES, BenchmarkCase, build
 from jml_kernels.bench.competitor import NotAvailableError
 from jml_kernels.bench.competitors import COMPETITORS, IN_PLACE, PEERS, find, fused, named
 
@@ -89,8 +89,8 @@ def module(tmp_path, monkeypatch):
 def test_import_path(path, factor, module):
     competitor = find(f"my_losses:{path}")
     assert not competitor.same
-    logits, target = build(Case(SHAPE))
-    assert competitor.make(Case(SHAPE))(logits, target) == logits.sum() * factor
+    logits, target = build(BenchmarkCase(SHAPE))
+    assert competitor.make(BenchmarkCase(SHAPE))(logits, target) == logits.sum() * factor
     assert named([f"my_losses:{path}"]) == [f"my_losses:{path}"]
 
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_called(module):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("name", NAMES)
 def test_loss(name, dtype, objective):
-    case = Case(SHAPE, *OBJECTIVES[objective], dtype=dtype, layout="channels_last")
+    case = BenchmarkCase(SHAPE, *OBJECTIVES[objective], dtype=dtype, layout="channels_last")
     if (name, objective) == ("soft-dice", "soft"):
         pytest.skip("it takes labels only")
     logits, *targets = build(case)
@@ -161,7 +161,7 @@ def test_the_same_are_our_backends_and_the_naive_loss():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_sums_of_half_types_are_in_float32(name, dtype):
     """In float16 the sum of a million terms is infinite."""
-    case = Case((1, 2, 512, 512), dtype=dtype)
+    case = BenchmarkCase((1, 2, 512, 512), dtype=dtype)
     logits, labels = build(case)
     loss = find(name).make(case)
     assert loss(logits, labels) == loss(logits.float(), labels)
@@ -172,18 +172,18 @@ def test_boundary_smoothing_is_passed_on():
     for name in ("reference", "eager"):
         losses = []
         for size in (3, 5):
-            case = Case((1, 4, 96, 96), "boundary", boundary_size=size)
+            case = BenchmarkCase((1, 4, 96, 96), "boundary", boundary_size=size)
             losses.append(find(name).make(case)(*build(case)))
         assert losses[0] != losses[1]
 
 
 def test_dice_takes_labels_only():
     with pytest.raises(NotAvailableError, match="labels only"):
-        find("soft-dice").make(Case(SHAPE, "soft"))
+        find("soft-dice").make(BenchmarkCase(SHAPE, "soft"))
 
 
 def test_naive_distillation_has_no_boundary_smoothing():
-    case = Case(SHAPE, "boundary", OBJECTIVES["kd"][1])
+    case = BenchmarkCase(SHAPE, "boundary", OBJECTIVES["kd"][1])
     with pytest.raises(NotAvailableError, match="no boundary smoothing"):
         find("eager").make(case)
 
@@ -191,14 +191,14 @@ def test_naive_distillation_has_no_boundary_smoothing():
 def test_dice_by_hand():
     """Of four pixels two are of a class, all with probability one half; smoothed by 1."""
     labels = torch.tensor([[[0, 1], [1, 0]]])
-    loss = find("soft-dice").make(Case((1, 2, 2, 2)))(torch.zeros(1, 2, 2, 2), labels)
+    loss = find("soft-dice").make(BenchmarkCase((1, 2, 2, 2)))(torch.zeros(1, 2, 2, 2), labels)
     torch.testing.assert_close(loss, torch.tensor(1 - (2 * 1.0 + 1) / (2 + 2 + 1)))
 
 
 def test_backend_that_cannot_run_says_why(monkeypatch):
     monkeypatch.setattr(competitors.jml, "backends", lambda: {"cuda": "there is no GPU"})
     with pytest.raises(NotAvailableError, match=r"^backend cuda: there is no GPU$"):
-        find("cuda-in-place").make(Case(SHAPE))
+        find("cuda-in-place").make(BenchmarkCase(SHAPE))
 
 
 def test_compiled_is_the_naive_loss_as_one_graph(monkeypatch):
@@ -211,7 +211,7 @@ def test_compiled_is_the_naive_loss_as_one_graph(monkeypatch):
 
     monkeypatch.setattr(torch.compiler, "reset", lambda: done.append("reset"))
     monkeypatch.setattr(torch, "compile", compiler)
-    case = Case(SHAPE)
+    case = BenchmarkCase(SHAPE)
     found = find("compile").make(case)(*build(case))
     assert found == find("eager").make(case)(*build(case))
     assert done == ["reset", {"fullgraph": True, "dynamic": False}]

@@ -8,10 +8,10 @@ import math
 import pytest
 
 from jml_kernels.bench import figures
-from jml_kernels.bench.cases import Case
+from jml_kernels.bench.cases import BenchmarkCase
 from jml_kernels.bench.timing import PARTS
 
-CASE = Case((1, 2, 512, 512))  # 2 MiB of logits, and 2 MiB of labels
+CASE = BenchmarkCase((1, 2, 512, 512))  # 2 MiB of logits, and 2 MiB of labels
 SIZE = CASE.bytes
 #: Whose median is such that a byte read or written takes 1 / SIZE.
 COPIES = [2.0, 9.0, 2.0]
@@ -111,7 +111,7 @@ def test_times_the_floor(row):
 
 
 def test_bytes_of_what_is_read_with_a_teacher():
-    case = Case((2, 3, 8, 4), objective="distillation")
+    case = BenchmarkCase((2, 3, 8, 4), objective="distillation")
     size = case.bytes
     assert figures.bytes_of(case) == {
         "logits": size,

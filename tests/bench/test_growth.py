@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from jml_kernels.bench import growth
-from jml_kernels.bench.cases import Case
+from jml_kernels.bench.cases import BenchmarkCase
 from jml_kernels.bench.growth import AXES, Growth, along, fit, growths, largest_batch, place
 
 X = [1.0, 2.0, 4.0, 8.0, 16.0]
-CASE = Case((4, 19, 64, 32))
+CASE = BenchmarkCase((4, 19, 64, 32))
 
 # ---- fits ----------------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ def test_small_times_count_as_much_as_large_ones():
 # ---- sweeps --------------------------------------------------------------------------------------
 
 
-def shapes(axis: str, case: Case = CASE) -> list[tuple[int, ...]]:
+def shapes(axis: str, case: BenchmarkCase = CASE) -> list[tuple[int, ...]]:
     return [one.shape for one in along(axis, case)]
 
 
@@ -70,14 +70,14 @@ def test_along_classes():
 
 
 def test_one_place_is_no_sweep():
-    assert shapes("pixels", Case((64, 10))) == []
+    assert shapes("pixels", BenchmarkCase((64, 10))) == []
 
 
 def test_along_pixels():
     expected = [(1, 19, 8, 4), (1, 19, 16, 8), (1, 19, 32, 16), (1, 19, 64, 32)]
     assert shapes("pixels") == expected
     # No side is less than a pixel, and no place is there twice.
-    assert shapes("pixels", Case((2, 3, 2, 1))) == [(1, 3, 1, 1), (1, 3, 2, 1)]
+    assert shapes("pixels", BenchmarkCase((2, 3, 2, 1))) == [(1, 3, 1, 1), (1, 3, 2, 1)]
 
 
 def test_along_batch():
@@ -92,7 +92,7 @@ def test_along_window():
 
 @pytest.mark.parametrize("axis", AXES)
 def test_the_rest_of_a_case_stays(axis):
-    case = Case(CASE.shape, "labels", "CE + JML", "random", "float16", "channels_last")
+    case = BenchmarkCase(CASE.shape, "labels", "CE + JML", "random", "float16", "channels_last")
     for one in along(axis, case):
         assert (one.objective, one.labels, one.dtype, one.layout) == (
             case.objective,
@@ -110,7 +110,7 @@ def test_places_rise(axis, make_row):
 
 
 def test_places(make_row):
-    row = make_row(Case((2, 3, 8, 4), "boundary", boundary_size=5), {})
+    row = make_row(BenchmarkCase((2, 3, 8, 4), "boundary", boundary_size=5), {})
     assert {axis: place(axis, row) for axis in AXES} == {
         "classes": 3,
         "pixels": 64,

@@ -6,15 +6,15 @@ import json
 
 import pytest
 import torch
-from jml_kernels.backends import choose
 
+from jml_kernels.backend import choose
 from jml_kernels.bench import measure as measuring
-from jml_kernels.bench.cases import OBJECTIVES, Case
+from jml_kernels.bench.cases import OBJECTIVES, BenchmarkCase
 from jml_kernels.bench.competitor import Competitor, NotAvailableError
 from jml_kernels.bench.competitors import COMPETITORS, eager, fused
 from jml_kernels.bench.measure import DeviceLostError, measure
 
-CASE = Case((2, 3, 8, 6))
+CASE = BenchmarkCase((2, 3, 8, 6))
 OURS = choose("auto", torch.device("cpu"))
 
 
@@ -23,7 +23,7 @@ def add(monkeypatch):
     """Adds a competitor, which calls a function with (loss of ours, logits, labels)."""
 
     def one(name: str, loss, same: bool = True) -> str:
-        def make(case: Case):
+        def make(case: BenchmarkCase):
             ours = fused(case, "reference")
             return lambda logits, labels: loss(ours, logits, labels)
 
@@ -33,7 +33,7 @@ def add(monkeypatch):
     return one
 
 
-def of(names: list[str], case: Case = CASE, **options) -> dict:
+def of(names: list[str], case: BenchmarkCase = CASE, **options) -> dict:
     found = measure(case, names, "cpu", 2, **options)
     json.dumps(found, allow_nan=False)
     return found
@@ -42,7 +42,7 @@ def of(names: list[str], case: Case = CASE, **options) -> dict:
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_row(objective, dtype):
-    case = Case(CASE.shape, *OBJECTIVES[objective], dtype=dtype, layout="channels_last")
+    case = BenchmarkCase(CASE.shape, *OBJECTIVES[objective], dtype=dtype, layout="channels_last")
     names = [OURS, "eager", "cross-entropy"]
     said = []
     found = of(names, case, say=said.append)
@@ -64,7 +64,7 @@ def test_row(objective, dtype):
 
 @pytest.mark.parametrize("shape", [(5, 3), (2, 3, 7), (1, 3, 4, 5, 3)], ids=len)
 def test_any_number_of_dimensions(shape):
-    found = of([OURS, "eager"], Case(shape))
+    found = of([OURS, "eager"], BenchmarkCase(shape))
     assert list(found["figures"]) == [OURS, "eager"]
     assert found["wrong"] == {}
 
@@ -217,7 +217,7 @@ def test_a_lost_gpu_is_no_matter_of_one_competitor(monkeypatch):
 @pytest.mark.parametrize("objective", ["jml", "soft", "kd"])
 def test_in_place_spoils_no_inputs(objective, dtype, add, monkeypatch):
     """It writes over its logits, in every turn; the last one sees what the first has seen."""
-    case = Case(CASE.shape, *OBJECTIVES[objective], dtype=dtype)
+    case = BenchmarkCase(CASE.shape, *OBJECTIVES[objective], dtype=dtype)
     seen = []
 
     def make(case):

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import jml_kernels as jml
-from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, Case
+from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, BenchmarkCase
 from jml_kernels.bench.competitor import Loss, NotAvailableError
 from jml_kernels.bench.peers import PEERS, versions
 
@@ -58,15 +58,15 @@ TAKE_SOFT = (*SMP, "monai-jaccard-soft")
 TAKE_CROSS_ENTROPY = ("monai-jaccard", "monai-dice", "nnunet-dice")
 TAKE_ANY_DIMENSIONS = tuple(name for name in PEERS if name not in KORNIA)  # nnU-Net: but 0
 
-LABELS, SOFT = Case(SHAPE), Case(SHAPE, "soft")
-CROSS_ENTROPY = Case(SHAPE, objective=CE_JACCARD)
+LABELS, SOFT = BenchmarkCase(SHAPE), BenchmarkCase(SHAPE, "soft")
+CROSS_ENTROPY = BenchmarkCase(SHAPE, objective=CE_JACCARD)
 
 
 def library_of(name: str) -> tuple[str, str, dict]:
     return LIBRARIES[name.partition("-")[0]]
 
 
-def make(name: str, case: Case) -> Loss:
+def make(name: str, case: BenchmarkCase) -> Loss:
     """The loss for a case that it must be able to take; skips where its library is missing."""
     try:
         PEERS[name].make(LABELS)
@@ -75,7 +75,7 @@ def make(name: str, case: Case) -> Loss:
     return PEERS[name].make(case)
 
 
-def tensors(case: Case, absent: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+def tensors(case: BenchmarkCase, absent: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
     """Logits and target, drawn pixel by pixel. Labels are of each class but those absent; the first
     image has none of the last class, so that means over images and over the batch differ."""
     n, c, *spatial = case.shape
@@ -160,7 +160,7 @@ def test_each_has_its_equivalent():
 @pytest.mark.parametrize("name", PEERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_equals_ours_on_labels(name: str, absent: tuple[int, ...], dtype: str):
-    case = Case(SHAPE, dtype=dtype)
+    case = BenchmarkCase(SHAPE, dtype=dtype)
     check_equal(make(name, case), OURS[name], *tensors(case, absent))
 
 
@@ -173,7 +173,7 @@ def test_equals_ours_on_soft_targets(name: str):
 def test_equals_ours_on_a_million_pixels(name: str):
     """In float64: on a CPU their float32 sums of so many pixels are off by more than the tolerance,
     which is no difference of what they compute."""
-    case = Case((1, 2, 1024, 1024), dtype="float64")
+    case = BenchmarkCase((1, 2, 1024, 1024), dtype="float64")
     check_equal(make(name, case), OURS[name], *tensors(case))
 
 
@@ -193,14 +193,14 @@ def test_equals_ours_with_cross_entropy(name: str):
         ("monai-jaccard-soft", SOFT),
     ],
 )
-def test_equals_our_default_where_every_class_is_present(name: str, case: Case):
+def test_equals_our_default_where_every_class_is_present(name: str, case: BenchmarkCase):
     check_equal(make(name, case), ours(jml.JaccardMetricLoss), *tensors(case))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", PEERS)
 def test_half_types(name: str, dtype: str):
-    case = Case(SHAPE, dtype=dtype)
+    case = BenchmarkCase(SHAPE, dtype=dtype)
     check_equal(make(name, case), OURS[name], *tensors(case))
 
 
@@ -212,20 +212,20 @@ def test_half_types_of_soft_targets(name: str):
 
 @pytest.mark.parametrize("name", PEERS)
 def test_channels_last(name: str):
-    case = Case(SHAPE, layout="channels_last")
+    case = BenchmarkCase(SHAPE, layout="channels_last")
     check_equal(make(name, case), OURS[name], *tensors(case))
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 30), (3, 4, 6, 5, 7)], ids=["1", "3"])
 @pytest.mark.parametrize("name", TAKE_ANY_DIMENSIONS)
 def test_one_or_three_spatial_dimensions(name: str, shape: tuple[int, ...]):
-    case = Case(shape)
+    case = BenchmarkCase(shape)
     check_equal(make(name, case), OURS[name], *tensors(case))
 
 
 @pytest.mark.parametrize("name", [name for name in TAKE_ANY_DIMENSIONS if name != "nnunet-dice"])
 def test_no_spatial_dimensions(name: str):
-    case = Case((40, 4))
+    case = BenchmarkCase((40, 4))
     check_equal(make(name, case), OURS[name], *tensors(case))
 
 
@@ -238,23 +238,28 @@ def test_the_metric_is_forward_only():
 # ---- what each cannot take -----------------------------------------------------------------------
 
 
-def refused() -> list[tuple[str, Case, str]]:
-    boundary, distillation = Case(SHAPE, "boundary"), Case(SHAPE, objective=DISTILLATION)
+def refused() -> list[tuple[str, BenchmarkCase, str]]:
+    boundary, distillation = (
+        BenchmarkCase(SHAPE, "boundary"),
+        BenchmarkCase(SHAPE, objective=DISTILLATION),
+    )
     found = []
     for name in PEERS:
         found += [(name, boundary, "boundary"), (name, distillation, "distillation")]
-        found.append((name, Case((2, 1, 4, 4)), "one class"))
+        found.append((name, BenchmarkCase((2, 1, 4, 4)), "one class"))
         if name not in TAKE_SOFT:
             found.append((name, SOFT, "labels"))
         if name not in TAKE_CROSS_ENTROPY:
             found.append((name, CROSS_ENTROPY, "cross-entropy"))
         if name in KORNIA:
-            found += [(name, Case((2, 3, *(4,) * d)), f"dimensions, not {d}") for d in (0, 1, 3)]
-    return [*found, ("nnunet-dice", Case((2, 3)), "dimensions, not 0")]
+            found += [
+                (name, BenchmarkCase((2, 3, *(4,) * d)), f"dimensions, not {d}") for d in (0, 1, 3)
+            ]
+    return [*found, ("nnunet-dice", BenchmarkCase((2, 3)), "dimensions, not 0")]
 
 
 @pytest.mark.parametrize(("name", "case", "why"), refused())
-def test_says_what_it_cannot_take(name: str, case: Case, why: str):
+def test_says_what_it_cannot_take(name: str, case: BenchmarkCase, why: str):
     """Installed or not: nothing has to be imported for that."""
     with pytest.raises(NotAvailableError, match=why):
         PEERS[name].make(case)
@@ -401,7 +406,7 @@ def test_cross_entropy_is_weighted_as_ours(name: str, fake):
     library = fake(name)
     PEERS[name].make(CROSS_ENTROPY)(*tensors(CROSS_ENTROPY))
     weights = {key: value for key, value in library.options.items() if "_ce" in key}
-    assert list(weights.values()) == [jml.JaccardCrossEntropyLoss().ce_weight]
+    assert list(weights.values()) == [jml.JaccardCrossEntropyLoss().objective.of_labels.ce_weight]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])

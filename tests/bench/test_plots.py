@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from jml_kernels.bench import plots
-from jml_kernels.bench.cases import Case
+from jml_kernels.bench.cases import BenchmarkCase
 from jml_kernels.bench.growth import along
 from jml_kernels.extras import MissingPackageError
 
-CASE = Case((2, 3, 64, 32))
+CASE = BenchmarkCase((2, 3, 64, 32))
 TIMES = {"cpu": (1e-3, 2e-3), "mine:loss": (1e-2, 1e-2), "metric": (1e-4, None)}
 
 
@@ -33,10 +33,10 @@ def figures(monkeypatch) -> list:
 
 
 def results(make_row, **changed) -> tuple[list[dict], dict[str, list[dict]]]:
-    def rows(cases: list[Case]) -> list[dict]:
+    def rows(cases: list[BenchmarkCase]) -> list[dict]:
         return [make_row(case, TIMES, **changed) for case in cases]
 
-    cases = [CASE, Case(CASE.shape, "soft", dtype="float16")]
+    cases = [CASE, BenchmarkCase(CASE.shape, "soft", dtype="float16")]
     return rows(cases), {axis: rows(along(axis, CASE)) for axis in ("classes", "batch")}
 
 

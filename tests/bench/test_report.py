@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from jml_kernels.bench import report
-from jml_kernels.bench.cases import Case
+from jml_kernels.bench.cases import BenchmarkCase
 from jml_kernels.bench.growth import AXES, along
 
-CASE = Case((2, 3, 64, 32), dtype="float16")
+CASE = BenchmarkCase((2, 3, 64, 32), dtype="float16")
 TIMES = {
     "cpu": (1.5e-3, 2.5e-3),
     "eager": (10e-3, 30e-3),

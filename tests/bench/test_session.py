@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from jml_kernels.bench import session
-from jml_kernels.bench.cases import Case
+from jml_kernels.bench.cases import BenchmarkCase
 from jml_kernels.bench.growth import along
 from jml_kernels.bench.session import Results, run
 from jml_kernels.bench.worker import Settings, WorkerError
 
-CASES = [Case((2, 3, 8, 8)), Case((2, 3, 8, 8), "soft")]
+CASES = [BenchmarkCase((2, 3, 8, 8)), BenchmarkCase((2, 3, 8, 8), "soft")]
 GIVEN = Settings(CASES, ["cpu", "eager"], rounds=5, threads=2)
 
 
@@ -32,14 +32,14 @@ def told(monkeypatch) -> list[Settings]:
     return found
 
 
-def names(cases: list[Case]) -> list[str]:
+def names(cases: list[BenchmarkCase]) -> list[str]:
     return [case.name for case in cases]
 
 
 def test_allocators_and_sweeps(told):
     """Sweeps are from the first case, under the first setting."""
     found = []
-    results = run(GIVEN, ["warm", "default"], ["batch", "classes"], found=found.append)
+    results = run(GIVEN, ["warm", "default"], ["batch", "classes"], on_row=found.append)
     sweeps = [along("batch", CASES[0]), along("classes", CASES[0])]
     expected = [("warm", [*CASES, *sweeps[0], *sweeps[1]]), ("default", CASES)]
     assert [(settings.allocator, settings.cases) for settings in told] == expected
@@ -84,5 +84,5 @@ def test_a_worker_that_fails_ends_the_run(monkeypatch):
     monkeypatch.setattr(session, "messages", messages)
     found, results = [], Results()
     with pytest.raises(WorkerError, match="why"):
-        run(GIVEN, ["default"], [], found=found.append, results=results)
+        run(GIVEN, ["default"], [], on_row=found.append, results=results)
     assert found == results.rows == [{"name": "first"}]

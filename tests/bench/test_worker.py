@@ -10,22 +10,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from jml_kernels.backends import choose
 
+from jml_kernels.backend import choose
 from jml_kernels.bench import worker
 from jml_kernels.bench.allocators import SETTINGS, environment
-from jml_kernels.bench.cases import OBJECTIVES, Case
+from jml_kernels.bench.cases import OBJECTIVES, BenchmarkCase
 from jml_kernels.bench.worker import Settings, WorkerError, messages, work
 
 OURS = choose("auto", torch.device("cpu"))
-CASE = Case((2, 3, 8, 6))
+CASE = BenchmarkCase((2, 3, 8, 6))
 SETTINGS_OF_A_RUN = Settings([CASE], [OURS, "eager"], rounds=2, threads=1)
 
 
 @pytest.mark.parametrize("threads", [None, 3])
 def test_settings_survive_json(threads):
     cases = [
-        Case((2, 3, 4), *what, "random", "float16", "channels_last", 5)
+        BenchmarkCase((2, 3, 4), *what, "random", "float16", "channels_last", 5)
         for what in OBJECTIVES.values()
     ]
     settings = Settings(cases, ["cpu", "mine:loss"], "cuda", "warm", 7, threads)

@@ -43,4 +43,4 @@ def synthetic() -> LandCover:
 @pytest.fixture
 def settings() -> Settings:
     """A handful of steps."""
-    return Settings(steps=6, batch_size=2, crop=16, width=4, probes=2)
+    return Settings(steps=6, batch_size=2, crop=16, width=4, measured_steps=2)

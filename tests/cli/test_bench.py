@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from jml_kernels.backends import NAMES, choose, why_not
 from rich.console import Console
 from typer.testing import CliRunner
 
+from jml_kernels.backend import NAMES, choose, why_not
 from jml_kernels.bench import plots, session
-from jml_kernels.bench.cases import LAYOUTS, OBJECTIVES, PRESETS, Case
+from jml_kernels.bench.cases import LAYOUTS, OBJECTIVES, PRESETS, BenchmarkCase
 from jml_kernels.bench.competitor import Competitor, NotAvailableError
 from jml_kernels.bench.competitors import COMPETITORS, fused
 from jml_kernels.bench.growth import AXES
@@ -142,18 +142,19 @@ def test_shapes_and_presets(told):
 @pytest.mark.parametrize("quick", [True, False])
 def test_what_is_chosen_where_nothing_is_said(quick):
     chosen = bench.chosen_cases([], [], ["float32"], ["contiguous"], ["jml"], "regions", quick)
-    assert chosen == [Case((2, 19, 24, 24) if quick else PRESETS["cityscapes"])]
+    assert chosen == [BenchmarkCase((2, 19, 24, 24) if quick else PRESETS["cityscapes"])]
 
 
 def test_each_case_once():
     words = (["2,3", "2,3"], [], ["float32"] * 2, ["contiguous"], ["jml", "jml"])
-    assert bench.chosen_cases(*words, "regions", False) == [Case((2, 3))]
+    assert bench.chosen_cases(*words, "regions", False) == [BenchmarkCase((2, 3))]
 
 
 def test_other_words_for_dtypes_and_layouts():
     words = (["2,3"], [], ["fp16", "BF16"], ["NHWC"], ["jml"])
     assert bench.chosen_cases(*words, "regions", False) == [
-        Case((2, 3), dtype=dtype, layout="channels_last") for dtype in ("float16", "bfloat16")
+        BenchmarkCase((2, 3), dtype=dtype, layout="channels_last")
+        for dtype in ("float16", "bfloat16")
     ]
 
 
@@ -295,12 +296,14 @@ def test_losses_of_the_current_folder(told):
 
 def test_a_bar_and_tables_do_not_mix(monkeypatch):
     """On a terminal, where lines of a bar are taken back."""
-    row = next(m["result"] for m in work(Settings([Case((2, 3, 4, 4))], [OURS])) if "result" in m)
+    row = next(
+        m["result"] for m in work(Settings([BenchmarkCase((2, 3, 4, 4))], [OURS])) if "result" in m
+    )
 
-    def run(settings, allocators, axes, progress, found, results) -> None:
+    def run(settings, allocators, axes, progress, on_row, results) -> None:
         for done in range(2):
             progress(f"case {done}", done, 2)
-            found(row)
+            on_row(row)
 
     monkeypatch.setattr(bench, "run", run)
     console = Console(file=StringIO(), force_terminal=True, width=120, color_system=None)
@@ -318,7 +321,7 @@ def test_a_bar_and_tables_do_not_mix(monkeypatch):
 
 
 def add(monkeypatch, name: str, change) -> None:
-    def make(case: Case):
+    def make(case: BenchmarkCase):
         ours = fused(case, "reference")
         return lambda *tensors: change(ours(*tensors))
 
@@ -337,7 +340,7 @@ def test_a_wrong_result(monkeypatch):
 def test_a_result_that_is_wrong_on_the_way(monkeypatch):
     """In a sweep, of which only a table is told."""
 
-    def make(case: Case):
+    def make(case: BenchmarkCase):
         ours = fused(case, "reference")
         return lambda *tensors: ours(*tensors) + (case.shape[0] == 4)
 
@@ -348,7 +351,7 @@ def test_a_result_that_is_wrong_on_the_way(monkeypatch):
 
 
 def test_the_first_cannot_be_measured(monkeypatch):
-    def make(case: Case):
+    def make(case: BenchmarkCase):
         raise NotAvailableError("it is broken")
 
     monkeypatch.setitem(COMPETITORS, "reference", Competitor("made up", make, same=True))
@@ -358,7 +361,7 @@ def test_the_first_cannot_be_measured(monkeypatch):
 
 
 def test_another_that_cannot_be_measured_is_no_error(monkeypatch):
-    def make(case: Case):
+    def make(case: BenchmarkCase):
         raise NotAvailableError("it is broken")
 
     monkeypatch.setitem(COMPETITORS, "broken", Competitor("made up", make))

@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 import jml_kernels as jml
 from jml_kernels.cli import app, train
 from jml_kernels.cli.train import demo, report
-from jml_kernels.cli.train.agreement import Agreement, agreement
+from jml_kernels.cli.train.agreement import Agreement, compare
 from jml_kernels.cli.train.batches import Batch, batches, crop_positions
 from jml_kernels.cli.train.evaluation import confusion_matrix, scores, stripes
 from jml_kernels.cli.train.objectives import BOUNDARY, HARD, RUNS, SOFT, Run
 from jml_kernels.cli.train.picture import example_windows, smooth_curve
 from jml_kernels.cli.train.progress import follow
-from jml_kernels.cli.train.training import probe_steps, train_run
+from jml_kernels.cli.train.training import steps_to_measure, train_run
 from jml_kernels.cli.train.unet import UNet
 
 BY_KEY = {run.key: run for run in RUNS}
@@ -119,7 +119,7 @@ def test_unet_keeps_the_size(size):
 
 
 def test_training_learns(synthetic, settings):
-    settings = replace(settings, width=8, batch_size=4, learning_rate=1e-2, probes=1)
+    settings = replace(settings, width=8, batch_size=4, learning_rate=1e-2, measured_steps=1)
     short, long = (
         train_run(synthetic, BY_KEY["fused"], replace(settings, steps=steps)) for steps in (1, 100)
     )
@@ -127,10 +127,10 @@ def test_training_learns(synthetic, settings):
     assert sum(long.curve[-5:]) < 0.7 * sum(long.curve[:5])
 
 
-def test_probes_do_not_change_the_training(synthetic, settings):
+def test_measuring_does_not_change_the_training(synthetic, settings):
     few, many = (
-        train_run(synthetic, BY_KEY["naive"], replace(settings, probes=probes)).curve
-        for probes in (1, 6)
+        train_run(synthetic, BY_KEY["naive"], replace(settings, measured_steps=steps)).curve
+        for steps in (1, 6)
     )
     assert few == many
 
@@ -139,14 +139,14 @@ def test_runs_start_alike(synthetic, settings):
     naive, fused = (train_run(synthetic, BY_KEY[key], settings) for key in ("naive", "fused"))
     assert naive.curve[0] == pytest.approx(fused.curve[0], abs=1e-6)
     assert naive.curve[-1] != naive.curve[0]
-    assert agreement(naive, fused).holds
+    assert compare(naive, fused).holds
 
 
 def test_a_wrong_fused_loss_is_noticed(synthetic, settings):
     wrong = replace(HARD, smoothing={"label_smoothing": 0.01})
     naive = train_run(synthetic, BY_KEY["naive"], settings)
     fused = train_run(synthetic, Run("fused", "wrong", wrong.fused, wrong), settings)
-    assert not agreement(naive, fused).holds
+    assert not compare(naive, fused).holds
 
 
 @pytest.mark.parametrize("field", ["same_logits", "same_logits_gradient", "first_steps"])
@@ -160,12 +160,12 @@ def test_agreement_needs_every_figure(field, value):
 def test_nan_in_a_curve_is_no_agreement(synthetic, settings):
     naive = train_run(synthetic, BY_KEY["naive"], settings)
     broken = replace(naive, curve=[naive.curve[0], math.nan, *naive.curve[2:]])
-    assert not agreement(naive, broken).holds
+    assert not compare(naive, broken).holds
 
 
-def test_probe_steps(settings):
-    assert probe_steps(replace(settings, steps=10, probes=2)) == {4, 9}
-    assert probe_steps(replace(settings, steps=3, probes=20)) == {0, 1, 2}
+def test_steps_to_measure(settings):
+    assert steps_to_measure(replace(settings, steps=10, measured_steps=2)) == {4, 9}
+    assert steps_to_measure(replace(settings, steps=3, measured_steps=20)) == {0, 1, 2}
 
 
 def test_scores_by_hand():

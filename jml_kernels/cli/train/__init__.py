@@ -20,18 +20,23 @@ QUICK_STEPS = 30
 
 def train(
     quick: Annotated[
-        bool, typer.Option("--quick", help=f"{QUICK_STEPS} steps a run: under a minute in all.")
+        bool,
+        typer.Option("--quick", help=f"Train {QUICK_STEPS} steps a run: under a minute in all."),
     ] = False,
     out: Annotated[
         Path, typer.Option(help="Folder for picture.png and results.json.", file_okay=False)
     ] = Path("jml-demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Of initial weights and of crops.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the initial weights and of the crops.")
+    ] = 0,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of PyTorch.", show_default="its own choice")
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=3, help="Steps a run; overrides --quick.", show_default=str(FULL_STEPS)),
+        typer.Option(
+            min=3, help="Steps of each run; overrides --quick.", show_default=str(FULL_STEPS)
+        ),
     ] = None,
 ) -> None:
     """Train a small U-Net on land cover seen from space, on the CPU.
@@ -52,9 +57,9 @@ def train(
     try:
         with console.status("Reading the maps"):
             data = load()
-        found = run_demo(data, Settings(steps=steps, seed=seed), out, console)
+        agreement = run_demo(data, Settings(steps=steps, seed=seed), out, console)
     except (MissingPackageError, OSError) as error:
         Console(stderr=True).print(f"Error: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
-    if not found.holds:
+    if not agreement.holds:
         raise typer.Exit(1)

@@ -28,7 +28,7 @@ class Agreement:
     without a tolerance, over the whole run.
 
     Attributes:
-        same_logits: largest difference of the losses on the same logits, over all probes.
+        same_logits: largest difference of the losses on the same logits, over all steps measured.
         same_logits_gradient: the same for gradients, relative l2.
         first_steps: largest difference of the curves over the first `FIRST` steps.
         all_steps: over all steps.
@@ -52,14 +52,14 @@ class Agreement:
         )
 
 
-def agreement(naive: Result, fused: Result) -> Agreement:
+def compare(naive: Result, fused: Result) -> Agreement:
     """Compare two runs with the same settings."""
     differences = [a - b for a, b in zip(naive.curve, fused.curve, strict=True)]
     distances = [abs(d) for d in differences]
-    probes = (naive.probe, fused.probe)
+    measured = (naive.measurements, fused.measurements)
     return Agreement(
-        same_logits=_largest(d for probe in probes for d in probe.loss_differences),
-        same_logits_gradient=_largest(d for probe in probes for d in probe.gradient_differences),
+        same_logits=_largest(d for one in measured for d in one.loss_differences),
+        same_logits_gradient=_largest(d for one in measured for d in one.gradient_differences),
         first_steps=_largest(distances[:FIRST]),
         all_steps=_largest(distances),
         mean=sum(differences) / len(differences),

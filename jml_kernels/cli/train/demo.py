@@ -11,7 +11,7 @@ from rich.console import Console
 from ...backend import backends, choose
 from ...extras import import_extra
 from . import report
-from .agreement import Agreement, agreement
+from .agreement import Agreement, compare
 from .land_cover import LandCover, facts
 from .objectives import RUNS
 from .picture import save_picture
@@ -33,8 +33,8 @@ def run_demo(data: LandCover, settings: Settings, out: Path, console: Console) -
     out.mkdir(parents=True, exist_ok=True)
     picture, numbers = out / "picture.png", out / "results.json"
 
-    found_facts = facts(data)
-    report.print_data(console, data.source, found_facts)
+    map_facts = facts(data)
+    report.print_data(console, data.source, map_facts)
     backend = choose("auto", torch.device("cpu"))
     report.print_backend(console, backend, backends()["cpu"])
 
@@ -44,21 +44,21 @@ def run_demo(data: LandCover, settings: Settings, out: Path, console: Console) -
             for run in RUNS
         ]
     by_key = {result.run.key: result for result in results}
-    found = agreement(by_key["naive"], by_key["fused"])
+    agreement = compare(by_key["naive"], by_key["fused"])
 
     report.print_runs(console, results)
     report.print_costs(console, results, settings)
-    report.print_agreement(console, found)
+    report.print_agreement(console, agreement)
     console.print(report.CAVEAT)
     save_picture(data, results, picture)
     content = report.to_json(
         results,
         settings=settings,
-        facts=found_facts,
-        found=found,
+        facts=map_facts,
+        agreement=agreement,
         backend=backend,
         threads=torch.get_num_threads(),
     )
     numbers.write_text(json.dumps(content, indent=1) + "\n")
     console.print(f"\nPicture: {picture}\nNumbers: {numbers}", soft_wrap=True)
-    return found
+    return agreement

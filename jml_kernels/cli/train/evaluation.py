@@ -13,7 +13,7 @@ from .land_cover import LandCover
 
 @dataclass(frozen=True)
 class Scores:
-    """Of all pixels together, as the dataset's mIoU is defined.
+    """Scores of all pixels together, as the mIoU of a data set is defined.
 
     Attributes:
         accuracy: share of pixels with the right class.

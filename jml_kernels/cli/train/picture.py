@@ -151,6 +151,6 @@ def _heading(result: Result) -> str:
 
 
 def _entropy(labels: Tensor) -> float:
-    """Of the classes in a window, in nats."""
+    """The entropy of the classes in a window, in nats."""
     share = labels.flatten().bincount().double()
     return torch.special.entr(share / share.sum()).sum().item()

@@ -53,7 +53,7 @@ class Costs:
 
 
 def costs(results: list[Result]) -> list[Costs]:
-    """One for each kind of target, from all runs with it."""
+    """The costs against each kind of target, from all runs with it."""
     by_target: dict[str, list[Result]] = {}
     for result in results:
         if result.run.target is not None:
@@ -63,15 +63,15 @@ def costs(results: list[Result]) -> list[Costs]:
             target=name,
             naive_ms=_pooled_median(members, "naive"),
             fused_ms=_pooled_median(members, "fused"),
-            naive_bytes=members[0].probe.peak_bytes["naive"],
-            fused_bytes=members[0].probe.peak_bytes["fused"],
+            naive_bytes=members[0].measurements.peak_bytes["naive"],
+            fused_bytes=members[0].measurements.peak_bytes["fused"],
         )
         for name, members in by_target.items()
     ]
 
 
 def print_data(console: Console, source: str, facts: Facts) -> None:
-    """What data it is, and how small."""
+    """Print what the data is, and how small."""
     console.print(f"[bold]Data.[/] {source}")
     console.print(
         f"{facts.width} x {facts.height} pixels: {facts.training_pixels:,} to train on, "
@@ -89,7 +89,7 @@ def print_data(console: Console, source: str, facts: Facts) -> None:
 
 
 def print_backend(console: Console, backend: str, why_not_cpu: str | None) -> None:
-    """Which kernels "fused" means here."""
+    """Print which kernels "fused" means here."""
     if why_not_cpu is None:
         console.print(f"The fused losses run on the backend [bold]{backend}[/].\n")
     else:
@@ -100,7 +100,7 @@ def print_backend(console: Console, backend: str, why_not_cpu: str | None) -> No
 
 
 def print_runs(console: Console, results: list[Result]) -> None:
-    """One row for each run."""
+    """Print a table with a row for each run."""
     table = Table(
         "Run",
         title="Validation on the stripes held out, against hard labels",
@@ -117,15 +117,15 @@ def print_runs(console: Console, results: list[Result]) -> None:
             result.run.title,
             f"{result.scores.miou:.3f}",
             f"{result.scores.accuracy:.3f}",
-            f"{result.probe.median_milliseconds('objective'):.2f}",
-            f"{result.probe.peak_bytes['objective'] / MIB:.1f}",
+            f"{result.measurements.median_milliseconds('objective'):.2f}",
+            f"{result.measurements.peak_bytes['objective'] / MIB:.1f}",
             f"{result.seconds:.0f}",
         )
     console.print(table)
 
 
 def print_costs(console: Console, results: list[Result], settings: Settings) -> None:
-    """Naive against fused."""
+    """Print what naive and fused loss cost."""
     shape = (settings.batch_size, len(CLASS_NAMES), settings.crop, settings.crop)
     logits = 4 * settings.batch_size * len(CLASS_NAMES) * settings.crop**2
     table = Table(
@@ -152,16 +152,16 @@ def print_costs(console: Console, results: list[Result], settings: Settings) -> 
     console.print(table)
 
 
-def print_agreement(console: Console, found: Agreement) -> None:
-    """Whether the runs with naive and fused loss coincide."""
-    verdict = "[green]they coincide[/]" if found.holds else "[bold red]THEY DO NOT COINCIDE[/]"
+def print_agreement(console: Console, agreement: Agreement) -> None:
+    """Print whether the runs with naive and fused loss coincide."""
+    verdict = "[green]they coincide[/]" if agreement.holds else "[bold red]THEY DO NOT COINCIDE[/]"
     console.print(
         f"[bold]Naive and fused loss:[/] {verdict}. Largest difference on the same logits "
-        f"{found.same_logits:.1e} (gradient {found.same_logits_gradient:.1e} of its norm); of the "
-        f"two loss curves {found.first_steps:.1e} in the first {FIRST} steps and "
-        f"{found.all_steps:.1e} over all, {found.mean:+.1e} on average. Training multiplies "
-        "rounding from step to step, so only the first figures can be tiny: the two end "
-        f"{found.miou:.3f} mIoU apart.\n"
+        f"{agreement.same_logits:.1e} (gradient {agreement.same_logits_gradient:.1e} of its norm); "
+        f"of the two loss curves {agreement.first_steps:.1e} in the first {FIRST} steps and "
+        f"{agreement.all_steps:.1e} over all, {agreement.mean:+.1e} on average. Training "
+        "multiplies rounding from step to step, so only the first figures can be tiny: the two "
+        f"end {agreement.miou:.3f} mIoU apart.\n"
     )
 
 
@@ -170,7 +170,7 @@ def to_json(
     *,
     settings: Settings,
     facts: Facts,
-    found: Agreement,
+    agreement: Agreement,
     backend: str,
     threads: int,
 ) -> dict:
@@ -190,7 +190,7 @@ def to_json(
             asdict(row) | {"speedup": row.speedup, "memory_ratio": row.memory_ratio}
             for row in costs(results)
         ],
-        "agreement": asdict(found) | {"holds": found.holds},
+        "agreement": asdict(agreement) | {"holds": agreement.holds},
         "caveat": CAVEAT,
     }
 
@@ -202,12 +202,12 @@ def _run_json(result: Result) -> dict:
         "miou": result.scores.miou,
         "accuracy": result.scores.accuracy,
         "class_iou": iou,
-        "loss_ms": result.probe.median_milliseconds("objective"),
-        "loss_peak_bytes": result.probe.peak_bytes["objective"],
+        "loss_ms": result.measurements.median_milliseconds("objective"),
+        "loss_peak_bytes": result.measurements.peak_bytes["objective"],
         "training_seconds": result.seconds,
         "curve": result.curve,
     }
 
 
 def _pooled_median(results: list[Result], name: str) -> float:
-    return median(time for result in results for time in result.probe.milliseconds[name])
+    return median(time for result in results for time in result.measurements.milliseconds[name])

@@ -12,8 +12,8 @@ from torch import Tensor
 from .batches import batches
 from .evaluation import Scores, evaluate
 from .land_cover import LandCover
+from .measurements import Measurements
 from .objectives import Run
-from .probe import Probe
 from .unet import UNet
 
 
@@ -27,7 +27,7 @@ class Settings:
         batch_size, crop: crops per step, and their edge in pixels.
         width: channels of the U-Net at full resolution.
         learning_rate: at the start; it decays by (1 - step / steps)^0.9 as in section 3.1.
-        probes: steps, evenly spread, at which the loss is timed.
+        measured_steps: how many steps, evenly spread, the loss is timed at.
     """
 
     steps: int = 300
@@ -36,7 +36,7 @@ class Settings:
     crop: int = 96
     width: int = 16
     learning_rate: float = 2e-3
-    probes: int = 20
+    measured_steps: int = 20
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,21 @@ class Result:
         curve: the objective at each step.
         scores: on the held-out stripes.
         predictions: uint8 (H, columns held out).
-        probe: time and memory of the loss.
-        seconds: of training, without the probes.
+        measurements: time and memory of the loss.
+        seconds: of training, without the time that measuring took.
     """
 
     run: Run
     curve: list[float]
     scores: Scores
     predictions: Tensor
-    probe: Probe
+    measurements: Measurements
     seconds: float
 
 
-def probe_steps(settings: Settings) -> set[int]:
-    """The steps at which to measure: the last of each of `probes` equal parts."""
-    parts = min(settings.probes, settings.steps)
+def steps_to_measure(settings: Settings) -> set[int]:
+    """The last step of each of `measured_steps` equal parts of the run."""
+    parts = min(settings.measured_steps, settings.steps)
     return {settings.steps * (part + 1) // parts - 1 for part in range(parts)}
 
 
@@ -73,7 +73,7 @@ def train_run(
     on_step: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Result:
     """Train a U-Net from scratch. Only the objective differs from run to run: initial weights and
-    batches follow from the seed, and the probes draw no random numbers.
+    batches follow from the seed, and measuring draws no random numbers.
 
     Args:
         on_step: called after each step with the number of steps done and the loss.
@@ -84,7 +84,8 @@ def train_run(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: (1 - step / settings.steps) ** 0.9
     )
-    probe, measured, curve, probing = Probe(run), probe_steps(settings), [], 0.0
+    measurements, measured, curve = Measurements(run), steps_to_measure(settings), []
+    measuring = 0.0
     start = time.perf_counter()
     stream = batches(data, settings.steps, settings.batch_size, settings.crop, settings.seed)
     for step, batch in enumerate(stream):
@@ -97,12 +98,12 @@ def train_run(
         curve.append(loss.item())
         if step in measured:
             before = time.perf_counter()
-            probe.measure_time(logits.detach(), batch)
+            measurements.measure_time(logits.detach(), batch)
             if step == settings.steps - 1:
-                probe.measure_memory(logits.detach(), batch)
-            probing += time.perf_counter() - before
+                measurements.measure_memory(logits.detach(), batch)
+            measuring += time.perf_counter() - before
         on_step(step + 1, curve[-1])
-    seconds = time.perf_counter() - start - probing
+    seconds = time.perf_counter() - start - measuring
 
-    predictions, found = evaluate(model, data)
-    return Result(run, curve, found, predictions, probe, seconds)
+    predictions, scores = evaluate(model, data)
+    return Result(run, curve, scores, predictions, measurements, seconds)

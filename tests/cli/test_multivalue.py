@@ -1,4 +1,4 @@
-"""Options with several words behind."""
+"""Options with several values behind."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from jml_kernels.cli.many import Many, repeated
+from jml_kernels.cli.multivalue import MultiValueCommand, repeat_options
 
-SEVERAL = {"--a", "--b"}
+REPEATABLE = {"--a", "--b"}
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,12 @@ SEVERAL = {"--a", "--b"}
         ("--a", "--a"),
     ],
 )
-def test_repeated(given, expected):
-    assert repeated(given.split(), SEVERAL) == expected.split()
+def test_repeat_options(given, expected):
+    assert repeat_options(given.split(), REPEATABLE) == expected.split()
 
 
 def test_words_with_spaces_and_empty_words():
-    assert repeated(["--a", "x y", ""], SEVERAL) == ["--a", "x y", "--a", ""]
+    assert repeat_options(["--a", "x y", ""], REPEATABLE) == ["--a", "x y", "--a", ""]
 
 
 # ---- in a command --------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ def test_words_with_spaces_and_empty_words():
 app = typer.Typer()
 
 
-@app.command(cls=Many)
+@app.command(cls=MultiValueCommand)
 def show(
     several: Annotated[list[str], typer.Option("--several", "-s")] = ["default"],  # noqa: B006
     number: Annotated[list[float], typer.Option()] = [],  # noqa: B006

@@ -1,4 +1,4 @@
-"""What the loss costs, and whether naive and fused form agree, on logits met in training."""
+"""What the loss costs on logits met in training, and whether its naive and its fused form agree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .batches import Batch
 from .objectives import Loss, Run
 
 ROUNDS = 3
-"""Times that each loss is timed at one step, in turn."""
+"""How often each loss is timed at one step; the losses take turns."""
 
 
 def forward_backward(loss: Loss, logits: Tensor, batch: Batch) -> tuple[float, Tensor]:
@@ -26,11 +26,11 @@ def forward_backward(loss: Loss, logits: Tensor, batch: Batch) -> tuple[float, T
 
 
 @dataclass
-class Probe:
-    """Measurements of one run: its objective, and the naive and the fused form of CE + JML.
+class Measurements:
+    """What was measured in one run: its objective, and the naive and the fused form of CE + JML.
 
-    Everything is forward and backward of a loss, without the network. Memory counts what is held
-    at once beyond logits and targets of the batch, so the gradient is in it.
+    Each figure is of forward and backward of a loss, without the network. Memory counts what is
+    held at once beyond logits and targets of the batch, so the gradient is in it.
 
     Attributes:
         run: what is measured.
