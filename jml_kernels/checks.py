@@ -3,9 +3,6 @@ what was expected."""
 
 from __future__ import annotations
 
-import math
-import numbers
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,121 +30,13 @@ def result_dtype(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}")
-
-
-# ---- options: each check returns what was given as a Python object ------------------------------
-
-
-def number(name: str, value: object) -> float:
-    """A real number of Python or numpy."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}={value!r}: expected a number")
-    return float(value)
-
-
-def finite(name: str, value: object) -> float:
-    if not math.isfinite(number(name, value)):
-        raise ValueError(f"{name}={value!r}: expected a finite number")
-    return float(value)
-
-
-def share(name: str, value: object) -> float:
-    if not 0.0 <= number(name, value) <= 1.0:
-        raise ValueError(f"{name}={value!r}: expected a number in [0, 1]")
-    return float(value)
-
-
-def non_negative(name: str, value: object) -> float:
-    if not 0.0 <= number(name, value) < math.inf:
-        raise ValueError(f"{name}={value!r}: expected a finite number >= 0")
-    return float(value)
-
-
-def positive(name: str, value: object) -> float:
-    if not 0.0 < number(name, value) < math.inf:
-        raise ValueError(f"{name}={value!r}: expected a finite number > 0")
-    return float(value)
-
-
-def boolean(name: str, value: object) -> bool:
-    """True or False, of Python or numpy; not whatever has a truth value, as the word "False"."""
-    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):  # numpy's
-        return bool(value)
-    raise TypeError(f"{name}={value!r}: expected True or False")
-
-
-def integer(name: str, value: object) -> int:
-    """An integer of Python or numpy that 64 bits hold."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}={value!r}: expected an integer")
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(f"{name}={value!r}: expected an integer of 64 bits")
-    return int(value)
-
-
-def boundary_size(name: str, value: object) -> int:
-    expected = f"{name}={value!r}: expected an odd positive integer or None"
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(expected)
-    if not 1 <= value < 2**63 or value % 2 == 0:
-        raise ValueError(expected)
-    return int(value)
-
-
-def one_or_two(name: str, value: object) -> int:
-    """A variant or a norm."""
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_integer or value not in (1, 2):
-        raise ValueError(f"{name}={value!r}: expected 1 or 2")
-    return int(value)
-
-
-def smooth(name: str, value: object) -> float | tuple[float, float]:
-    """One number, or a pair of them."""
-    if not isinstance(value, (tuple, list)):
-        return non_negative(name, value)
-    if len(value) != 2:
-        raise ValueError(f"{name}={value!r}: expected a number, or two of them")
-    return non_negative(f"{name}[0]", value[0]), non_negative(f"{name}[1]", value[1])
-
-
-def classes(name: str, value: object) -> tuple[int, ...] | Tensor | None:
-    """Indices of classes, or a bool for each of them."""
-    if value is None:
-        return None
-    if isinstance(value, Tensor) and value.dtype == torch.bool and value.dim() == 1:
-        return value
-    if isinstance(value, Tensor) or not isinstance(value, Iterable) or isinstance(value, str):
-        raise TypeError(
-            f"{name}={value!r}: expected a list of class indices, or a bool tensor of shape (C,)"
-        )
-    indices = [integer(f"{name}[{i}]", index) for i, index in enumerate(value)]
-    negative = [index for index in indices if index < 0]
-    if negative or not indices:
-        raise ValueError(f"{name}={value!r}: expected at least one index, and all of them >= 0")
-    return tuple(dict.fromkeys(indices))
-
-
-def aggregation(name: str, value: object) -> str | dict[str, float]:
-    """One of `AGGREGATIONS`, or a mapping of some of them to weights."""
-    if not isinstance(value, Mapping):
-        check_choice(name, value, AGGREGATIONS)
-        return value
-    if not value:
-        raise ValueError(f"{name}={{}}: expected at least one weight")
-    for how in value:
-        check_choice(name, how, AGGREGATIONS)
-    return {how: non_negative(f"{name}[{how!r}]", weight) for how, weight in value.items()}
-
-
 # ---- tensors -------------------------------------------------------------------------------------
 
 
 def check_labels(name: str, labels: Tensor) -> None:
     """Labels alone: integers of 1 + 0 to 3 dimensions."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"{name} is a {type(labels).__name__}: expected a Tensor")
     if not is_integer(labels):
         raise TypeError(f"{name} has dtype {labels.dtype}: expected an integer dtype")
     if not 1 <= labels.dim() <= 1 + MAX_SPATIAL:
@@ -173,6 +62,27 @@ def check_logits(logits: Tensor, name: str = "logits") -> None:
         raise ValueError(f"{name} has shape {tuple(logits.shape)}: expected at least one class")
 
 
+def checked_logits(logits: Tensor, activation: str, name: str = "logits") -> Tensor:
+    """The logits as a plain tensor."""
+    check_logits(logits, name)
+    if logits.shape[1] == 1 and activation == "softmax":  # it is 1 whatever the logit
+        raise ValueError(
+            f"{name} has shape {tuple(logits.shape)}: expected at least two classes with "
+            "activation='softmax', or activation='sigmoid' for a binary task"
+        )
+    return plain(logits)
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """A subclass that only knows functions of its own is taken as the tensor that it is, so that two
+    kinds meet in a call, and the loss is a plain tensor."""
+    kind = type(tensor)
+    if kind is Tensor or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return tensor
+    with torch._C.DisableTorchFunctionSubclass():
+        return tensor.as_subclass(Tensor)
+
+
 def check_same_device(name: str, tensor: Tensor, logits: Tensor) -> None:
     if tensor.device != logits.device:
         raise ValueError(f"{name} is on {tensor.device}: expected {logits.device}, as the logits")
@@ -189,7 +99,8 @@ def check_mask(mask: Tensor, logits: Tensor) -> None:
     check_same_device("mask", mask, logits)
 
 
-def check_teacher(teacher_logits: Tensor, logits: Tensor) -> None:
+def checked_teacher(teacher_logits: Tensor, logits: Tensor) -> Tensor:
+    """The teacher's logits as a plain tensor."""
     check_logits(teacher_logits, "teacher_logits")
     if teacher_logits.shape != logits.shape:
         raise ValueError(
@@ -197,6 +108,64 @@ def check_teacher(teacher_logits: Tensor, logits: Tensor) -> None:
             f"{tuple(logits.shape)}, as the student's"
         )
     check_same_device("teacher_logits", teacher_logits, logits)
+    return plain(teacher_logits)
+
+
+def check_inplace(inputs: tuple[Tensor | None, ...]) -> None:
+    """Whether the logits' memory, the first of the inputs', may hold the gradient after the
+    backward.
+
+    Raises:
+        RuntimeError: for a leaf that requires grad, or a view of one, as PyTorch's own in-place
+            operations do; for logits whose elements share memory with each other.
+        ValueError: for another input that shares it.
+    """
+    logits, *others = inputs
+    cure = "inplace_backward=True: expected"
+    base = logits._base if logits._is_view() else logits
+    if torch.is_grad_enabled() and base.is_leaf and base.requires_grad:
+        raise RuntimeError(
+            f"{cure} logits that an operation has made: these are a leaf that requires grad, or a "
+            "view of one, whose values the gradient would overwrite"
+        )
+    if _has_shared_elements(logits):
+        raise RuntimeError(
+            f"{cure} logits whose elements have memory of their own: these have shape "
+            f"{tuple(logits.shape)} and strides {logits.stride()}, for example of an expanded tensor"
+        )
+    for other in others:
+        if other is not None and _share_memory(logits, other):
+            raise ValueError(
+                f"{cure} logits that share no memory with other arguments: the gradient would "
+                f"overwrite one of shape {tuple(other.shape)}"
+            )
+
+
+def _has_shared_elements(tensor: Tensor) -> bool:
+    """Whether two elements may lie at one address: by sizes and strides, which can be too careful
+    with unusual ones."""
+    if tensor.numel() == 0:
+        return False
+    reach = 0  # of the dimensions with smaller strides
+    sizes_and_strides = zip(tensor.shape, tensor.stride(), strict=True)
+    for stride, size in sorted((stride, size) for size, stride in sizes_and_strides if size > 1):
+        if stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
+
+
+def _share_memory(one: Tensor, other: Tensor) -> bool:
+    if one.numel() == 0 or other.numel() == 0 or one.device != other.device:
+        return False
+    (first, end), (other_first, other_end) = _addresses(one), _addresses(other)
+    return first < other_end and other_first < end
+
+
+def _addresses(tensor: Tensor) -> tuple[int, int]:
+    """From the first element's to behind the last one's."""
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
 
 
 def split_target(
@@ -205,45 +174,89 @@ def split_target(
     """Tell labels from a dense target: returns (labels, dense), one of them None.
 
     Labels are integers (N, *spatial). A dense target is (N, C, *spatial): probabilities, or
-    integers 0 and 1 where classes are independent. A single channel of integers is labels.
+    integers 0 and 1, which are one-hot with a softmax. A single channel of integers is labels.
     """
     if not isinstance(target, Tensor):
         raise TypeError(f"{name} is a {type(target).__name__}: expected a Tensor")
     check_same_device(name, target, logits)
-    if target.is_complex():
-        raise TypeError(f"{name} has dtype {target.dtype}: expected an integer or floating dtype")
+    target = plain(target)
     n, c, *spatial = logits.shape
     shape, label_shape, dense_shape = tuple(target.shape), (n, *spatial), (n, c, *spatial)
     integers = not target.is_floating_point()
     one_channel = c == 1 and options.activation != "softmax"
 
+    if integers and shape == label_shape and not target.is_complex():
+        return target, None
     if integers and shape == dense_shape and one_channel:
         return target.squeeze(1), None
     if not integers and shape == label_shape and one_channel:
-        return None, target.unsqueeze(1)
-    if integers and target.dim() == logits.dim() - 1:
-        if shape != label_shape:
-            raise ValueError(f"{name} has shape {shape}: expected {label_shape}, labels of logits")
-        return target, None
-    if integers and options.activation == "softmax":
-        raise ValueError(
-            f"{name} has shape {shape} and dtype {target.dtype}: expected integer labels of shape "
-            f"{label_shape}; for probabilities, a floating dtype and shape {dense_shape}"
-        )
-    if shape != dense_shape:
-        kind = "integer labels 0 and 1" if integers else "probabilities"
-        raise ValueError(f"{name} has shape {shape}: expected {dense_shape} for {kind}")
+        target, shape = target.unsqueeze(1), dense_shape
+    if shape != dense_shape or target.is_complex():
+        raise _misfit(name, target, label_shape, dense_shape)
     if not integers and target.dtype not in LOGITS_DTYPES:
         raise TypeError(
             f"{name} has dtype {target.dtype}: expected an integer dtype, float16, bfloat16, "
             "float32 or float64"
         )
-    if integers and options.boundary_size is not None:
+    if integers and options.activation == "softmax":
+        return labels_of_one_hot(target, options.ignore_index, name), None
+    # Smoothing is of labels: probabilities are taken as they are.
+    if not integers and options.label_smoothing > 0:
         raise ValueError(
-            f"boundary_size={options.boundary_size!r}: expected None with a target of shape "
+            f"label_smoothing={options.label_smoothing!r}: expected 0 with a {name} of "
+            "probabilities, which is taken as it is"
+        )
+    if options.boundary_size is not None:
+        raise ValueError(
+            f"boundary_size={options.boundary_size!r}: expected None with a {name} of shape "
             f"{shape}, which has no map of labels"
         )
     return None, target
+
+
+def _misfit(
+    name: str, target: Tensor, label_shape: tuple[int, ...], dense_shape: tuple[int, ...]
+) -> Exception:
+    """What is wrong with a target's shape or dtype, and the likely cure."""
+    shape = tuple(target.shape)
+    if target.is_complex():
+        return TypeError(f"{name} has dtype {target.dtype}: expected an integer or floating dtype")
+    expected = (
+        f"expected integer labels of shape {label_shape}, or probabilities of shape {dense_shape}"
+    )
+    if target.is_floating_point() and shape == label_shape:
+        return TypeError(
+            f"{name} has shape {shape} and dtype {target.dtype}: {expected}; labels need an integer "
+            f"dtype, {name}.long()"
+        )
+    cure = ""
+    if shape == (label_shape[0], 1, *label_shape[1:]):
+        cure = f"; {name}.squeeze(1) takes the channel away"
+        cure += "" if is_integer(target) else f", and {name}.long() makes integers of floats"
+    elif len(shape) == len(dense_shape) and shape[-1] == dense_shape[1] and len(shape) > 2:
+        cure = f"; {name}.movedim(-1, 1) puts the classes first"
+    return ValueError(f"{name} has shape {shape} and dtype {target.dtype}: {expected}{cure}")
+
+
+def labels_of_one_hot(target: Tensor, ignore_index: int | None, name: str) -> Tensor:
+    """Integers 0 and 1, one-hot over dim 1, as labels. A pixel whose integers are all ignore_index
+    is ignored. One that is no encoding raises a ValueError where looking makes nobody wait; on a GPU
+    its label is out of range, and the loss NaN."""
+    one = target == 1
+    fits = (one.sum(1) == 1) & ((target == 0).sum(1) == target.shape[1] - 1)
+    ignored = torch.zeros_like(fits)
+    if ignore_index is not None:
+        ignored = (target.to(torch.int64) == ignore_index).all(1)
+    bad = ~(fits | ignored)
+    if target.device.type == "cpu" and not torch.compiler.is_compiling() and bad.any():
+        n, *place = bad.nonzero()[0].tolist()
+        numbers = target[(n, slice(None), *place)].tolist()
+        raise ValueError(
+            f"{name} has the integers {numbers} at position {(n, *place)}: expected one 1 and else 0 "
+            "over the classes, with activation='softmax'"
+        )
+    labels = one.to(torch.uint8).argmax(1).masked_fill(bad, target.shape[1])
+    return labels.masked_fill(ignored, -1 if ignore_index is None else ignore_index)
 
 
 def checked_labels(logits: Tensor, labels: Tensor, options: TargetOptions) -> Tensor:
@@ -278,23 +291,29 @@ def check_integer_targets(
     labels: Tensor | None,
     dense: Tensor | None,
     mask: Tensor | None,
-    activation: str,
-    ignore_index: int,
+    options: TargetOptions,
+    name: str = "target",
 ) -> None:
     """`check_label_range` of the labels or, without any, of a dense target of integers 0 and 1."""
     if labels is not None:
-        count = label_count(logits.shape[1], activation)
-        check_label_range(labels, mask, count, ignore_index)
+        count = label_count(logits.shape[1], options.activation)
+        check_label_range(labels, mask, count, options.ignore_index, name)
     elif is_integer(dense):
-        check_label_range(dense, mask, 2, ignore_index)
+        check_label_range(dense, mask, 2, options.ignore_index, name)
 
 
 def check_label_range(
-    integers: Tensor, mask: Tensor | None, num_labels: int, ignore_index: int
+    integers: Tensor,
+    mask: Tensor | None,
+    num_labels: int,
+    ignore_index: int | None,
+    name: str = "target",
 ) -> None:
     """Raise an IndexError for the first counted label outside [0, num_labels); the host waits."""
     index = integers.to(torch.int64)
-    bad = (index != ignore_index) & ((index < 0) | (index >= num_labels))
+    bad = (index < 0) | (index >= num_labels)
+    if ignore_index is not None:
+        bad &= ~is_ignored(integers, ignore_index)
     if mask is not None:
         bad = bad & (mask if mask.dim() == bad.dim() else mask.unsqueeze(1))
     if bad.any():
@@ -302,6 +321,14 @@ def check_label_range(
         where = ", ".join(map(str, position))
         # The words of the CPU kernel, csrc/cpu/operators.cpp.
         raise IndexError(
-            f"target has label {int(index[position])} at position ({where}): expected a label in "
-            f"[0, {num_labels}) or ignore_index={ignore_index}"
+            f"{name} has label {integers[position].item()} at position ({where}): expected a label "
+            f"in [0, {num_labels}) or ignore_index={ignore_index}"
         )
+
+
+def is_ignored(integers: Tensor, ignore_index: int) -> Tensor:
+    """Where integers are ignore_index. As int64, which is what kernels compare, the upper half of
+    uint64 is negative and is no ignore_index."""
+    index = integers.to(torch.int64)
+    ignored = index == ignore_index
+    return ignored & (index >= 0) if integers.dtype == torch.uint64 else ignored

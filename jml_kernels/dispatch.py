@@ -33,11 +33,7 @@ def target_loss(
 ) -> Tensor:
     """The loss against one target, labels or dense; see `functional.jaccard_cross_entropy_loss`."""
     options = objective.options
-    checks.check_logits(logits)
-    labels, dense = checks.split_target(logits, target, options)
-    if ce_class_weights is not None:
-        ce_class_weights = _checked_weights(ce_class_weights, logits)
-    inputs = (logits, labels, dense, mask, ce_class_weights)
+    inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options)
     backend = _checked_backend(inputs, options, "target", "target")
     return _loss(backend, objective, inputs, class_weights)
 
@@ -54,13 +50,12 @@ def distillation_loss(
     """The loss against labels, where there are any, and a teacher; see
     `functional.jaccard_distillation_loss`."""
     options = objective.options
-    checks.check_logits(student_logits, "student_logits")
-    checks.check_teacher(teacher_logits, student_logits)
+    student_logits = checks.checked_logits(student_logits, options.activation, "student_logits")
+    dense = checks.checked_teacher(teacher_logits, student_logits)
     if labels is not None:
         labels = checks.checked_labels(student_logits, labels, options)
-    dense = teacher_logits
-    if labels is not None and not objective.needs_dense:
-        dense = None  # no term needs it, so that it is not even looked at
+        if not objective.needs_dense:
+            dense = None  # no term needs it, so that it is not even looked at
     # The weights of the cross-entropy are the labels'.
     if labels is None:
         ce_class_weights = None
@@ -68,22 +63,41 @@ def distillation_loss(
         ce_class_weights = _checked_weights(ce_class_weights, student_logits)
     inputs = (student_logits, labels, dense, mask, ce_class_weights)
     backend = _checked_backend(inputs, options, "labels", "teacher_logits")
-    return _loss(backend, objective, inputs, class_weights)
+    if labels is None or torch.compiler.is_compiling():
+        return _loss(backend, objective, inputs, class_weights)
+    try:
+        return _loss(backend, objective, inputs, class_weights)
+    except IndexError as error:  # of a kernel, which calls every target by the same name
+        raise IndexError(str(error).replace("target", "labels", 1)) from None
 
 
 def target_statistics(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None,
+    ce_class_weights: Tensor | None,
     options: TargetOptions,
     lists: TargetLists,
 ) -> dict[str, Tensor]:
     """Statistics against one target, by name: float64, (N, C), totals (N,). Those that `lists` do
     not ask for are 0."""
-    checks.check_logits(logits)
-    inputs = (logits, *checks.split_target(logits, target, options), mask, None)
+    inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options)
     backend = _checked_backend(inputs, options, "target", "target")
     return _statistics(backend, inputs, lists, options)[0]
+
+
+def _inputs_of_target(
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    ce_class_weights: Tensor | None,
+    options: TargetOptions,
+) -> Inputs:
+    logits = checks.checked_logits(logits, options.activation)
+    labels, dense = checks.split_target(logits, target, options)
+    if ce_class_weights is not None:
+        ce_class_weights = _checked_weights(ce_class_weights, logits)
+    return logits, labels, dense, mask, ce_class_weights
 
 
 def _statistics(
@@ -148,17 +162,20 @@ def _checked_backend(
     Args:
         label_name, dense_name: what labels and dense target are called in the user's call.
     """
-    logits, labels, dense, mask, _ = inputs
+    logits, labels, dense, mask, ce_class_weights = inputs
     if mask is not None:
         checks.check_mask(mask, logits)
     backend = choose(options.backend, logits.device)
     if backend != "reference":
-        for name, target in ((label_name, labels), (dense_name, dense)):
-            if target is not None and target.requires_grad:
+        others = (labels, label_name), (dense, dense_name), (ce_class_weights, "ce_class_weights")
+        for tensor, name in others:
+            if tensor is not None and tensor.requires_grad:
                 raise ValueError(
                     f"{name} requires grad: expected {name}.detach(), or backend='reference' for "
-                    "the gradient of a soft target"
+                    "its gradient"
                 )
+    if options.inplace_backward:
+        checks.check_inplace(inputs)
     if logits.device.type == "cpu":
         # The CPU kernels look for themselves, and a compiled graph cannot branch on values.
         looks = backend == "reference" and not torch.compiler.is_compiling()
@@ -166,6 +183,6 @@ def _checked_backend(
         looks = options.validate
     if looks:
         checks.check_integer_targets(
-            logits, labels, dense, mask, options.activation, options.ignore_index
+            logits, labels, dense, mask, options, label_name if labels is not None else dense_name
         )
     return backend

@@ -4,9 +4,12 @@ options and its objective anew in every call, where a module (modules.py) keeps 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
-from . import checks, dispatch, formulas
+from . import checks, dispatch, formulas, option_checks
 from .objective import ACTIVE_COLUMNS, distillation_objective, target_lists, target_objective
 from .options import (
     DistillationOptions,
@@ -21,7 +24,14 @@ from .statistics import ClassStatistics, column_bits
 
 @lists_options(TargetOptions)
 def class_statistics(
-    logits: Tensor, target: Tensor, mask: Tensor | None = None, **options
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    columns: Sequence[str] = ClassStatistics._fields,
+    dtype: torch.dtype | None = None,
+    ce_class_weights: Tensor | Sequence[float] | None = None,
+    **options,
 ) -> ClassStatistics:
     """The sums that every loss of the family is a formula of, per image and class, in one pass over
     the logits: true positives, false positives and the others of `ClassStatistics`.
@@ -31,19 +41,33 @@ def class_statistics(
 
     Args:
         logits, target, mask: as for the losses (`jaccard_metric_loss`).
+        columns: names of the fields that are computed; the others are None. A few columns cost
+            less than all.
+        dtype: of the statistics: torch.float64 hands over the sums as they are, torch.float32
+            rounds them; None: that of a loss, float64 for float64 logits, else float32.
+        ce_class_weights: (C,), weights of the classes in the cross-entropy.
 
     Returns:
-        `ClassStatistics`; float64 for float64 logits, else float32.
+        `ClassStatistics`.
 
     Raises:
         as `jaccard_metric_loss`.
     """
     fields = ClassStatistics._fields
-    options, columns = TargetOptions(**options), column_bits(*fields)
-    lists = target_lists(options, columns, columns)
-    statistics = dispatch.target_statistics(logits, target, mask, options, lists)
-    public = {name: statistics[name].to(checks.result_dtype(logits)) for name in fields}
-    return ClassStatistics(**public | {"present": statistics["present"] > 0})
+    if isinstance(columns, str) or not set(columns) <= set(fields):
+        raise ValueError(f"columns={columns!r}: expected some of {', '.join(fields)}")
+    if dtype not in (None, torch.float32, torch.float64):
+        raise TypeError(f"dtype={dtype!r}: expected torch.float32, torch.float64 or None")
+    options, bits = TargetOptions(**options), column_bits(*columns)
+    lists = target_lists(options, bits, bits)
+    weights = _class_weights("ce_class_weights", ce_class_weights, logits)
+    statistics = dispatch.target_statistics(logits, target, mask, weights, options, lists)
+    dtype = checks.result_dtype(logits) if dtype is None else dtype
+    public = dict.fromkeys(fields)
+    for name in columns:
+        column = statistics[name]
+        public[name] = column > 0 if name == "present" else column.to(dtype)
+    return ClassStatistics(**public)
 
 
 def _overlap_loss(
@@ -52,11 +76,22 @@ def _overlap_loss(
     mask: Tensor | None,
     overlap: str,
     options: LossOptions,
-    class_weights: Tensor | None,
+    class_weights: Tensor | Sequence[float] | None,
 ) -> Tensor:
     """Any loss of the family; `overlap` is a name of `overlaps.OVERLAPS`."""
     objective = target_objective(overlap, options)
+    class_weights = _class_weights("class_weights", class_weights, logits)
     return dispatch.target_loss(objective, logits, target, mask, None, class_weights)
+
+
+def _class_weights(
+    name: str, weights: Tensor | Sequence[float] | None, logits: Tensor
+) -> Tensor | None:
+    """As a tensor; a list goes to where the logits are."""
+    checked = option_checks.class_weights(name, weights)
+    if checked is None or isinstance(weights, Tensor):
+        return checked
+    return checked.to(logits.device, non_blocking=True)
 
 
 @lists_options(LossOptions)
@@ -66,7 +101,7 @@ def jaccard_metric_loss(
     mask: Tensor | None = None,
     *,
     variant: int = 1,
-    class_weights: Tensor | None = None,
+    class_weights: Tensor | Sequence[float] | None = None,
     **options,
 ) -> Tensor:
     """The Jaccard metric loss, eq. 12 (variant 1) or 13 (variant 2).
@@ -102,7 +137,7 @@ def soft_jaccard_loss(
     mask: Tensor | None = None,
     *,
     norm: int = 1,
-    class_weights: Tensor | None = None,
+    class_weights: Tensor | Sequence[float] | None = None,
     **options,
 ) -> Tensor:
     """The soft Jaccard loss, eq. 2 (norm 1) or 3 (norm 2: squared L2).
@@ -128,7 +163,7 @@ def dice_semimetric_loss(
     mask: Tensor | None = None,
     *,
     variant: int = 1,
-    class_weights: Tensor | None = None,
+    class_weights: Tensor | Sequence[float] | None = None,
     **options,
 ) -> Tensor:
     """`jaccard_metric_loss` with alpha = beta = 1/2: the Dice score in place of the Jaccard
@@ -154,7 +189,7 @@ def soft_dice_loss(
     mask: Tensor | None = None,
     *,
     norm: int = 1,
-    class_weights: Tensor | None = None,
+    class_weights: Tensor | Sequence[float] | None = None,
     **options,
 ) -> Tensor:
     """`soft_jaccard_loss` with alpha = beta = 1/2: 1 - 2 <x, y> / (||x|| + ||y||).
@@ -182,7 +217,7 @@ def tversky_metric_loss(
     beta: float,
     gamma: float = 1.0,
     variant: int = 1,
-    class_weights: Tensor | None = None,
+    class_weights: Tensor | Sequence[float] | None = None,
     **options,
 ) -> Tensor:
     """The general case, (1 - TP / (TP + alpha FP + beta FN))^gamma, with the counts of
@@ -212,8 +247,8 @@ def jaccard_cross_entropy_loss(
     ce_weight: float = 0.25,
     variant: int | None = None,
     norm: int | None = None,
-    ce_class_weights: Tensor | None = None,
-    class_weights: Tensor | None = None,
+    ce_class_weights: Tensor | Sequence[float] | None = None,
+    class_weights: Tensor | Sequence[float] | None = None,
     **options,
 ) -> Tensor:
     """Cross-entropy and an overlap loss against the same target, lambda CE + (1 - lambda) JML
@@ -236,10 +271,12 @@ def jaccard_cross_entropy_loss(
     Raises:
         as `jaccard_metric_loss`.
     """
-    ce_weight = checks.share("ce_weight", ce_weight)
+    ce_weight = option_checks.share("ce_weight", ce_weight)
     options = LossOptions(**options)
     check_reduction_of_objective(options)
     objective = target_objective(overlap_of_objective(variant, norm), options, ce_weight)
+    ce_class_weights = _class_weights("ce_class_weights", ce_class_weights, logits)
+    class_weights = _class_weights("class_weights", class_weights, logits)
     return dispatch.target_loss(objective, logits, target, mask, ce_class_weights, class_weights)
 
 
@@ -252,8 +289,8 @@ def jaccard_distillation_loss(
     *,
     variant: int | None = None,
     norm: int | None = None,
-    ce_class_weights: Tensor | None = None,
-    class_weights: Tensor | None = None,
+    ce_class_weights: Tensor | Sequence[float] | None = None,
+    class_weights: Tensor | Sequence[float] | None = None,
     **options,
 ) -> Tensor:
     """Distillation, eq. 15 to 17: cross-entropy and an overlap loss, each against labels L and
@@ -287,6 +324,8 @@ def jaccard_distillation_loss(
         DistillationOptions(**options),
         labels is not None,
     )
+    ce_class_weights = _class_weights("ce_class_weights", ce_class_weights, student_logits)
+    class_weights = _class_weights("class_weights", class_weights, student_logits)
     return dispatch.distillation_loss(
         objective, student_logits, labels, teacher_logits, mask, ce_class_weights, class_weights
     )
@@ -311,10 +350,10 @@ def active_classes(
     Returns:
         bool, (C,).
     """
-    checks.check_choice("mode", mode, checks.ACTIVE_CLASSES)
+    option_checks.check_choice("mode", mode, checks.ACTIVE_CLASSES)
     checks.check_logits(probabilities, "probabilities")
     options = TargetOptions(activation="none", backend="reference")
     columns = ACTIVE_COLUMNS[mode]
     lists = target_lists(options, columns, columns)
-    statistics = dispatch.target_statistics(probabilities, target, mask, options, lists)
+    statistics = dispatch.target_statistics(probabilities, target, mask, None, options, lists)
     return formulas.active_from_extrema(statistics, mode, threshold).any(0)

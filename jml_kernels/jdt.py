@@ -7,16 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from . import checks
-from .checks import check_choice
+from . import option_checks
 from .dispatch import target_loss
 from .objective import Objective, target_objective
 from .options import LossOptions
 from .overlaps import overlap_name
 
 _ACTIVE = {"ALL": "all", "PRESENT": "label"}
-# No integer label: what ignores nothing.
-_NEVER = -(2**63)
 
 
 class JDTLoss(nn.Module):
@@ -87,17 +84,17 @@ class JDTLoss(nn.Module):
     ):
         super().__init__()
         for name, weight in (("mIoUD", mIoUD), ("mIoUI", mIoUI), ("mIoUC", mIoUC)):
-            checks.non_negative(name, weight)
-        if not checks.number("gamma", gamma) >= 1:
+            option_checks.non_negative(name, weight)
+        if not option_checks.number("gamma", gamma) >= 1:
             raise ValueError(f"gamma={gamma!r}: expected a number >= 1")
-        checks.non_negative("threshold", threshold)
+        option_checks.non_negative("threshold", threshold)
         for name, mode in (
             ("active_classes_mode_hard", active_classes_mode_hard),
             ("active_classes_mode_soft", active_classes_mode_soft),
         ):
-            check_choice(name, mode, tuple(_ACTIVE))
+            option_checks.check_choice(name, mode, tuple(_ACTIVE))
         if class_weights is not None:
-            class_weights = torch.as_tensor(class_weights, dtype=torch.float32)
+            class_weights = option_checks.class_weights("class_weights", class_weights).float()
         self.register_buffer("class_weights", class_weights)
         # TP of norm 1 is the sum of min(p, y), of norm 2 that of p y.
         overlap = overlap_name("metric" if norm == 1 else "soft", "norm", norm)
@@ -112,7 +109,7 @@ class JDTLoss(nn.Module):
                 active_classes=_ACTIVE[mode],
                 active_threshold=threshold,
                 aggregation={"dataset": mIoUD, "image": mIoUI, "class": mIoUC},
-                ignore_index=_NEVER if ignored is None else ignored,
+                ignore_index=ignored,
             )
             # Theirs floors no logarithm: this floor is below every index that is not 0.
             return target_objective(overlap, options, index_floor=1e-300)
@@ -122,6 +119,8 @@ class JDTLoss(nn.Module):
         self.soft = objective(active_classes_mode_soft, None)
 
     def forward(self, logits: Tensor, label: Tensor, keep_mask: Tensor | None = None) -> Tensor:
+        if not isinstance(label, Tensor):
+            raise TypeError(f"label is a {type(label).__name__}: expected a Tensor")
         if label.is_floating_point():
             objective = self.soft
         else:

@@ -7,9 +7,11 @@ takes as keywords, lists in its signature and describes in its docstring.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from torch import Tensor, nn
 
-from . import checks, dispatch
+from . import dispatch, option_checks
 from .objective import Objective, distillation_objective, target_objective
 from .options import (
     DistillationOptions,
@@ -28,7 +30,7 @@ class OverlapLoss(nn.Module):
 
     Args:
         objective: see objective.py.
-        class_weights: (C,), a buffer; multiplies the losses per class.
+        class_weights: (C,), a tensor or a list, kept as a buffer; multiplies the losses per class.
         ce_class_weights: (C,), a buffer; the weights of the cross-entropy, where there is one.
 
     Call:
@@ -39,13 +41,16 @@ class OverlapLoss(nn.Module):
     def __init__(
         self,
         objective: Objective,
-        class_weights: Tensor | None = None,
-        ce_class_weights: Tensor | None = None,
+        class_weights: Tensor | Sequence[float] | None = None,
+        ce_class_weights: Tensor | Sequence[float] | None = None,
     ):
         super().__init__()
         self.objective = objective
-        self.register_buffer("class_weights", class_weights)
-        self.register_buffer("ce_class_weights", ce_class_weights)
+        for name, weights in (
+            ("class_weights", class_weights),
+            ("ce_class_weights", ce_class_weights),
+        ):
+            self.register_buffer(name, option_checks.class_weights(name, weights))
 
     @property
     def options(self) -> LossOptions:
@@ -57,9 +62,24 @@ class OverlapLoss(nn.Module):
         )
 
     def extra_repr(self) -> str:
+        """What differs from the defaults, as it is written in a constructor."""
+        shown = dict(self._parameters_shown())
         defaults = vars(type(self.options)())
-        changed = (f"{k}={v!r}" for k, v in vars(self.options).items() if v != defaults[k])
-        return ", ".join([self.objective.overlap, *changed])
+        for name, value in vars(self.options).items():
+            if value is not defaults[name] and value != defaults[name]:
+                shown.setdefault(name, value)
+        for name, weights in self.named_buffers():
+            shown[name] = weights.tolist()
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+    def _parameters_shown(self) -> Iterator[tuple[str, object]]:
+        """Those of a loss beside its options."""
+        family, number = self.objective.overlap[:-1], self.objective.overlap[-1:]
+        parameter = {"metric": "variant", "soft": "norm"}.get(family)
+        if parameter is None:
+            yield "overlap", self.objective.overlap
+        elif number != "1" or parameter == "norm":
+            yield parameter, int(number)
 
 
 @lists_options(LossOptions)
@@ -71,14 +91,16 @@ class JaccardMetricLoss(OverlapLoss):
 
     Args:
         variant: 1 or 2; keyword-only, as every option.
-        class_weights: (C,), a buffer; multiplies the losses per class.
+        class_weights: (C,), a tensor or a list, kept as a buffer; multiplies the losses per class.
 
     Call:
         loss(logits, target, mask=None), see `functional.jaccard_metric_loss` for shapes, dtypes,
         result and errors.
     """
 
-    def __init__(self, *, variant: int = 1, class_weights: Tensor | None = None, **options):
+    def __init__(
+        self, *, variant: int = 1, class_weights: Tensor | Sequence[float] | None = None, **options
+    ):
         overlap = overlap_name("metric", "variant", variant)
         objective = target_objective(overlap, LossOptions(**options))
         super().__init__(objective, class_weights)
@@ -90,13 +112,15 @@ class SoftJaccardLoss(OverlapLoss):
 
     Args:
         norm: 1 or 2 (squared L2).
-        class_weights: (C,), a buffer; multiplies the losses per class.
+        class_weights: (C,), a tensor or a list, kept as a buffer; multiplies the losses per class.
 
     Call:
         as `JaccardMetricLoss`.
     """
 
-    def __init__(self, *, norm: int = 1, class_weights: Tensor | None = None, **options):
+    def __init__(
+        self, *, norm: int = 1, class_weights: Tensor | Sequence[float] | None = None, **options
+    ):
         overlap = overlap_name("soft", "norm", norm)
         objective = target_objective(overlap, LossOptions(**options))
         super().__init__(objective, class_weights)
@@ -108,13 +132,15 @@ class DiceSemimetricLoss(OverlapLoss):
 
     Args:
         variant: 1 or 2.
-        class_weights: (C,), a buffer; multiplies the losses per class.
+        class_weights: (C,), a tensor or a list, kept as a buffer; multiplies the losses per class.
 
     Call:
         as `JaccardMetricLoss`.
     """
 
-    def __init__(self, *, variant: int = 1, class_weights: Tensor | None = None, **options):
+    def __init__(
+        self, *, variant: int = 1, class_weights: Tensor | Sequence[float] | None = None, **options
+    ):
         overlap = overlap_name("metric", "variant", variant)
         options = LossOptions(alpha=0.5, beta=0.5, **options)
         super().__init__(target_objective(overlap, options), class_weights)
@@ -126,13 +152,15 @@ class SoftDiceLoss(OverlapLoss):
 
     Args:
         norm: 1 or 2 (squared L2).
-        class_weights: (C,), a buffer; multiplies the losses per class.
+        class_weights: (C,), a tensor or a list, kept as a buffer; multiplies the losses per class.
 
     Call:
         as `JaccardMetricLoss`.
     """
 
-    def __init__(self, *, norm: int = 1, class_weights: Tensor | None = None, **options):
+    def __init__(
+        self, *, norm: int = 1, class_weights: Tensor | Sequence[float] | None = None, **options
+    ):
         overlap = overlap_name("soft", "norm", norm)
         options = LossOptions(alpha=0.5, beta=0.5, **options)
         super().__init__(target_objective(overlap, options), class_weights)
@@ -147,7 +175,7 @@ class TverskyMetricLoss(OverlapLoss):
         alpha, beta: weights of false positives and false negatives, >= 0.
         gamma: focal exponent, > 0.
         variant: 1 or 2.
-        class_weights: (C,), a buffer; multiplies the losses per class.
+        class_weights: (C,), a tensor or a list, kept as a buffer; multiplies the losses per class.
 
     Call:
         as `JaccardMetricLoss`.
@@ -160,7 +188,7 @@ class TverskyMetricLoss(OverlapLoss):
         *,
         gamma: float = 1.0,
         variant: int = 1,
-        class_weights: Tensor | None = None,
+        class_weights: Tensor | Sequence[float] | None = None,
         **options,
     ):
         overlap = overlap_name("metric", "variant", variant)
@@ -192,18 +220,19 @@ class JaccardCrossEntropyLoss(OverlapLoss):
         *,
         variant: int | None = None,
         norm: int | None = None,
-        ce_class_weights: Tensor | None = None,
-        class_weights: Tensor | None = None,
+        ce_class_weights: Tensor | Sequence[float] | None = None,
+        class_weights: Tensor | Sequence[float] | None = None,
         **options,
     ):
-        ce_weight = checks.share("ce_weight", ce_weight)
+        ce_weight = option_checks.share("ce_weight", ce_weight)
         options = LossOptions(**options)
         check_reduction_of_objective(options)
         objective = target_objective(overlap_of_objective(variant, norm), options, ce_weight)
         super().__init__(objective, class_weights, ce_class_weights)
 
-    def extra_repr(self) -> str:
-        return f"{self.objective.of_labels.ce_weight}, {super().extra_repr()}"
+    def _parameters_shown(self) -> Iterator[tuple[str, object]]:
+        yield "ce_weight", self.objective.of_labels.ce_weight
+        yield from super()._parameters_shown()
 
 
 @lists_options(DistillationOptions)
@@ -235,8 +264,8 @@ class JaccardDistillationLoss(OverlapLoss):
         *,
         variant: int | None = None,
         norm: int | None = None,
-        ce_class_weights: Tensor | None = None,
-        class_weights: Tensor | None = None,
+        ce_class_weights: Tensor | Sequence[float] | None = None,
+        class_weights: Tensor | Sequence[float] | None = None,
         **options,
     ):
         options = DistillationOptions(

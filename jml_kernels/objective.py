@@ -59,6 +59,10 @@ class Term(NamedTuple):
         return columns
 
 
+#: In place of ignore_index=None: no label is that far from 0.
+NEVER = -(2**63)
+
+
 class TargetLists(NamedTuple):
     """How the operators read logits and targets: the numbers of `packing.TargetInts` and
     `packing.TargetFloats`, as plain tuples, which compiled graphs hold as they are."""
@@ -79,7 +83,7 @@ def target_lists(
         dense_columns,
         ACTIVATIONS.index(options.activation),
         options.boundary_size or 0,
-        options.ignore_index,
+        NEVER if options.ignore_index is None else options.ignore_index,
     )
     floats = TargetFloats(
         float(options.label_smoothing), float(teacher_temperature), float(student_temperature)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from . import checks
+from . import checks, option_checks
 from .backend import NAMES
 
 
@@ -49,15 +49,15 @@ class TargetOptions:
     backend: str = "auto"
 
     def __post_init__(self):
-        self._check("label_smoothing", checks.share)
+        self._check("label_smoothing", option_checks.share)
         if self.boundary_size is not None:
-            self._check("boundary_size", checks.boundary_size)
+            self._check("boundary_size", option_checks.boundary_size)
         if self.ignore_index is not None:
-            self._check("ignore_index", checks.integer)
+            self._check("ignore_index", option_checks.integer)
         for name in ("inplace_backward", "validate"):
-            self._check(name, checks.boolean)
-        checks.check_choice("activation", self.activation, checks.ACTIVATIONS)
-        checks.check_choice("backend", self.backend, ("auto", *NAMES))
+            self._check(name, option_checks.boolean)
+        option_checks.check_choice("activation", self.activation, checks.ACTIVATIONS)
+        option_checks.check_choice("backend", self.backend, ("auto", *NAMES))
 
     def _check(self, name: str, check: Callable[[str, Any], Any]) -> None:
         """Keep what a check makes of an option: a Python number of whatever number was given."""
@@ -107,18 +107,18 @@ class LossOptions(TargetOptions):
     def __post_init__(self):
         super().__post_init__()
         for name in ("alpha", "beta"):
-            self._check(name, checks.non_negative)
-        self._check("smooth", checks.smooth)
-        self._check("gamma", checks.positive)
-        self._check("active_threshold", checks.finite)
-        self._check("classes", checks.classes)
+            self._check(name, option_checks.non_negative)
+        self._check("smooth", option_checks.smooth)
+        self._check("gamma", option_checks.positive)
+        self._check("active_threshold", option_checks.finite)
+        self._check("classes", option_checks.classes)
         if self.inactive_loss is not None:
-            self._check("inactive_loss", checks.finite)
+            self._check("inactive_loss", option_checks.finite)
         for name in ("log_loss", "weighted_mean"):
-            self._check(name, checks.boolean)
-        checks.check_choice("active_classes", self.active_classes, checks.ACTIVE_CLASSES)
-        checks.check_choice("reduction", self.reduction, checks.REDUCTIONS)
-        self._check("aggregation", checks.aggregation)
+            self._check(name, option_checks.boolean)
+        option_checks.check_choice("active_classes", self.active_classes, checks.ACTIVE_CLASSES)
+        option_checks.check_choice("reduction", self.reduction, checks.REDUCTIONS)
+        self._check("aggregation", option_checks.aggregation)
         names = tuple(self.aggregation_weights)
         if self.reduction == "none" and len(names) > 1:
             raise ValueError(
@@ -171,12 +171,12 @@ class DistillationOptions(LossOptions):
     def __post_init__(self):
         super().__post_init__()
         for name in ("ce_weight", "ce_label_weight", "jaccard_label_weight"):
-            self._check(name, checks.share)
+            self._check(name, option_checks.share)
         for name in ("temperature", "student_temperature"):
-            self._check(name, checks.positive)
-        checks.check_choice("distillation", self.distillation, checks.DISTILLATIONS)
+            self._check(name, option_checks.positive)
+        option_checks.check_choice("distillation", self.distillation, checks.DISTILLATIONS)
         if self.teacher_active_classes is not None:
-            checks.check_choice(
+            option_checks.check_choice(
                 "teacher_active_classes", self.teacher_active_classes, checks.ACTIVE_CLASSES
             )
         check_reduction_of_objective(self)

@@ -8,7 +8,7 @@ more row.
 
 from __future__ import annotations
 
-from .checks import one_or_two
+from .option_checks import one_or_two
 from .statistics import SUMS, column_bits
 
 #: A row for each count, TP, FP and FN; a column for each of `statistics.SUMS`.

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import checks
+from . import option_checks
 from .checks import check_label_range, check_labels
 
 
@@ -34,7 +34,7 @@ def boundary_mask(labels: Tensor, size: int, ignore_index: int = -100) -> Tensor
             or non-positive size.
     """
     check_labels("labels", labels)
-    size = checks.boundary_size("size", size)
+    size = option_checks.boundary_size("size", size)
     spatial = labels.dim() - 1
     if spatial == 0 or labels.numel() == 0:
         return torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)
@@ -78,7 +78,7 @@ def smooth_labels(
         TypeError, ValueError: for bad arguments; IndexError for a label out of range.
     """
     check_labels("labels", labels)
-    label_smoothing = checks.share("label_smoothing", label_smoothing)
+    label_smoothing = option_checks.share("label_smoothing", label_smoothing)
     if not dtype.is_floating_point:
         raise TypeError(f"dtype={dtype}: expected a floating dtype")
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import checks
+from .. import checks, option_checks
 from ..overlaps import Overlap
 from ..packing import FormulaFloats, FormulaInts, TargetFloats, TargetInts
 from ..statistics import SUMS, TOTALS
@@ -72,13 +72,13 @@ def checked_inputs(
     checks.check_logits(logits)
     _check_index("activation", ints.activation, checks.ACTIVATIONS)
     if ints.boundary_size != 0:
-        checks.boundary_size("boundary_size", ints.boundary_size)
+        option_checks.boundary_size("boundary_size", ints.boundary_size)
     if mask is not None:
         checks.check_mask(mask, logits)
     _check_weights("ce_class_weights", ce_class_weights, logits)
     if floats.teacher_temperature != 0:
-        checks.positive("teacher_temperature", floats.teacher_temperature)
-    checks.positive("student_temperature", floats.student_temperature)
+        option_checks.positive("teacher_temperature", floats.teacher_temperature)
+    option_checks.positive("student_temperature", floats.student_temperature)
     _check_targets(inputs)
     return inputs
 
