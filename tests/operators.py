@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-from cases import Case
-from inputs import build
-from objective_cases import ObjectiveCase, build_teacher, class_weights
 from torch import Tensor
 
 from jml_kernels.functional import TargetOptions
+from jml_kernels.selfcheck.corpus.case import LossCase
+from jml_kernels.selfcheck.corpus.drawing import class_weights, shared
 from jml_kernels.statistics import ALL_COLUMNS, SUMS, TOTALS
 
 
@@ -65,36 +64,30 @@ def formula_arguments(**changed) -> dict[str, object]:
     return {**arguments, **changed}
 
 
-def arguments_of(case: Case, device: str) -> dict[str, object]:
-    """Those of a case, whose target is labels or dense."""
-    logits, target, mask = build(case, device)
+def arguments_of(case: LossCase, device: str) -> dict[str, object]:
+    """Those of a case: the target is labels or dense, and with a teacher there may be both."""
+    logits, target, teacher, mask = shared(case, device)
     options = TargetOptions(**case.target_options)
-    dense = target.is_floating_point() or case.target == "bits"
-    return operator_arguments(
+    is_dense = target is not None and (target.is_floating_point() or case.target == "bits")
+    found = operator_arguments(
         logits.detach(),
-        None if dense else target,
-        target if dense else None,
+        None if is_dense else target,
+        target if is_dense else None,
         mask,
         activation=options.activation,
         label_smoothing=options.label_smoothing,
         boundary_size=options.boundary_size or 0,
         ignore_index=options.ignore_index,
     )
-
-
-def arguments_of_objective(case: ObjectiveCase, device: str) -> dict[str, object]:
-    """Those of a case with a teacher: both targets."""
-    teacher = {
-        "teacher_temperature": float(case.objective.get("temperature", 1.0)),
-        "student_temperature": float(case.objective.get("student_temperature", 1.0)),
-        "dense": build_teacher(case, device),
-        "ce_class_weights": class_weights(case, "ce_class_weights"),
+    if teacher is None:
+        return found
+    weights = class_weights(case).get("ce_class_weights")
+    return found | {
+        "teacher_temperature": float(case.options.get("temperature", 1.0)),
+        "student_temperature": float(case.options.get("student_temperature", 1.0)),
+        "dense": teacher,
+        "ce_class_weights": None if weights is None else weights.to(device),
     }
-    if case.unlabeled:
-        teacher["labels"] = None
-    if teacher["ce_class_weights"] is not None:
-        teacher["ce_class_weights"] = teacher["ce_class_weights"].to(device)
-    return {**arguments_of(case, device), **teacher}
 
 
 def gradients(arguments: dict[str, object]) -> dict[str, Tensor]:

@@ -5,14 +5,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import GRADIENT_CASES, LAYOUTS, OVERLAPS
-from inputs import build
 from oracle import DIFFERENTIABLE
+from parametrize import each
 from torch.autograd import gradcheck, gradgradcheck
 
 import jml_kernels as jml
+from jml_kernels.selfcheck import gradients
+from jml_kernels.selfcheck.corpus.drawing import shared
+from jml_kernels.selfcheck.corpus.gradients import GRADIENT_FAMILY, GRADIENT_INPUTS
+from jml_kernels.selfcheck.corpus.layouts import LAYOUTS
+from jml_kernels.selfcheck.corpus.losses import OVERLAPS
+from jml_kernels.selfcheck.results import Subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+(LABELS,) = [case for case in GRADIENT_INPUTS if case.name == "labels"]
 
 
 def laid_out(case, logits):
@@ -28,13 +35,10 @@ def leaf_of(case, logits):
     return (logits.contiguous() if dense else logits.detach()).requires_grad_()
 
 
-cases = pytest.mark.parametrize("case", GRADIENT_CASES, ids=lambda case: case.name)
-
-
-@cases
+@each(GRADIENT_INPUTS)
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_losses(case, overlap, backend, device):
-    logits, target, mask = build(case, device)
+    logits, target, _, mask = shared(case, device)
 
     def loss(z):
         z = laid_out(case, z)
@@ -43,14 +47,10 @@ def test_losses(case, overlap, backend, device):
     assert gradcheck(loss, leaf_of(case, logits))
 
 
-@pytest.mark.parametrize(
-    "case",
-    [case for case in GRADIENT_CASES if set(case.options) == set(case.target_options)],
-    ids=lambda case: case.name,
-)
+@each(case for case in GRADIENT_INPUTS if case.options == case.target_options)
 def test_every_sum(case, backend, device):
     """The statistics by themselves, for whoever writes another loss on them."""
-    logits, target, mask = build(case, device)
+    logits, target, _, mask = shared(case, device)
     options = {**case.target_options, "backend": backend}
 
     def sums(z):
@@ -62,35 +62,24 @@ def test_every_sum(case, backend, device):
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_class_weights(overlap, backend, device):
-    logits, target, mask = build(GRADIENT_CASES[0], device)
+    logits, target, _, mask = shared(LABELS, device)
     weights = torch.tensor([0.5, 2.0, 0.0], device=device)
 
     def loss(z):
         return OVERLAPS[overlap](z, target, mask, class_weights=weights, backend=backend)
 
-    assert gradcheck(loss, leaf_of(GRADIENT_CASES[0], logits))
+    assert gradcheck(loss, leaf_of(LABELS, logits))
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        jml.JaccardMetricLoss,
-        jml.SoftJaccardLoss,
-        jml.DiceSemimetricLoss,
-        jml.SoftDiceLoss,
-        lambda **options: jml.TverskyMetricLoss(0.3, 0.7, gamma=1.5, **options),
-    ],
-    ids=["JaccardMetric", "SoftJaccard", "DiceSemimetric", "SoftDice", "TverskyMetric"],
-)
-def test_modules(module, backend, device):
-    logits, target, mask = build(GRADIENT_CASES[0], device)
-    loss = module(backend=backend)
-    assert gradcheck(lambda z: loss(z, target, mask), leaf_of(GRADIENT_CASES[0], logits))
+@each(GRADIENT_FAMILY)
+def test_every_loss(case, backend):
+    """As `jml-kernels check` does: it raises where they differ."""
+    assert gradients.check(case, Subject(backend)) == []
 
 
 def test_a_loss_of_ones_own_on_the_statistics(backend, device):
     """Three lines of PyTorch: a generalised Dice loss, weighted by the classes' sizes."""
-    logits, target, _ = build(GRADIENT_CASES[0], device)
+    logits, target, *_ = shared(LABELS, device)
 
     def loss(z):
         s = jml.class_statistics(z, target, backend=backend)
@@ -98,12 +87,12 @@ def test_a_loss_of_ones_own_on_the_statistics(backend, device):
         errors = s.false_positive + s.false_negative
         return (weight * errors).sum() / (weight * (2 * s.true_positive + errors)).sum()
 
-    assert gradcheck(loss, leaf_of(GRADIENT_CASES[0], logits))
+    assert gradcheck(loss, leaf_of(LABELS, logits))
 
 
 def test_outputs_that_only_choose_classes_have_no_gradient(backend, device):
-    logits, target, _ = build(GRADIENT_CASES[0], device)
-    statistics = jml.class_statistics(leaf_of(GRADIENT_CASES[0], logits), target, backend=backend)
+    logits, target, *_ = shared(LABELS, device)
+    statistics = jml.class_statistics(leaf_of(LABELS, logits), target, backend=backend)
     for name in ("prediction_max", "target_max", "joint_max", "present", "valid"):
         assert not getattr(statistics, name).requires_grad, name
     for name in DIFFERENTIABLE:
@@ -113,8 +102,8 @@ def test_outputs_that_only_choose_classes_have_no_gradient(backend, device):
 
 @pytest.mark.parametrize("use", ["loss", "statistics"])
 def test_double_backward_of_compiled_backends_raises(use, compiled, device):
-    logits, target, _ = build(GRADIENT_CASES[0], device)
-    leaf = leaf_of(GRADIENT_CASES[0], logits)
+    logits, target, *_ = shared(LABELS, device)
+    leaf = leaf_of(LABELS, logits)
     if use == "loss":
         loss = jml.JaccardMetricLoss(backend=compiled)(leaf, target)
     else:
@@ -126,8 +115,8 @@ def test_double_backward_of_compiled_backends_raises(use, compiled, device):
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_double_backward_of_the_reference(overlap):
-    logits, target, _ = build(GRADIENT_CASES[0])
-    leaf = leaf_of(GRADIENT_CASES[0], logits)
+    logits, target, *_ = shared(LABELS)
+    leaf = leaf_of(LABELS, logits)
     assert gradgradcheck(lambda z: OVERLAPS[overlap](z, target, backend="reference"), leaf)
 
 
@@ -146,7 +135,7 @@ def test_gradient_at_a_tie_is_the_mean_of_both_sides(backend, device):
 
 
 def test_frozen_logits_make_no_graph(backend, device):
-    logits, target, _ = build(GRADIENT_CASES[0], device)
+    logits, target, *_ = shared(LABELS, device)
     assert not jml.JaccardMetricLoss(backend=backend)(logits, target).requires_grad
     with torch.no_grad():
         loss = jml.JaccardMetricLoss(backend=backend)(logits.detach().requires_grad_(), target)

@@ -11,39 +11,37 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .cases import Case, chosen
-from .inputs import arguments
-from .losses import make
+from .corpus.case import BLS, SIGMOID, LossCase
+from .corpus.drawing import arguments
+from .corpus.losses import make
 from .results import Measure, Mismatch, Subject, Trial
 
 
 class Bad(NamedTuple):
-    case: Case
+    case: LossCase
     position: int
     """in the loss's arguments: 0 are the logits"""
     value: float
     """put at the argument's last element"""
 
 
-_SIGMOID = {"activation": "sigmoid"}
-
-
 def _bad(name: str, why: str, position: int, value: float, **more) -> Bad:
-    return Bad(Case(name, why, **{"shape": (1, 5, 6, 7), **more}), position, value)
+    given = {"shape": (1, 5, 6, 7), "checked": True, **more}
+    return Bad(LossCase(name, why, **given), position, value)
 
 
 LABELS = [
     _bad("label 5 of 5 classes", "one too large", 1, 5, quick=True),
     _bad("label -1", "not ignore_index", 1, -1, quick=True),
-    _bad("label 255, uint8", "an ignore_index that was not given", 1, 255, integers=torch.uint8),
+    _bad("label 255, uint8", "an ignore_index that was not given", 1, 255,
+         target_dtype=torch.uint8),
     _bad("label 2^40", "its low bits are a label", 1, 2**40),
-    _bad("label 5, boundary", "in a window", 1, 5, interpreted=False,
-         options={"label_smoothing": 0.1, "boundary_size": 3}),
+    _bad("label 5, boundary", "in a window", 1, 5, interpreted=False, options=BLS),
     _bad("label 5, many pixels", "in the last of several tiles", 1, 5, shape=(2, 5, 43, 59),
          interpreted=False),
-    _bad("bit 2", "neither 0 nor 1", 1, 2, target="bits", options=_SIGMOID, quick=True),
+    _bad("bit 2", "neither 0 nor 1", 1, 2, target="bits", options=SIGMOID, quick=True),
     _bad("label 2, binary", "one class has two labels", 1, 2, shape=(1, 1, 6, 7),
-         options=_SIGMOID),
+         options=SIGMOID),
     _bad("label 7, cross-entropy", "with weights of classes", 1, 7, loss="cross-entropy",
          weights=("ce_class_weights",), interpreted=False),
     _bad("label 7, teacher", "beside a teacher", 1, 7, loss="distillation", interpreted=False),
@@ -52,7 +50,7 @@ LABELS = [
 NUMBERS = [
     *[
         _bad(f"{value} logit, {target}", "one is enough", 0, value, target=target, quick=quick,
-             options=_SIGMOID if target == "bits" else {})
+             options=SIGMOID if target == "bits" else {})
         for value, target, quick in [
             (math.nan, "labels", True), (math.nan, "soft", True), (math.nan, "bits", False),
             (math.inf, "labels", False),
@@ -73,7 +71,7 @@ NUMBERS = [
 def trials(subject: Subject) -> list[Trial]:
     found = []
     for cases, run in ((LABELS, _bad_label), (NUMBERS, _not_a_number)):
-        kept = chosen((bad.case for bad in cases), subject)
+        kept = subject.chosen(bad.case for bad in cases)
         found += [
             Trial(bad.case.name, functools.partial(run, bad, subject))
             for bad in cases

@@ -7,10 +7,10 @@ import functools
 from torch.autograd import gradcheck
 from torch.autograd.gradcheck import GradcheckError
 
-from .cases import Case, chosen
-from .gradient_cases import GRADIENTS
-from .inputs import arguments, seed_without_ties
-from .losses import make
+from .corpus.case import LossCase
+from .corpus.drawing import arguments
+from .corpus.gradients import GRADIENTS
+from .corpus.losses import make
 from .repeatability import threads
 from .results import Measure, Mismatch, Subject, Trial
 
@@ -18,12 +18,12 @@ from .results import Measure, Mismatch, Subject, Trial
 def trials(subject: Subject) -> list[Trial]:
     return [
         Trial(case.name, functools.partial(check, case, subject))
-        for case in chosen(GRADIENTS, subject)
+        for case in subject.chosen(GRADIENTS)
     ]
 
 
-def check(case: Case, subject: Subject) -> list[Measure]:
-    logits, *others = arguments(case, subject.device, seed_without_ties(case))
+def check(case: LossCase, subject: Subject) -> list[Measure]:
+    logits, *others = arguments(case, subject.device)
     loss = make(case, subject.backend, subject.device)
     try:
         # Not its fast mode: one random direction misses errors of a tenth. Many small calls: on a

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..backends import DEVICES
+from .corpus.case import LossCase
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,15 @@ class Subject:
     def is_interpreted(self) -> bool:
         """Whether a step takes a fifth of a second, however small it is."""
         return self.where == "interpreted"
+
+    def chosen(self, cases: Iterable[LossCase]) -> list[LossCase]:
+        """The cases that it is checked on."""
+        return [
+            case
+            for case in cases
+            if (case.quick if self.quick else case.checked)
+            and (case.interpreted or not self.is_interpreted)
+        ]
 
 
 class Measure(NamedTuple):

@@ -8,17 +8,17 @@ import math
 
 import pytest
 import torch
+from jml_kernels.selfcheck.cases import Case
+from jml_kernels.selfcheck.gradient_cases import GRADIENTS
+from jml_kernels.selfcheck.parity_cases import PARITY
+from jml_kernels.selfcheck.step_cases import COMPILED, MEMORY, ON_GPU, STEPS
 
 import jml_kernels as jml
 from jml_kernels import ops
 from jml_kernels.memory import allowed_beside
 from jml_kernels.selfcheck import memory_bound, on_gpu, runner
-from jml_kernels.selfcheck.cases import Case
-from jml_kernels.selfcheck.gradient_cases import GRADIENTS
-from jml_kernels.selfcheck.parity_cases import PARITY
 from jml_kernels.selfcheck.report import rows_and_failures, to_json
 from jml_kernels.selfcheck.results import Measure, Mismatch, Report, Row, Subject, Trial
-from jml_kernels.selfcheck.step_cases import COMPILED, MEMORY, ON_GPU, STEPS
 
 CPU = Subject("cpu", quick=True)
 pytestmark = pytest.mark.skipif(
