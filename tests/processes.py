@@ -8,15 +8,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FOLDER = Path(__file__).with_name("by_environment")
 
+#: What such a process runs in `make test`, and what is left to `make test-slow`.
+parts = pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param("not slow", marks=pytest.mark.long, id="quick"),
+        pytest.param("slow", marks=[pytest.mark.long, pytest.mark.slow], id="slow"),
+    ],
+)
 
-def passed(*files: str, backend: str, **environment: str) -> int:
+
+def passed(*files: str, part: str, backend: str, **environment: str) -> int:
     """How many tests of these files pass in a process; none fails."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-W", "ignore", "-p", "no:cacheprovider"),
-            *(str(FOLDER / f"{file}.py") for file in files),
+            *("-m", part, *(str(FOLDER / f"{file}.py") for file in files)),
         ],
         env=os.environ | environment | {"JML_TESTED_BACKEND": backend},
         cwd=FOLDER.parents[1],

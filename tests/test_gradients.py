@@ -13,8 +13,8 @@ import jml_kernels as jml
 from jml_kernels.selfcheck import gradients
 from jml_kernels.selfcheck.corpus.drawing import shared
 from jml_kernels.selfcheck.corpus.gradients import GRADIENT_FAMILY, GRADIENT_INPUTS
-from jml_kernels.selfcheck.corpus.layouts import LAYOUTS
 from jml_kernels.selfcheck.corpus.losses import OVERLAPS
+from jml_kernels.selfcheck.gradients import leaf_of
 from jml_kernels.selfcheck.results import Subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -22,29 +22,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 (LABELS,) = [case for case in GRADIENT_INPUTS if case.name == "labels"]
 
 
-def laid_out(case, logits):
-    """The case's logits as a function of dense ones: a gradient with respect to elements that
-    share memory has no finite differences of its own."""
-    if case.layout in ("one image", "one pixel"):
-        return LAYOUTS[case.layout](logits)
-    return logits
-
-
-def leaf_of(case, logits):
-    dense = case.layout in ("one image", "one pixel")
-    return (logits.contiguous() if dense else logits.detach()).requires_grad_()
-
-
 @each(GRADIENT_INPUTS)
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_losses(case, overlap, backend, device):
     logits, target, _, mask = shared(case, device)
 
-    def loss(z):
-        z = laid_out(case, z)
-        return OVERLAPS[overlap](z, target, mask, backend=backend, **case.options)
+    leaf, laid_out = leaf_of(case, logits)
 
-    assert gradcheck(loss, leaf_of(case, logits))
+    def loss(z):
+        return OVERLAPS[overlap](laid_out(z), target, mask, backend=backend, **case.options)
+
+    assert gradcheck(loss, leaf)
 
 
 @each(case for case in GRADIENT_INPUTS if case.options == case.target_options)
@@ -52,12 +40,13 @@ def test_every_sum(case, backend, device):
     """The statistics by themselves, for whoever writes another loss on them."""
     logits, target, _, mask = shared(case, device)
     options = {**case.target_options, "backend": backend}
+    leaf, laid_out = leaf_of(case, logits)
 
     def sums(z):
-        statistics = jml.class_statistics(laid_out(case, z), target, mask, **options)
+        statistics = jml.class_statistics(laid_out(z), target, mask, **options)
         return tuple(getattr(statistics, name) for name in DIFFERENTIABLE)
 
-    assert gradcheck(sums, leaf_of(case, logits))
+    assert gradcheck(sums, leaf)
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
@@ -68,7 +57,7 @@ def test_class_weights(overlap, backend, device):
     def loss(z):
         return OVERLAPS[overlap](z, target, mask, class_weights=weights, backend=backend)
 
-    assert gradcheck(loss, leaf_of(LABELS, logits))
+    assert gradcheck(loss, logits.detach().requires_grad_())
 
 
 @each(GRADIENT_FAMILY)
@@ -87,12 +76,12 @@ def test_a_loss_of_ones_own_on_the_statistics(backend, device):
         errors = s.false_positive + s.false_negative
         return (weight * errors).sum() / (weight * (2 * s.true_positive + errors)).sum()
 
-    assert gradcheck(loss, leaf_of(LABELS, logits))
+    assert gradcheck(loss, logits.detach().requires_grad_())
 
 
 def test_outputs_that_only_choose_classes_have_no_gradient(backend, device):
     logits, target, *_ = shared(LABELS, device)
-    statistics = jml.class_statistics(leaf_of(LABELS, logits), target, backend=backend)
+    statistics = jml.class_statistics(logits.detach().requires_grad_(), target, backend=backend)
     for name in ("prediction_max", "target_max", "joint_max", "present", "valid"):
         assert not getattr(statistics, name).requires_grad, name
     for name in DIFFERENTIABLE:
@@ -103,7 +92,7 @@ def test_outputs_that_only_choose_classes_have_no_gradient(backend, device):
 @pytest.mark.parametrize("use", ["loss", "statistics"])
 def test_double_backward_of_compiled_backends_raises(use, compiled, device):
     logits, target, *_ = shared(LABELS, device)
-    leaf = leaf_of(LABELS, logits)
+    leaf = logits.detach().requires_grad_()
     if use == "loss":
         loss = jml.JaccardMetricLoss(backend=compiled)(leaf, target)
     else:
@@ -116,7 +105,7 @@ def test_double_backward_of_compiled_backends_raises(use, compiled, device):
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_double_backward_of_the_reference(overlap):
     logits, target, *_ = shared(LABELS)
-    leaf = leaf_of(LABELS, logits)
+    leaf = logits.detach().requires_grad_()
     assert gradgradcheck(lambda z: OVERLAPS[overlap](z, target, backend="reference"), leaf)
 
 

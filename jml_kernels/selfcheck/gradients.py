@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
+from torch import Tensor
 from torch.autograd import gradcheck
 from torch.autograd.gradcheck import GradcheckError
 
 from .corpus.case import LossCase
 from .corpus.drawing import arguments
 from .corpus.gradients import GRADIENTS
+from .corpus.layouts import LAYOUTS
 from .corpus.losses import make
 from .repeatability import threads
 from .results import Measure, Mismatch, Subject, Trial
@@ -22,14 +25,23 @@ def trials(subject: Subject) -> list[Trial]:
     ]
 
 
+def leaf_of(case: LossCase, logits: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """A leaf that requires grad, and what makes the case's logits of it. Elements that share memory
+    have no finite differences of their own: there the leaf is dense."""
+    if case.layout.startswith("one "):
+        return logits.contiguous().requires_grad_(), LAYOUTS[case.layout]
+    return logits.detach().requires_grad_(), lambda z: z
+
+
 def check(case: LossCase, subject: Subject) -> list[Measure]:
     logits, *others = arguments(case, subject.device)
+    leaf, laid_out = leaf_of(case, logits)
     loss = make(case, subject.backend, subject.device)
     try:
         # Not its fast mode: one random direction misses errors of a tenth. Many small calls: on a
         # busy machine threads would wait for one another.
         with threads(1):
-            gradcheck(lambda z: loss(z, *others), logits.requires_grad_())
+            gradcheck(lambda z: loss(laid_out(z), *others), leaf)
     except GradcheckError as error:
         # What follows are the numbers of both.
         found = str(error).partition("\n")[0].rstrip(",")

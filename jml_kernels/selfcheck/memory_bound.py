@@ -41,7 +41,7 @@ def _in_place(case: LossCase) -> LossCase:
 
 
 def measure(case: LossCase, subject: Subject) -> list[Measure]:
-    logits, *others = arguments(case, subject.device)
+    logits, *others = arguments(case, subject.device, seed=0)
     loss = make(case, subject.backend, subject.device)
     logits.requires_grad_()
     in_place = "inplace_backward" in case.options

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 from judges import assert_columns
-from parametrize import each
 
-from by_environment.backend import BACKEND, kept
+from by_environment.backend import BACKEND, each
 from jml_kernels.selfcheck.corpus import INPUTS, OPTIONS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@each(kept(case for case in INPUTS if case not in OPTIONS))
+@each(case for case in INPUTS if case not in OPTIONS)
 def test_columns(case):
     assert_columns(case, BACKEND, "cpu")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 from judges import assert_loss
-from parametrize import each
 
-from by_environment.backend import BACKEND, kept
+from by_environment.backend import BACKEND, each
 from jml_kernels.selfcheck.corpus import INPUTS, NOT_FINITE
 from jml_kernels.selfcheck.corpus.drawing import shared
 from jml_kernels.selfcheck.corpus.losses import OVERLAPS
@@ -16,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.skipif(BACKEND == "triton", reason="it is the kernel of all columns")
-@each(kept(INPUTS))
+@each(INPUTS)
 def test_loss(case):
     """All columns at once are for general CUDA kernels; what a loss needs, for fast ones. The other
     overlaps come by turns."""
@@ -25,13 +24,13 @@ def test_loss(case):
         assert_loss(case, overlap, BACKEND, "cpu")
 
 
-@each(kept(ACTIVE))
+@each(ACTIVE)
 def test_active_classes(case):
     """Each mode asks for other columns."""
     assert_loss(case, "soft2", BACKEND, "cpu")
 
 
-@each(kept(NOT_FINITE))
+@each(NOT_FINITE)
 def test_not_a_number(case):
     logits, target, _, mask = shared(case)
     for overlap in OVERLAPS.values():

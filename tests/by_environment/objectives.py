@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 from judges import assert_objective
-from parametrize import each
 
-from by_environment.backend import BACKEND, kept
+from by_environment.backend import BACKEND, each
 from jml_kernels.selfcheck.corpus import OBJECTIVES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@each(kept(OBJECTIVES))
+@each(OBJECTIVES)
 def test_objective(case):
     assert_objective(case, BACKEND, "cpu")

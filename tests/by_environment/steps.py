@@ -9,20 +9,29 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parametrize import each
 from test_formulas import assert_formula
 
 import jml_kernels as jml
-from by_environment.backend import BACKEND, SUBJECT, kept
+from by_environment.backend import BACKEND, SUBJECT, each
 from jml_kernels.backends import CUDA_EMULATION
 from jml_kernels.selfcheck import gradients
-from jml_kernels.selfcheck.corpus.gradients import GRADIENTS
+from jml_kernels.selfcheck.corpus.gradients import GRADIENTS, GRADIENTS_OF_2_PIXELS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@each(kept(GRADIENTS))
+#: A mark for what the interpreter takes long for.
+slow_if_interpreted = pytest.mark.slow if SUBJECT.is_interpreted else lambda test: test
+
+
+@each(GRADIENTS_OF_2_PIXELS)
 def test_gradcheck(case):
+    assert gradients.check(case, SUBJECT) == []
+
+
+@pytest.mark.slow
+@each(case for case in GRADIENTS if case not in GRADIENTS_OF_2_PIXELS)
+def test_gradcheck_of_every_case(case):
     assert gradients.check(case, SUBJECT) == []
 
 
@@ -49,6 +58,7 @@ def test_offsets_beyond_32_bits():
     assert losses[0] == losses[1]
 
 
+@slow_if_interpreted
 @settings(max_examples=25)
 @given(data=st.data())
 def test_formula(data):

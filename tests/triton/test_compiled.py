@@ -19,8 +19,8 @@ pytestmark = [
 #: live on a multiprocessor; a tile that is too large takes hundreds.
 SPILLS = 16
 
-#: A compiler is asked for every call on one GPU; on others for the one that every user has, and for
-#: what takes the most: chunks, two tiles, float64.
+#: A compiler is asked for every call on one GPU; on others, in `make test-slow`, for the one that
+#: every user has and for what takes the most: chunks, two tiles, float64.
 LARGEST = (
     "4x19x512x512 float32 contiguous, labels",
     "4x1000x512x512 float32 channels_last, labels",
@@ -35,8 +35,16 @@ TARGETS = {"sm_90": CALLS} | {
 
 @pytest.mark.parametrize(
     ("target", "call"),
-    [(target, call) for target, calls in TARGETS.items() for call in calls],
-    ids=lambda value: getattr(value, "name", value),
+    [
+        pytest.param(
+            target,
+            call,
+            id=f"{target}-{call.name}",
+            marks=[] if target == "sm_90" else [pytest.mark.slow],
+        )
+        for target, calls in TARGETS.items()
+        for call in calls
+    ],
 )
 def test_fits(target, call):
     for name, launch in call.launches():

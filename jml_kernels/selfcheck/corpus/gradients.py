@@ -157,7 +157,7 @@ GRADIENT_FAMILY = [
            options={"mIoUD": 0.5, "mIoUI": 0.3, "mIoUC": 0.2, "gamma": 1.5, "norm": 2}),
 ]  # fmt: skip
 
-#: Two evaluations for each of few elements.
+#: Two evaluations for each of few elements; some are left to `make test-slow` all the same.
 GRADIENTS_OF_2_PIXELS = [
     _small(f"2 pixels, {name}", why, **{"shape": (1, 3, 2), "checked": True, **more},
            interpreted=True)
@@ -166,20 +166,22 @@ GRADIENTS_OF_2_PIXELS = [
         ("sums, soft", "and of probabilities",
          {"loss": "sums", "target": "soft", "layout": "channels_last"}),
         ("JML1, soft", "the formula's gradient", {"target": "soft", "quick": True}),
-        ("JML1, smoothing", "against smoothed labels", {"options": LS}),
+        ("JML1, smoothing", "against smoothed labels", {"options": LS, "slow": True}),
         ("soft Jaccard L2, labels", "squares", {"loss": "soft Jaccard L2"}),
         ("aggregations", "of images and classes",
-         {"shape": (2, 3, 2), "options": {"aggregation": {"image": 0.5, "class": 0.3}}}),
+         {"shape": (2, 3, 2), "options": {"aggregation": {"image": 0.5, "class": 0.3}},
+          "slow": True}),
         ("cross-entropy, weights", "weights of labels",
-         {"loss": "cross-entropy", "options": LS, "weights": WEIGHTS}),
+         {"loss": "cross-entropy", "options": LS, "weights": WEIGHTS, "slow": True}),
         ("multi-label", "independent classes", {"target": "bits", "options": SIGMOID}),
         ("distillation", "a scale and its square",
          {"loss": "distillation", "options": {"temperature": 2.0, "student_temperature": 3.0}}),
         ("distillation, sigmoid", "independent classes of a teacher",
-         {"loss": "distillation", "options": SIGMOID, "ignored": 0.1}),
+         {"loss": "distillation", "options": SIGMOID, "ignored": 0.1, "slow": True}),
         ("distillation, binary", "one class",
-         {"loss": "distillation", "shape": (2, 1, 3), "options": SIGMOID}),
-        ("distillation, -inf", "a class ruled out", {"loss": "distillation", "teacher": "-inf"}),
+         {"loss": "distillation", "shape": (2, 1, 3), "options": SIGMOID, "slow": True}),
+        ("distillation, -inf", "a class ruled out",
+         {"loss": "distillation", "teacher": "-inf", "slow": True}),
     ]
 ]  # fmt: skip
 

@@ -92,7 +92,7 @@ ON_GPU = [
          {"target": "soft", "layout": "channels_last", "target_layout": "channels_last",
           "dtype": torch.float16, "target_dtype": torch.float16}),
         ("multi-label", "independent classes",
-         {"target": "bits", "target_dtype": torch.uint8, "options": SIGMOID, "ignored": 0.02}),
+         {"target": "bits", "target_dtype": torch.uint8, "options": SIGMOID}),
         ("aggregations", "every column, and most of the formula",
          {"target": "soft", "options": {"aggregation": {"image": 0.5, "class": 0.5}, "gamma": 1.5,
                                         "active_classes": "both"}}),
