@@ -202,8 +202,12 @@ class JaccardCrossEntropyLoss(OverlapLoss):
         objective = target_objective(overlap_of_objective(variant, norm), options, ce_weight)
         super().__init__(objective, class_weights, ce_class_weights)
 
+    @property
+    def ce_weight(self) -> float:
+        return self.objective.of_labels.ce_weight
+
     def extra_repr(self) -> str:
-        return f"{self.objective.of_labels.ce_weight}, {super().extra_repr()}"
+        return f"{self.ce_weight}, {super().extra_repr()}"
 
 
 @lists_options(DistillationOptions)

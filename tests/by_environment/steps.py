@@ -10,10 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_formulas import assert_formula
+from test_overlaps import OWN, assert_own_overlap
 
 import jml_kernels as jml
 from by_environment.backend import BACKEND, SUBJECT, each
 from jml_kernels.backend.cuda import EMULATION
+from jml_kernels.overlaps import OVERLAPS
 from jml_kernels.selfcheck import gradients
 from jml_kernels.selfcheck.corpus.gradients import GRADIENTS, GRADIENTS_OF_2_PIXELS
 
@@ -65,12 +67,18 @@ def test_formula(data):
     assert_formula(BACKEND, "cpu", data.draw)
 
 
+@pytest.mark.parametrize("kind", ["labels", "soft"])
+def test_an_overlap_of_ones_own(kind, monkeypatch):
+    monkeypatch.setitem(OVERLAPS, "own", OWN)
+    assert_own_overlap(BACKEND, "cpu", kind, torch.float32)
+
+
 @pytest.fixture
 def launches(monkeypatch):
     """Counts the kernels that were launched."""
     if EMULATION:
         return ctypes.CDLL(EMULATION).jml_cuda_emulation_launches
-    launch = importlib.import_module("jml_kernels.triton_kernels.statistics").Launch
+    launch = importlib.import_module("jml_kernels.triton_kernels.launch").Launch
     run, launched = launch.run, []
     monkeypatch.setattr(launch, "run", lambda this: (launched.append(this), run(this)))
     return lambda: len(launched)
