@@ -22,10 +22,22 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DELETE_ON_ERROR:
-.PHONY: test demo examples bench lint format clean
+# Two tests at a time: what takes the longest uses two cores by itself.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist worksteal
 
+.PHONY: test test-slow test-all demo examples bench lint format clean
+
+# What every change has to pass: at most 7 minutes on 2 cores once everything is built.
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+# The rest: sanitizers, planted bugs, builds of packages and for three GPU architectures, and most of
+# what runs in Triton's interpreter.
+test-slow: lint
+	$(PYTEST) -m slow
+
+test-all: lint
+	$(PYTEST)
 
 demo: $(STAMPS)/demo
 	$(BIN)/jml-kernels train

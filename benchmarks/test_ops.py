@@ -10,8 +10,8 @@ import torch
 
 import jml_kernels as jml
 from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, BenchmarkCase, build
-from jml_kernels.formulas import Objective, Term
-from jml_kernels.options import LossOptions
+from jml_kernels.objective import Objective, distillation_objective, target_objective
+from jml_kernels.options import DistillationOptions, LossOptions
 from jml_kernels.statistics import SUMS, TOTALS
 
 from .suites import ADE20K, CITYSCAPES
@@ -45,18 +45,20 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+def objective_of(case: BenchmarkCase) -> Objective:
+    if case.objective == DISTILLATION:
+        return distillation_objective("metric1", DistillationOptions(**case.options), True)
+    ce_weight = 0.25 if case.objective == CE_JACCARD else 0.0
+    return target_objective("metric1", LossOptions(**case.options), ce_weight)
+
+
 def arguments(case: BenchmarkCase) -> tuple:
-    """Of the operators, from the logits on; columns are those of the losses with their defaults."""
+    """The arguments of the operators from the logits on, as the losses give them."""
     logits, target, *teacher = build(case)
     labels, dense = (
         (None, target) if case.target == "soft" else (target, teacher[0] if teacher else None)
     )
-    term = Term(0.0 if case.objective == JACCARD else 0.25, 0.75, LossOptions().active_classes)
-    columns = Objective("metric1", LossOptions(), term, term).columns
-    epsilon, size = case.options.get("label_smoothing", 0.0), case.options.get("boundary_size", 0)
-    temperatures = (1.0 if teacher else None, 1.0)
-    rule = (*columns, "softmax", epsilon, size, -100, *temperatures)
-    return logits, labels, dense, None, None, *rule
+    return logits, labels, dense, None, None, *objective_of(case).target
 
 
 @pytest.mark.benchmark(group="forward")

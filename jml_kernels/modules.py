@@ -230,8 +230,12 @@ class JaccardCrossEntropyLoss(OverlapLoss):
         objective = target_objective(overlap_of_objective(variant, norm), options, ce_weight)
         super().__init__(objective, class_weights, ce_class_weights)
 
+    @property
+    def ce_weight(self) -> float:
+        return self.objective.of_labels.ce_weight
+
     def _parameters_shown(self) -> Iterator[tuple[str, object]]:
-        yield "ce_weight", self.objective.of_labels.ce_weight
+        yield "ce_weight", self.ce_weight
         yield from super()._parameters_shown()
 
 

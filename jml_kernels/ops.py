@@ -184,6 +184,8 @@ def _define(name: str, finishes_loss: bool) -> dict[str, Callable]:
         return logits_gradient(ctx, *grads, ctx.saved_tensors, None)
 
     def loss_gradient(ctx, grad_loss, *_):
+        if grad_loss is None:  # nobody asks
+            return None
         *tensors, grad_sums, grad_totals = ctx.saved_tensors
         return logits_gradient(ctx, grad_sums, grad_totals, tensors, grad_loss)
 

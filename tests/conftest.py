@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 import jml_kernels as jml
 from jml_kernels.backend import BY_NAME
 
-# importlib mode puts no folder of tests on the path; the helpers are cases.py and oracle.py.
+# importlib mode puts no folder of tests on the path; helpers as judges.py are found there.
 sys.path.insert(0, str(Path(__file__).parent))
 
 # The same examples on every run, however slow the machine.
@@ -25,6 +25,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("fixed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests: workers that share out the others then end together."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
 
 BACKENDS = [name for name, reason in jml.backends().items() if reason is None]
 COMPILED = [name for name in BACKENDS if name != "reference"]

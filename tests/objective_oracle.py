@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from inputs import build
-from objective_cases import ObjectiveCase, build_teacher, class_weights
-from oracle import gradient_scale, reached
+from oracle import reached
 from torch import Tensor
+
+from jml_kernels import accuracy
+from jml_kernels.selfcheck.corpus.case import LossCase
+from jml_kernels.selfcheck.corpus.drawing import class_weights, shared
 
 
 class Labels(NamedTuple):
@@ -223,26 +225,37 @@ def jaccard(
     return total
 
 
-def objective(case: ObjectiveCase, leaf: Tensor) -> Tensor:
+#: What an objective is made of where nobody says otherwise.
+DEFAULTS = {
+    "ce_weight": 0.25,
+    "ce_label_weight": 0.5,
+    "jaccard_label_weight": 0.5,
+    "temperature": 1.0,
+    "student_temperature": 1.0,
+}
+
+
+def overlap_of(options: Mapping) -> str:
+    return f"soft{options['norm']}" if "norm" in options else f"metric{options.get('variant', 1)}"
+
+
+def objective(case: LossCase, leaf: Tensor) -> Tensor:
     """Eq. 14, or 15 to 17 with a teacher; a weight of 0 takes a term out."""
-    _, labels, mask = build(case)
-    options, shape = case.options, case.shape
-    activation, epsilon = options.get("activation", "softmax"), options.get("label_smoothing", 0.0)
-    given = {"ce_weight": 0.25, "ce_label_weight": 0.5, "jaccard_label_weight": 0.5}
-    given = {**given, "temperature": 1.0, "student_temperature": 1.0, **case.objective}
-    ce_weights, weights = (
-        class_weights(case, name) for name in ("ce_class_weights", "class_weights")
-    )
+    _, labels, teacher, mask = shared(case)
+    options, shape, activation = case.options, case.shape, case.activation
+    epsilon, overlap = options.get("label_smoothing", 0.0), overlap_of(options)
+    given = {**DEFAULTS, **options}
+    ce_weights, weights = map(class_weights(case).get, ("ce_class_weights", "class_weights"))
     mask = torch.ones(shape[0], *shape[2:], dtype=torch.bool) if mask is None else mask
-    if case.teacher is None:
+    if teacher is None:
         mu = nu = 1.0
-    elif case.unlabeled:
+    elif labels is None:
         mu = nu = 0.0
     else:
         mu, nu = given["ce_label_weight"], given["jaccard_label_weight"]
 
     target = None
-    if not case.unlabeled:
+    if labels is not None:
         target = read_target(labels, mask, shape, activation, options)
     valid = mask.unsqueeze(1).expand(shape) if target is None else target.valid
     z = torch.where(valid, leaf, 0)
@@ -251,19 +264,19 @@ def objective(case: ObjectiveCase, leaf: Tensor) -> Tensor:
     if mu > 0:
         cross_entropies.append((mu, cross_entropy(z, target, activation, epsilon, ce_weights)))
     if nu > 0:
-        jaccards.append((nu, jaccard(x, target, case.overlap, activation, options, weights)))
-    if case.teacher is not None:
-        t = torch.where(valid, build_teacher(case).double(), 0) / given["temperature"]
-        teacher = Target(activate(t, activation), valid)
+        jaccards.append((nu, jaccard(x, target, overlap, activation, options, weights)))
+    if teacher is not None:
+        t = torch.where(valid, teacher.double(), 0) / given["temperature"]
+        of_teacher = Target(activate(t, activation), valid)
         scale = given["student_temperature"]
         if given.get("distillation") == "kl":
-            of_teacher = divergence(z / scale, teacher, activation)
+            entropy = divergence(z / scale, of_teacher, activation)
         else:
-            of_teacher = cross_entropy(z / scale, teacher, activation, 0.0, None)
-        cross_entropies.append((1 - mu, scale**2 * of_teacher))
+            entropy = cross_entropy(z / scale, of_teacher, activation, 0.0, None)
+        cross_entropies.append((1 - mu, scale**2 * entropy))
         mode = given.get("teacher_active_classes") or options.get("active_classes", "label")
         soft = {**options, "active_classes": mode}
-        jaccards.append((1 - nu, jaccard(x, teacher, case.overlap, activation, soft, weights)))
+        jaccards.append((1 - nu, jaccard(x, of_teacher, overlap, activation, soft, weights)))
 
     def total(terms):
         return sum(weight * value for weight, value in terms if weight > 0)
@@ -273,8 +286,7 @@ def objective(case: ObjectiveCase, leaf: Tensor) -> Tensor:
 
 
 @functools.cache
-def expected_objective(case: ObjectiveCase) -> tuple[Tensor, Tensor]:
-    """(loss, gradient of the logits times `gradient_scale`), float64."""
-    leaf = build(case).logits.double().requires_grad_()
-    loss = objective(case, leaf)
-    return loss.detach(), torch.autograd.grad(loss, leaf, torch.tensor(gradient_scale(case)))[0]
+def expected_objective(case: LossCase) -> accuracy.Answer:
+    """In float64."""
+    logits = shared(case).logits.double().requires_grad_()
+    return accuracy.answer(functools.partial(objective, case), logits)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import torch
-from cases import Case
-from inputs import build
-from objective_cases import ObjectiveCase, build_teacher, class_weights
 from torch import Tensor
 
 from jml_kernels import checks
 from jml_kernels.options import TargetOptions
 from jml_kernels.overlaps import OVERLAPS
 from jml_kernels.packing import FormulaFloats, FormulaInts, TargetFloats, TargetInts
+from jml_kernels.selfcheck.corpus.case import LossCase
+from jml_kernels.selfcheck.corpus.drawing import class_weights, shared
 from jml_kernels.statistics import ALL_COLUMNS, SUMS, TOTALS
 
 TARGET = TargetInts(ALL_COLUMNS, ALL_COLUMNS, 0, 0, -100)._asdict() | (
@@ -93,37 +92,29 @@ def formula_arguments(
     }
 
 
-def arguments_of(
-    case: Case, device: str, unlabeled: bool = False, teacher: Tensor | None = None, **more
-) -> dict[str, object]:
-    """Those of a case, whose target is labels or dense; or with a teacher as the dense target."""
-    logits, target, mask = build(case, device)
+def arguments_of(case: LossCase, device: str) -> dict[str, object]:
+    """Those of a case: the target is labels or dense, and with a teacher there may be both."""
+    logits, target, teacher, mask = shared(case, device)
     options = TargetOptions(**case.target_options)
-    dense = target.is_floating_point() or case.target == "bits"
+    is_dense = target is not None and (target.is_floating_point() or case.target == "bits")
+    of_teacher = {}
+    if teacher is not None:
+        weights = class_weights(case).get("ce_class_weights")
+        of_teacher = {
+            "ce_class_weights": None if weights is None else weights.to(device),
+            "teacher_temperature": float(case.options.get("temperature", 1.0)),
+            "student_temperature": float(case.options.get("student_temperature", 1.0)),
+        }
     return operator_arguments(
         logits.detach(),
-        None if dense or unlabeled else target,
-        target if dense else teacher,
+        None if is_dense else target,
+        target if is_dense else teacher,
         mask,
         activation=options.activation,
         label_smoothing=options.label_smoothing,
         boundary_size=options.boundary_size or 0,
         ignore_index=options.ignore_index,
-        **more,
-    )
-
-
-def arguments_of_objective(case: ObjectiveCase, device: str) -> dict[str, object]:
-    """Those of a case with a teacher: both targets."""
-    weights = class_weights(case, "ce_class_weights")
-    return arguments_of(
-        case,
-        device,
-        unlabeled=case.unlabeled,
-        teacher=build_teacher(case, device),
-        ce_class_weights=None if weights is None else weights.to(device),
-        teacher_temperature=float(case.objective.get("temperature", 1.0)),
-        student_temperature=float(case.objective.get("student_temperature", 1.0)),
+        **of_teacher,
     )
 
 

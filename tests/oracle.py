@@ -13,11 +13,13 @@ import math
 
 import torch
 import torch.nn.functional as F
-from cases import GRADIENT_TOLERANCE, OVERLAPS, Case
-from inputs import build
 from torch import Tensor
 
 import jml_kernels as jml
+from jml_kernels import accuracy
+from jml_kernels.selfcheck.corpus.case import LossCase
+from jml_kernels.selfcheck.corpus.drawing import shared
+from jml_kernels.selfcheck.corpus.losses import OVERLAPS
 from jml_kernels.statistics import SUMS, ClassStatistics
 
 POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -29,40 +31,11 @@ def reached(one_hot: Tensor, size: int) -> Tensor:
     return pool(one_hot, size, stride=1, padding=size // 2).sum(dim=1)
 
 
-def gradient_scale(case: Case) -> float:
-    """What the loss is multiplied with before the backward, as a GradScaler does: the gradient of
-    a mean over many pixels would be subnormal in float16."""
-    return 2.0 ** math.ceil(math.log2(max(math.prod(case.shape), 1)))
-
-
-def assert_gradient(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
-    """As one vector: relative L2."""
-    actual, expected = actual.cpu().double(), expected.cpu()
-    error, norm = (actual - expected).norm().item(), expected.norm().item()
-    # Scaled gradients are near 1; where all are nothing (saturated), 0 is as right as 1e-87.
-    nothing = 1e-9
-    if actual.dim() > 1 and actual.shape[1] == 1:
-        # Softmax of one class: x sum(y) - y is 0, up to a rounding of either.
-        rounding = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
-        nothing += rounding * math.sqrt(actual.numel())
-    allowed = GRADIENT_TOLERANCE[dtype] * norm + nothing
-    assert error <= allowed, f"relative {error / (norm or 1):.3g}"
-
-
-def assert_only(names: set[str], some: dict[str, Tensor], every: dict[str, Tensor]) -> None:
-    """Statistics by name: these are right, and all others 0."""
-    for name, values in some.items():
-        if name in names:
-            torch.testing.assert_close(values, every[name], rtol=1e-6, atol=1e-6)
-        else:
-            assert (values == 0).all(), name
-
-
 #: The columns that have a gradient.
 DIFFERENTIABLE = (*SUMS, "cross_entropy")
 
 
-def column_weights(case: Case) -> dict[str, Tensor]:
+def column_weights(case: LossCase) -> dict[str, Tensor]:
     """A gradient for every column that takes one, float64: away from 0, of both signs.
 
     Of the cross-entropy only where it has one: the logarithm of a probability that is given as 0
@@ -75,7 +48,7 @@ def column_weights(case: Case) -> dict[str, Tensor]:
         return weights * (2 * torch.randint(0, 2, shape, generator=generator) - 1)
 
     weights = {name: draw(*case.shape[:2]) for name in SUMS}
-    if case.options.get("activation") != "none" or case.values != "ties":
+    if case.activation != "none" or case.values != "ties":
         weights["cross_entropy"] = draw(case.shape[0])
     return weights
 
@@ -85,18 +58,17 @@ def weighted_columns(statistics: ClassStatistics, weights: dict[str, Tensor]) ->
 
 
 @functools.cache
-def expected_loss(case: Case, overlap: str) -> tuple[Tensor, Tensor]:
-    """(loss, gradient of the logits times `gradient_scale`), float64."""
-    logits, target, mask = build(case)
-    leaf = logits.double().requires_grad_()
-    loss = OVERLAPS[overlap](leaf, target, mask, backend="reference", **case.options)
-    return loss.detach(), torch.autograd.grad(loss, leaf, torch.tensor(gradient_scale(case)))[0]
+def expected_loss(case: LossCase, overlap: str) -> accuracy.Answer:
+    """In float64."""
+    logits, target, _, mask = shared(case)
+    loss = functools.partial(OVERLAPS[overlap], backend="reference", **case.options)
+    return accuracy.answer(loss, logits.double().requires_grad_(), target, mask)
 
 
 @functools.cache
-def expected_columns(case: Case) -> tuple[ClassStatistics, Tensor]:
+def expected_columns(case: LossCase) -> tuple[ClassStatistics, Tensor]:
     """(statistics, gradient of the logits under `column_weights`), float64."""
-    logits, target, mask = build(case)
+    logits, target, _, mask = shared(case)
     leaf = logits.double().requires_grad_()
     options = {**case.target_options, "backend": "reference"}
     statistics = jml.class_statistics(leaf, target, mask, **options)
@@ -154,14 +126,14 @@ def _window(position: tuple[int, ...], spatial: tuple[int, ...], size: int):
     )
 
 
-def _plain_pixels(case: Case):
+def _plain_pixels(case: LossCase):
     """Yield (n, c, x, y, cross-entropy) of every element that counts."""
-    logits, target, mask = build(case)
+    logits, target, _, mask = shared(case)
     n_images, n_classes, *spatial = case.shape
-    activation = case.options.get("activation", "softmax")
+    activation = case.activation
     epsilon = case.options.get("label_smoothing", 0.0)
     size = case.options.get("boundary_size")
-    ignore = case.options.get("ignore_index", -100)
+    ignore = case.ignore_index
     binary = n_classes == 1 and activation != "softmax"
     independent = binary or activation == "sigmoid"
     dense = target.is_floating_point() or case.target == "bits"
@@ -218,7 +190,7 @@ def _plain_pixels(case: Case):
                 yield element(n, c, (1 - smoothed) * (name == own) + smoothed / n_labels)
 
 
-def plain_norms(case: Case) -> dict[str, list[list[float]]]:
+def plain_norms(case: LossCase) -> dict[str, list[list[float]]]:
     """The paper's norms, per image and class, the largest y and the cross-entropy (eq. 14)."""
     n_images, n_classes = case.shape[:2]
     terms = {
@@ -244,7 +216,7 @@ def plain_norms(case: Case) -> dict[str, list[list[float]]]:
     return {**norms, "largest y": largest}
 
 
-def plain_loss(case: Case, overlap: str) -> float:
+def plain_loss(case: LossCase, overlap: str) -> float:
     """The mean over classes whose y exceeds 0.01 somewhere in the batch; 0/0 is 0."""
     norms = plain_norms(case)
     losses = []

@@ -8,11 +8,11 @@ import re
 
 import pytest
 import torch
-from cases import OVERLAPS
 from operators import formula_arguments, gradients, operator_arguments
 
 import jml_kernels as jml
 from jml_kernels import functional
+from jml_kernels.selfcheck.corpus.losses import OVERLAPS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -47,6 +47,8 @@ def results(tmp_path_factory) -> dict:
 
 
 @needs_kernels
+@pytest.mark.slow
+@pytest.mark.long
 def test_every_case_is_measured(results):
     assert results.keys() == suites.SUITES.keys()
     for name, suite in suites.SUITES.items():
@@ -72,6 +74,7 @@ def test_every_case_is_measured(results):
 
 
 @needs_kernels
+@pytest.mark.slow
 def test_sections_of_the_pages_come_from_what_is_measured(results):
     for name, section in pages.SECTIONS.items():
         text = section(results)
@@ -173,6 +176,7 @@ def test_goals_that_are_met_and_missed():
 
 
 @needs_kernels
+@pytest.mark.slow
 def test_operators_run():
     """Once each, with no clock."""
     chosen = ("-k", "2x150 and not channels_last", "--benchmark-disable")

@@ -5,92 +5,70 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import GRADIENT_CASES, LAYOUTS, OVERLAPS
-from inputs import build
 from oracle import DIFFERENTIABLE
+from parametrize import each
 from torch.autograd import gradcheck, gradgradcheck
 
 import jml_kernels as jml
+from jml_kernels.selfcheck import gradients
+from jml_kernels.selfcheck.corpus.drawing import shared
+from jml_kernels.selfcheck.corpus.gradients import GRADIENT_FAMILY, GRADIENT_INPUTS
+from jml_kernels.selfcheck.corpus.losses import OVERLAPS
+from jml_kernels.selfcheck.gradients import leaf_of
+from jml_kernels.selfcheck.results import Subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-
-def laid_out(case, logits):
-    """The case's logits as a function of dense ones: a gradient with respect to elements that
-    share memory has no finite differences of its own."""
-    if case.layout in ("one image", "one pixel"):
-        return LAYOUTS[case.layout](logits)
-    return logits
+(LABELS,) = [case for case in GRADIENT_INPUTS if case.name == "labels"]
 
 
-def leaf_of(case, logits):
-    dense = case.layout in ("one image", "one pixel")
-    return (logits.contiguous() if dense else logits.detach()).requires_grad_()
-
-
-cases = pytest.mark.parametrize("case", GRADIENT_CASES, ids=lambda case: case.name)
-
-
-@cases
+@each(GRADIENT_INPUTS)
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_losses(case, overlap, backend, device):
-    logits, target, mask = build(case, device)
+    logits, target, _, mask = shared(case, device)
+
+    leaf, laid_out = leaf_of(case, logits)
 
     def loss(z):
-        z = laid_out(case, z)
-        return OVERLAPS[overlap](z, target, mask, backend=backend, **case.options)
+        return OVERLAPS[overlap](laid_out(z), target, mask, backend=backend, **case.options)
 
-    assert gradcheck(loss, leaf_of(case, logits))
+    assert gradcheck(loss, leaf)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [case for case in GRADIENT_CASES if set(case.options) == set(case.target_options)],
-    ids=lambda case: case.name,
-)
+@each(case for case in GRADIENT_INPUTS if case.options == case.target_options)
 def test_every_sum(case, backend, device):
     """The statistics by themselves, for whoever writes another loss on them."""
-    logits, target, mask = build(case, device)
+    logits, target, _, mask = shared(case, device)
     options = {**case.target_options, "backend": backend}
+    leaf, laid_out = leaf_of(case, logits)
 
     def sums(z):
-        statistics = jml.class_statistics(laid_out(case, z), target, mask, **options)
+        statistics = jml.class_statistics(laid_out(z), target, mask, **options)
         return tuple(getattr(statistics, name) for name in DIFFERENTIABLE)
 
-    assert gradcheck(sums, leaf_of(case, logits))
+    assert gradcheck(sums, leaf)
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_class_weights(overlap, backend, device):
-    logits, target, mask = build(GRADIENT_CASES[0], device)
+    logits, target, _, mask = shared(LABELS, device)
     weights = torch.tensor([0.5, 2.0, 0.0], device=device)
 
     def loss(z):
         return OVERLAPS[overlap](z, target, mask, class_weights=weights, backend=backend)
 
-    assert gradcheck(loss, leaf_of(GRADIENT_CASES[0], logits))
+    assert gradcheck(loss, logits.detach().requires_grad_())
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        jml.JaccardMetricLoss,
-        jml.SoftJaccardLoss,
-        jml.DiceSemimetricLoss,
-        jml.SoftDiceLoss,
-        lambda **options: jml.TverskyMetricLoss(0.3, 0.7, gamma=1.5, **options),
-    ],
-    ids=["JaccardMetric", "SoftJaccard", "DiceSemimetric", "SoftDice", "TverskyMetric"],
-)
-def test_modules(module, backend, device):
-    logits, target, mask = build(GRADIENT_CASES[0], device)
-    loss = module(backend=backend)
-    assert gradcheck(lambda z: loss(z, target, mask), leaf_of(GRADIENT_CASES[0], logits))
+@each(GRADIENT_FAMILY)
+def test_every_loss(case, backend):
+    """As `jml-kernels check` does: it raises where they differ."""
+    assert gradients.check(case, Subject(backend)) == []
 
 
 def test_a_loss_of_ones_own_on_the_statistics(backend, device):
     """Three lines of PyTorch: a generalised Dice loss, weighted by the classes' sizes."""
-    logits, target, _ = build(GRADIENT_CASES[0], device)
+    logits, target, *_ = shared(LABELS, device)
 
     def loss(z):
         s = jml.class_statistics(z, target, backend=backend)
@@ -98,12 +76,12 @@ def test_a_loss_of_ones_own_on_the_statistics(backend, device):
         errors = s.false_positive + s.false_negative
         return (weight * errors).sum() / (weight * (2 * s.true_positive + errors)).sum()
 
-    assert gradcheck(loss, leaf_of(GRADIENT_CASES[0], logits))
+    assert gradcheck(loss, logits.detach().requires_grad_())
 
 
 def test_outputs_that_only_choose_classes_have_no_gradient(backend, device):
-    logits, target, _ = build(GRADIENT_CASES[0], device)
-    statistics = jml.class_statistics(leaf_of(GRADIENT_CASES[0], logits), target, backend=backend)
+    logits, target, *_ = shared(LABELS, device)
+    statistics = jml.class_statistics(logits.detach().requires_grad_(), target, backend=backend)
     for name in ("prediction_max", "target_max", "joint_max", "present", "valid"):
         assert not getattr(statistics, name).requires_grad, name
     for name in DIFFERENTIABLE:
@@ -113,8 +91,8 @@ def test_outputs_that_only_choose_classes_have_no_gradient(backend, device):
 
 @pytest.mark.parametrize("use", ["loss", "statistics"])
 def test_double_backward_of_compiled_backends_raises(use, compiled, device):
-    logits, target, _ = build(GRADIENT_CASES[0], device)
-    leaf = leaf_of(GRADIENT_CASES[0], logits)
+    logits, target, *_ = shared(LABELS, device)
+    leaf = logits.detach().requires_grad_()
     if use == "loss":
         loss = jml.JaccardMetricLoss(backend=compiled)(leaf, target)
     else:
@@ -126,8 +104,8 @@ def test_double_backward_of_compiled_backends_raises(use, compiled, device):
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_double_backward_of_the_reference(overlap):
-    logits, target, _ = build(GRADIENT_CASES[0])
-    leaf = leaf_of(GRADIENT_CASES[0], logits)
+    logits, target, *_ = shared(LABELS)
+    leaf = logits.detach().requires_grad_()
     assert gradgradcheck(lambda z: OVERLAPS[overlap](z, target, backend="reference"), leaf)
 
 
@@ -146,7 +124,7 @@ def test_gradient_at_a_tie_is_the_mean_of_both_sides(backend, device):
 
 
 def test_frozen_logits_make_no_graph(backend, device):
-    logits, target, _ = build(GRADIENT_CASES[0], device)
+    logits, target, *_ = shared(LABELS, device)
     assert not jml.JaccardMetricLoss(backend=backend)(logits, target).requires_grad
     with torch.no_grad():
         loss = jml.JaccardMetricLoss(backend=backend)(logits.detach().requires_grad_(), target)

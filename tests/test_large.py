@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import OVERLAPS
 from operators import operator_arguments
 
+from jml_kernels.selfcheck.corpus.losses import OVERLAPS
 from jml_kernels.statistics import SUMS, TOTALS, column_bits
 
 FAR = 2**31 + 11

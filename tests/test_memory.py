@@ -8,120 +8,115 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from cases import LAYOUTS
 
 import jml_kernels as jml
 from jml_kernels.memory import MEBIBYTE, allowed_beside, peak_memory
+from jml_kernels.selfcheck import memory_bound
+from jml_kernels.selfcheck.corpus.case import LS, SIGMOID, WEIGHTS, LossCase
+from jml_kernels.selfcheck.corpus.drawing import arguments
+from jml_kernels.selfcheck.corpus.dtypes import FLOAT_DTYPES
+from jml_kernels.selfcheck.corpus.losses import make
+from jml_kernels.selfcheck.results import Subject
 
 SHAPES = [(2, 19, 192, 256), (1, 150, 96, 128), (4, 5, 16, 32, 64), (64, 1000)]
-OPTIONS = {
+BOUNDARY = {"drawn": "blocks", "options": {**LS, "boundary_size": 5}}
+
+#: What there is of inputs, and the losses on them.
+OVERLAPS = {
     "labels": {},
-    "boundary": {"label_smoothing": 0.1, "boundary_size": 5},
-    "mask": {},
-    "soft": {},
-    "soft other dtype": {},
-    "all columns": {"aggregation": "image", "active_classes": "both"},
-    "sigmoid": {"activation": "sigmoid"},
-    "bits": {"activation": "sigmoid"},
+    "boundary": BOUNDARY,
+    "mask": {"masked": 0.1},
+    "soft": {"target": "soft"},
+    "soft, half": {"target": "soft", "target_dtype": torch.float16},
+    "all columns": {"options": {"aggregation": "image", "active_classes": "both"}},
+    "sigmoid": {"options": SIGMOID},
+    "bits": {"target": "bits", "target_dtype": torch.uint8, "options": SIGMOID},
 }
-
-
-_WEIGHTS = {"ce_class_weights": torch.ones, "class_weights": torch.ones}
-#: Objectives: which one, and its options; a function of the number of classes makes a tensor.
 OBJECTIVES = {
-    "cross-entropy": (jml.JaccardCrossEntropyLoss, _WEIGHTS),
-    "cross-entropy, boundary": (
-        jml.JaccardCrossEntropyLoss,
-        {"label_smoothing": 0.1, "boundary_size": 5, "norm": 2},
-    ),
-    "cross-entropy, soft": (jml.JaccardCrossEntropyLoss, _WEIGHTS),
-    "cross-entropy, bits": (jml.JaccardCrossEntropyLoss, {"activation": "sigmoid"}),
-    "teacher": (jml.JaccardDistillationLoss, {"temperature": 2.0, "distillation": "kl"}),
-    "teacher, boundary": (
-        jml.JaccardDistillationLoss,
-        {"label_smoothing": 0.1, "boundary_size": 5, "student_temperature": 2.0, **_WEIGHTS},
-    ),
-    "teacher, half": (jml.JaccardDistillationLoss, {"active_classes": "both"}),
-    "teacher, sigmoid": (jml.JaccardDistillationLoss, {"activation": "sigmoid"}),
-    "teacher alone": (jml.JaccardDistillationLoss, {"aggregation": "image"}),
+    "cross-entropy": {"loss": "cross-entropy", "weights": WEIGHTS},
+    "cross-entropy, boundary": {
+        "loss": "cross-entropy",
+        "drawn": "blocks",
+        "options": {**BOUNDARY["options"], "norm": 2},
+    },
+    "cross-entropy, soft": {"loss": "cross-entropy", "target": "soft", "weights": WEIGHTS},
+    "cross-entropy, bits": {
+        "loss": "cross-entropy",
+        "target": "bits",
+        "target_dtype": torch.uint8,
+        "options": SIGMOID,
+    },
+    "teacher": {
+        "loss": "distillation",
+        "options": {"temperature": 2.0, "distillation": "kl"},
+    },
+    "teacher, boundary": {
+        "loss": "distillation",
+        "drawn": "blocks",
+        "weights": WEIGHTS,
+        "options": {**BOUNDARY["options"], "student_temperature": 2.0},
+    },
+    "teacher, half": {
+        "loss": "distillation",
+        "teacher_dtype": torch.float16,
+        "options": {"active_classes": "both"},
+    },
+    "teacher, sigmoid": {"loss": "distillation", "options": SIGMOID},
+    "teacher alone": {
+        "loss": "distillation",
+        "target": "none",
+        "options": {"aggregation": "image"},
+    },
 }
-
-
-def objective(kind: str, n_classes: int, **more):
-    make, options = OBJECTIVES[kind]
-    options = {k: v(n_classes) if callable(v) else v for k, v in options.items()}
-    return make(backend="cpu", **options, **more)
-
-
-def objective_inputs(shape, kind, layout, dtype):
-    """What an objective is called with."""
-    logits, target, mask = inputs(shape, kind.rpartition(" ")[2], layout, dtype)
-    if not kind.startswith("teacher"):
-        return logits, target, mask
-    teacher = inputs(shape, "labels", layout, torch.float16 if "half" in kind else dtype)[0]
-    return logits, None if kind == "teacher alone" else target, teacher, mask
-
-
-def inputs(shape, kind, layout, dtype):
-    logits = LAYOUTS[layout](torch.randn(shape).to(dtype))
-    n, c, *spatial = shape
-    labels = torch.randint(0, c, (n, *spatial), dtype=torch.int32)
-    mask = torch.rand(n, *spatial) < 0.9 if kind == "mask" else None
-    if kind.startswith("soft"):
-        target = torch.rand(shape).to(torch.float16 if kind == "soft other dtype" else dtype)
-    elif kind == "bits":
-        target = torch.randint(0, 2, shape, dtype=torch.uint8)
-    else:
-        target = labels
-    return logits, target, mask
-
+KINDS = OVERLAPS | OBJECTIVES
 
 cpu_only = pytest.mark.skipif(
     jml.backends()["cpu"] is not None, reason=f"backend cpu: {jml.backends()['cpu']}"
 )
 
 
+def case_of(kind: str, shape, dtype=torch.float32, layout="contiguous", **more) -> LossCase:
+    """A case whose tensors have one dtype and one layout, unless the kind has others."""
+    soft = KINDS[kind].get("target") == "soft"
+    given = {"target_dtype": dtype if soft else torch.int32, **KINDS[kind], **more}
+    layouts = dict.fromkeys(("layout", "target_layout", "teacher_layout"), layout)
+    return LossCase(kind, "", shape, dtype, **layouts, **given)
+
+
 @cpu_only
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("kind", OPTIONS)
+@pytest.mark.parametrize("kind", OVERLAPS)
 def test_peak(shape, kind):
-    logits, target, mask = inputs(shape, kind, "contiguous", torch.float32)
-    loss = jml.JaccardMetricLoss(backend="cpu", **OPTIONS[kind])
-    assert_peak(loss, logits, target, mask)
-
-
-@cpu_only
-@pytest.mark.parametrize("layout", ["channels_last", "cropped", "stepped", "transposed"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", ["labels", "soft"])
-def test_peak_of_layouts_and_dtypes(layout, dtype, kind):
-    """Nothing is copied to be contiguous or to be float32."""
-    logits, target, mask = inputs((2, 19, 96, 128), kind, layout, dtype)
-    assert_peak(jml.SoftJaccardLoss(norm=2, backend="cpu"), logits, target, mask)
+    assert_peak(case_of(kind, shape))
 
 
 @cpu_only
 @pytest.mark.parametrize("shape", SHAPES[::3], ids=str)
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_peak_of_objectives(shape, kind):
-    arguments = objective_inputs(shape, kind, "contiguous", torch.float32)
-    assert_peak(objective(kind, shape[1]), *arguments)
+    assert_peak(case_of(kind, shape))
 
 
 @cpu_only
 @pytest.mark.parametrize("layout", ["channels_last", "cropped", "stepped", "transposed"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", ["cross-entropy, soft", "teacher", "teacher, half"])
-def test_peak_of_objectives_in_layouts_and_dtypes(layout, dtype, kind):
-    shape = (2, 19, 96, 128)
-    assert_peak(objective(kind, 19), *objective_inputs(shape, kind, layout, dtype))
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES)
+@pytest.mark.parametrize(
+    "kind", ["labels", "soft", "cross-entropy, soft", "teacher", "teacher, half"]
+)
+def test_peak_of_layouts_and_dtypes(layout, dtype, kind):
+    """Nothing is copied to be contiguous or to be float32."""
+    more = {"loss": "soft Jaccard L2"} if kind in OVERLAPS else {}
+    assert_peak(case_of(kind, (2, 19, 96, 128), dtype, layout, **more))
 
 
-def assert_peak(loss, logits, *others):
+def assert_peak(case: LossCase) -> None:
+    logits, *others = arguments(case, seed=0)
+    loss = make(case, "cpu")
     logits.requires_grad_()
     gradient = logits.numel() * logits.element_size()
     assert gradient > MEBIBYTE / 2 or logits.dim() == 2, "too small to tell"
@@ -142,35 +137,16 @@ def assert_peak(loss, logits, *others):
 
 @cpu_only
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "cropped"])
-@pytest.mark.parametrize("kind", ["labels", "boundary", "soft"])
+@pytest.mark.parametrize(
+    "kind",
+    ["labels", "boundary", "soft", "cross-entropy", "cross-entropy, soft", "teacher, boundary"],
+)
 def test_peak_of_inplace_backward(kind, layout):
     """No tensor of the logits' size at all."""
-    logits, target, mask = inputs((2, 19, 192, 256), kind, layout, torch.float32)
-    loss = jml.JaccardMetricLoss(backend="cpu", inplace_backward=True, **OPTIONS[kind])
-    logits.requires_grad_()
-
-    def step():
-        (gradient,) = torch.autograd.grad(loss(logits, target, mask), logits)
-        assert gradient.data_ptr() == logits.data_ptr()
-
-    step()
-    assert peak_memory(step) <= allowed_beside(logits.shape)
-
-
-@cpu_only
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "cropped"])
-@pytest.mark.parametrize("kind", ["cross-entropy", "cross-entropy, soft", "teacher, boundary"])
-def test_peak_of_an_objectives_inplace_backward(kind, layout):
-    logits, *others = objective_inputs((2, 19, 192, 256), kind, layout, torch.float32)
-    loss = objective(kind, 19, inplace_backward=True)
-    logits.requires_grad_()
-
-    def step():
-        (gradient,) = torch.autograd.grad(loss(logits, *others), logits)
-        assert gradient.data_ptr() == logits.data_ptr()
-
-    step()
-    assert peak_memory(step) <= allowed_beside(logits.shape)
+    case = case_of(kind, (2, 19, 192, 256), layout=layout)
+    in_place = replace(case, options={**case.options, "inplace_backward": True})
+    (measure,) = memory_bound.measure(in_place, Subject("cpu"))
+    assert measure.holds, measure
 
 
 def test_the_measure_sees_tensors_that_come_and_go():
@@ -182,9 +158,10 @@ def test_the_measure_sees_tensors_that_come_and_go():
         0 <= peak_memory(lambda: (tensor + 1).sum() + (tensor + 2).sum()) - 4 * MEBIBYTE < scalars
     )
     assert 0 <= peak_memory(lambda: tensor.double() + 1) - 16 * MEBIBYTE < scalars
-    logits, target, _ = inputs(SHAPES[0], "labels", "contiguous", torch.float32)
-    reference = jml.JaccardMetricLoss(backend="reference")
-    assert peak_memory(lambda: reference(logits, target)) > 3 * 4 * logits.numel()
+    case = case_of("labels", SHAPES[0])
+    logits, *others = arguments(case, seed=0)
+    reference = make(case, "reference")
+    assert peak_memory(lambda: reference(logits, *others)) > 3 * 4 * logits.numel()
 
 
 RESIDENT = """

@@ -10,13 +10,15 @@ import re
 
 import pytest
 import torch
-from cases import BY_NAME, OVERLAPS
-from inputs import build
+from parametrize import named
 from torch import nn
 
 import jml_kernels as jml
 from jml_kernels import functional
 from jml_kernels.options import LossOptions
+from jml_kernels.selfcheck.corpus import BY_NAME
+from jml_kernels.selfcheck.corpus.drawing import draw, shared
+from jml_kernels.selfcheck.corpus.losses import OVERLAPS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,7 +57,7 @@ def make(name: str, **options) -> nn.Module:
 
 
 def inputs(n_classes: int = 5):
-    logits, target, _ = build(BY_NAME["float32"])
+    logits, target, *_ = shared(BY_NAME["float32"])
     return logits[:, :n_classes], target.clamp(max=n_classes - 1)
 
 
@@ -214,7 +216,7 @@ def test_train_and_eval_are_the_same(name):
 
 
 def test_inputs_are_left_as_they_were(backend):
-    logits, target, mask = build(BY_NAME["mask and ignored"])
+    logits, target, _, mask = shared(BY_NAME["mask and ignored"])
     before = logits.clone(), target.clone(), mask.clone()
     leaf = logits.detach().requires_grad_()
     jml.JaccardMetricLoss(label_smoothing=0.1, boundary_size=3, backend=backend)(
@@ -236,34 +238,28 @@ def test_the_result_is_at_least_float32(dtype, backend):
 
 # ---- inplace_backward ----------------------------------------------------------------------------
 
-INPLACE_CASES = [
-    BY_NAME[name]
-    for name in (
-        "float32",
-        "float16",
-        "bfloat16",
-        "float64",
-        "layout channels_last",
-        "layout cropped",
-        "layout stepped",
-        "several tiles",
-        "soft, tiles",
-        "mask and ignored",
-        "multi-label, masked",
-        "boundary, tiles",
-        "0 images",
-        "all ignored",
-        "nan, masked",
-    )
-]
 
-
-@pytest.mark.parametrize("case", INPLACE_CASES, ids=lambda case: case.name)
+@named(
+    "float32",
+    "float16",
+    "bfloat16",
+    "float64",
+    "layout channels_last",
+    "layout cropped",
+    "layout stepped",
+    "several tiles",
+    "soft, tiles",
+    "mask and ignored",
+    "multi-label, masked",
+    "boundary, tiles",
+    "0 images",
+    "all ignored",
+    "nan, masked",
+)
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_inplace_gradient_is_the_same(case, overlap, compiled):
-    shared, target, mask = build(case)
-    logits = torch.empty_strided(shared.size(), shared.stride(), dtype=shared.dtype)
-    logits.copy_(shared).requires_grad_()
+    logits, target, _, mask = draw(case)
+    logits.requires_grad_()
     options = {**case.options, "backend": compiled}
     loss = OVERLAPS[overlap](logits, target, mask, **options)
     (expected,) = torch.autograd.grad(loss, logits)
@@ -354,7 +350,7 @@ def test_a_second_backward_without_inplace(compiled):
 @pytest.mark.parametrize("layout", ["layout one image", "layout one pixel"])
 def test_inplace_needs_memory_for_every_element(layout, compiled):
     """An expanded tensor has one element for many gradients: refused, not silently wrong."""
-    logits, target, _ = build(BY_NAME[layout])
+    logits, target, *_ = shared(BY_NAME[layout])
     leaf = logits.detach().requires_grad_()
     loss = jml.JaccardMetricLoss(inplace_backward=True, backend=compiled)(leaf, target)
     with pytest.raises(RuntimeError, match=r"logits is expanded.*inplace_backward"):

@@ -4,27 +4,17 @@ and distillation."""
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
-from cases import FLOAT_DTYPES, LAYOUTS, LOSS_TOLERANCE, OVERLAPS
 from hypothesis import given
 from hypothesis import strategies as st
-from objective_cases import (
-    CROSS_ENTROPY_CASES,
-    DISTILLATION_CASES,
-    FAMILY_CASES,
-    GRADIENT_CASES,
-    MODES,
-    ObjectiveCase,
-    arguments,
-    module,
-)
-from objective_oracle import activate, expected_objective, rows
-from oracle import assert_gradient, assert_only, gradient_scale
+from judges import assert_objective, assert_only
+from objective_oracle import activate, rows
+from parametrize import each
 from torch.autograd import gradcheck, gradgradcheck
 
 import jml_kernels as jml
@@ -32,58 +22,59 @@ from jml_kernels import functional
 from jml_kernels.dispatch import call_of_labels_and_teacher, statistics
 from jml_kernels.modules import OverlapLoss
 from jml_kernels.options import DistillationOptions
+from jml_kernels.selfcheck.corpus import BY_NAME, CROSS_ENTROPY, DISTILLATION, INPUTS, LossCase
+from jml_kernels.selfcheck.corpus.case import WEIGHTS
+from jml_kernels.selfcheck.corpus.cross_entropy import OVERLAP_OPTIONS
+from jml_kernels.selfcheck.corpus.drawing import arguments, shared
+from jml_kernels.selfcheck.corpus.dtypes import FLOAT_DTYPES
+from jml_kernels.selfcheck.corpus.gradients import GRADIENT_OBJECTIVES
+from jml_kernels.selfcheck.corpus.layouts import LAYOUTS
+from jml_kernels.selfcheck.corpus.losses import make
+from jml_kernels.selfcheck.corpus.options import MODES
 from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, column_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CROSS_ENTROPY = {case.name: case for case in CROSS_ENTROPY_CASES}
-DISTILLATION = {case.name: case for case in DISTILLATION_CASES}
+#: Cross-entropy beside every input of an overlap loss, the overlaps by turns. Two are left out:
+#: PyTorch's binary cross-entropy of an infinite logit is NaN.
+BESIDE_OVERLAPS = [
+    replace(
+        case,
+        loss="cross-entropy",
+        options={**case.options, **list(OVERLAP_OPTIONS.values())[i % len(OVERLAP_OPTIONS)]},
+    )
+    for i, case in enumerate(INPUTS)
+    if case.values != "+-inf"
+]
 
 
-def each(cases: list[ObjectiveCase]):
-    names = [case.name for case in cases]
-    assert len(set(names)) == len(names)
-    return pytest.mark.parametrize("case", cases, ids=names)
+def distillation(name: str) -> LossCase:
+    return BY_NAME[f"distillation, {name}"]
 
 
-def assert_objective(case: ObjectiveCase, backend: str, device: str) -> None:
-    logits, *others = arguments(case, device)
-    leaf = logits.detach().requires_grad_()
-    loss = module(case, backend=backend).to(device)(leaf, *others)
-    scale = torch.tensor(gradient_scale(case), dtype=loss.dtype, device=device)
-    (gradient,) = torch.autograd.grad(loss, leaf, scale)
-    expected, expected_gradient = expected_objective(case)
-
-    assert loss.shape == ()
-    assert loss.dtype == (torch.float64 if case.dtype == torch.float64 else torch.float32)
-    tolerance = LOSS_TOLERANCE[case.dtype]
-    assert loss.item() == pytest.approx(expected.item(), rel=tolerance, abs=tolerance)
-    assert gradient.shape == logits.shape
-    assert gradient.dtype == logits.dtype
-    # The logarithm of a probability that is given as 0 has no gradient.
-    if case.options.get("activation") != "none" or expected.isfinite():
-        assert_gradient(gradient, expected_gradient, case.dtype)
+def cross_entropy(name: str) -> LossCase:
+    return BY_NAME[f"cross-entropy, {name}"]
 
 
-@each(FAMILY_CASES)
+@each(BESIDE_OVERLAPS)
 def test_cross_entropy_beside_every_overlap(case, backend, device):
     assert_objective(case, backend, device)
 
 
-@each(CROSS_ENTROPY_CASES)
+@each(CROSS_ENTROPY)
 def test_cross_entropy(case, backend, device):
     assert_objective(case, backend, device)
 
 
-@each(DISTILLATION_CASES)
+@each(DISTILLATION)
 def test_distillation(case, backend, device):
     assert_objective(case, backend, device)
 
 
-@each(GRADIENT_CASES)
+@each(GRADIENT_OBJECTIVES)
 def test_gradients(case, backend, device):
-    logits, *others = arguments(case, device)
-    objective = module(case, backend=backend).to(device)
+    logits, *others = shared(case, device).arguments
+    objective = make(case, backend, device)
     assert gradcheck(lambda z: objective(z, *others), logits.detach().requires_grad_())
 
 
@@ -105,11 +96,10 @@ def assert_steps_close(one, other):
 @pytest.mark.parametrize("name", ["boundary", "metric2", "sigmoid, labels"])
 def test_labels_alone_are_equation_14(name, backend, device):
     """mu = nu = 1 takes the teacher out, whatever it holds."""
-    case = DISTILLATION[name]
+    case = distillation(name)
     logits, labels, teacher, mask = arguments(case, device)
-    shares = {"ce_label_weight": 1.0, "jaccard_label_weight": 1.0}
-    both = module(dataclasses.replace(case, objective=shares), backend=backend)
-    alone = module(dataclasses.replace(case, teacher=None), backend=backend)
+    both = make(case, backend, ce_label_weight=1.0, jaccard_label_weight=1.0)
+    alone = make(replace(case, loss="cross-entropy"), backend)
     expected = step(alone, logits, labels, mask)
     for useless in (teacher, torch.full_like(teacher, math.nan)):
         assert_steps_close(step(both, logits, labels, useless, mask), expected)
@@ -118,13 +108,11 @@ def test_labels_alone_are_equation_14(name, backend, device):
 @pytest.mark.parametrize("name", ["2 classes", "temperatures 2 and 3, kl", "unlabeled, masked"])
 def test_without_labels_the_teacher_is_alone(name, backend, device):
     """As with mu = nu = 0, whatever mu and nu say."""
-    case = dataclasses.replace(DISTILLATION[name], ignored=0.0, unlabeled=False)
+    case = replace(distillation(name), ignored=0.0, target="labels")
     logits, labels, teacher, mask = arguments(case, device)
 
     def objective(share):
-        shares = {"ce_label_weight": share, "jaccard_label_weight": share}
-        objective = {**case.objective, **shares}
-        return module(dataclasses.replace(case, objective=objective), backend=backend)
+        return make(case, backend, ce_label_weight=share, jaccard_label_weight=share)
 
     expected = step(objective(0.0), logits, labels, teacher, mask)
     for share in (0.0, 0.7, 1.0):
@@ -138,12 +126,12 @@ def test_divergence_is_cross_entropy_less_the_teachers_entropy(
 ):
     """So the gradient is the same, bit by bit."""
     options = {"activation": activation}
-    case = dataclasses.replace(DISTILLATION["mask and ignored"], options=options)
+    case = replace(distillation("mask and ignored"), options=options)
     _, labels, teacher, mask = arguments(case, device)
     t = dict(zip(("temperature", "student_temperature"), temperatures, strict=True))
     losses, gradients = zip(
         *(
-            step(module(case, **t, distillation=which, backend=backend), *arguments(case, device))
+            step(make(case, backend, device, **t, distillation=which), *arguments(case, device))
             for which in ("ce", "kl")
         ),
         strict=True,
@@ -162,7 +150,7 @@ def test_divergence_is_cross_entropy_less_the_teachers_entropy(
 @pytest.mark.parametrize("variant", [1, 2])
 def test_nothing_is_left_to_learn_from_oneself(variant, temperature, activation, backend, device):
     """KL and JML are 0 at student = teacher, and so are their gradients."""
-    logits, *_ = arguments(DISTILLATION["primes"], device)
+    logits, *_ = arguments(distillation("primes"), device)
     loss, gradient = step(
         jml.JaccardDistillationLoss(
             temperature=temperature,
@@ -200,7 +188,7 @@ def test_the_square_of_the_temperature_keeps_the_size_of_gradients(backend, devi
 @pytest.mark.parametrize("divergence", ["ce", "kl"])
 def test_a_class_that_both_rule_out_is_no_class(divergence, backend, device):
     """-inf in teacher and student: 0 log 0 = 0, as if the class was not there."""
-    logits, labels, teacher, _ = arguments(DISTILLATION["2 classes"], device)
+    logits, labels, teacher, _ = arguments(distillation("2 classes"), device)
     ruled_out = torch.full_like(logits[:, :1], -math.inf)
     objective = jml.JaccardDistillationLoss(distillation=divergence, backend=backend)
     labels = labels.clamp(min=0)
@@ -215,7 +203,7 @@ def test_a_class_that_both_rule_out_is_no_class(divergence, backend, device):
 @pytest.mark.parametrize("divergence", ["ce", "kl"])
 def test_a_student_that_rules_out_what_the_teacher_does_not(divergence, backend, device):
     """Infinitely wrong, not NaN; the overlap is not."""
-    logits, labels, teacher, _ = arguments(DISTILLATION["2 classes"], device)
+    logits, labels, teacher, _ = arguments(distillation("2 classes"), device)
     logits = logits.clone()
     logits[0, 0, 0, 0] = -math.inf
     options = {"distillation": divergence, "backend": backend}
@@ -240,7 +228,7 @@ def test_an_infinite_cross_entropy_without_weight(backend, device):
 @pytest.mark.parametrize("labeled", [True, False], ids=["labels", "no labels"])
 def test_not_a_number(who, value, ce_weight, labeled, backend, device):
     """One is enough, in either, without a crash."""
-    logits, labels, teacher, _ = arguments(DISTILLATION["several tiles"], device)
+    logits, labels, teacher, _ = arguments(distillation("several tiles"), device)
     broken = (logits if who == "student" else teacher).clone()
     counted = (0, slice(None), *(labels[0] != -100).nonzero()[-1].tolist())
     pixel = broken[counted]
@@ -274,7 +262,7 @@ def test_a_teacher_that_is_not_a_number_is_active_in_every_mode(mode, value, bac
 
 def test_nothing_counts(backend, device):
     """0 with gradient 0, in every combination of the objectives and of what takes pixels out."""
-    logits, labels, teacher, _ = arguments(DISTILLATION["primes"], device)
+    logits, labels, teacher, _ = arguments(distillation("primes"), device)
     ignored, nothing = torch.full_like(labels, -100), torch.zeros_like(labels, dtype=torch.bool)
     weights = torch.ones(logits.shape[1], device=device)
     for options in ({}, {"activation": "sigmoid"}, {"label_smoothing": 0.1, "boundary_size": 3}):
@@ -364,12 +352,12 @@ def test_by_hand(backend):
 # ---- the gradient --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["labels", "teacher, labels"])
+@pytest.mark.parametrize("name", ["cross-entropy, labels", "distillation, labels"])
 def test_double_backward(name, backend, device):
     """Compiled backends raise; the reference has one."""
-    (case,) = [case for case in GRADIENT_CASES if case.name == name]
-    logits, *others = arguments(case, device)
-    objective = module(case, backend=backend)
+    (case,) = [case for case in GRADIENT_OBJECTIVES if case.name == name]
+    logits, *others = shared(case, device).arguments
+    objective = make(case, backend)
     leaf = logits.detach().requires_grad_()
     if backend == "reference":
         assert gradgradcheck(lambda z: objective(z, *others), leaf)
@@ -380,9 +368,9 @@ def test_double_backward(name, backend, device):
 
 
 INPLACE_CASES = [
-    *[CROSS_ENTROPY[name] for name in ("weights, tiles", "weights, halves", "weights, soft")],
+    *[cross_entropy(name) for name in ("weights, tiles", "weights, halves", "weights, soft")],
     *[
-        DISTILLATION[name]
+        distillation(name)
         for name in (
             "several tiles",
             "student channels_last",
@@ -402,20 +390,17 @@ INPLACE_CASES = [
 @each(INPLACE_CASES)
 def test_inplace_gradient_is_the_same(case, compiled, device):
     logits, *others = arguments(case, device)
-    expected = step(module(case, backend=compiled).to(device), logits, *others)
-    # The same strides, and no memory that another test reads.
-    own = torch.empty_strided(logits.size(), logits.stride(), dtype=logits.dtype, device=device)
-    own.copy_(logits)
-    objective = module(case, inplace_backward=True, backend=compiled).to(device)
-    loss, gradient = step(objective, own, *others)
-    assert gradient.data_ptr() == own.data_ptr()
+    expected = step(make(case, compiled, device), logits, *others)
+    objective = make(case, compiled, device, inplace_backward=True)
+    loss, gradient = step(objective, logits, *others)
+    assert gradient.data_ptr() == logits.data_ptr()
     assert torch.equal(loss, expected[0])
     assert torch.equal(gradient, expected[1])
 
 
 def test_a_teacher_in_the_students_memory_is_noticed(compiled, device):
     """Self-distillation in place: what the backward reads as the teacher would be its gradient."""
-    logits, labels, *_ = arguments(DISTILLATION["primes"], device)
+    logits, labels, *_ = arguments(distillation("primes"), device)
     outputs = logits.clone().requires_grad_() * 1
     objective = jml.JaccardDistillationLoss(inplace_backward=True, backend=compiled)
     expected = step(jml.JaccardDistillationLoss(backend=compiled), logits, labels, logits)
@@ -428,19 +413,19 @@ def test_a_teacher_in_the_students_memory_is_noticed(compiled, device):
 
 
 def test_inputs_are_left_as_they_were(backend, device):
-    case = DISTILLATION["mask and ignored"]
+    case = distillation("mask and ignored")
     given = arguments(case, device)
     before = [tensor.clone() for tensor in given]
-    step(module(case, label_smoothing=0.1, boundary_size=3, backend=backend), *given)
+    step(make(case, backend, device, label_smoothing=0.1, boundary_size=3), *given)
     for tensor, old in zip(given, before, strict=True):
         assert torch.equal(tensor, old)
 
 
 def test_gradient_lies_as_the_logits(compiled, device):
     """Whatever the teacher's layout."""
-    case = DISTILLATION["channels_last and contiguous, tiles"]
+    case = distillation("channels_last and contiguous, tiles")
     logits, *others = arguments(case, device)
-    _, gradient = step(module(case, backend=compiled), logits, *others)
+    _, gradient = step(make(case, compiled, device), logits, *others)
     assert gradient.stride() == logits.stride()
 
 
@@ -450,7 +435,7 @@ def test_gradient_lies_as_the_logits(compiled, device):
 @pytest.mark.parametrize("name", ["several tiles", "boundary", "sigmoid, labels", "primes"])
 def test_columns_not_asked_for_are_zero(name, backend, device):
     """Of each target: a column of one says nothing about the other's."""
-    case = DISTILLATION[name]
+    case = distillation(name)
     logits, labels, teacher, mask = arguments(case, device)
     options = DistillationOptions(**case.options, backend=backend)
     temperatures = (2.0, 3.0)
@@ -482,53 +467,59 @@ OBJECTIVES = {
     ),
 }
 objectives = pytest.mark.parametrize("name", OBJECTIVES)
-WEIGHTS = {"class_weights": torch.rand(5), "ce_class_weights": torch.rand(5)}
+WEIGHT_TENSORS = {name: torch.rand(5) for name in WEIGHTS}
 
 
 def tensors(name: str):
-    case = DISTILLATION["mask and ignored"]
-    case = dataclasses.replace(case, teacher=case.teacher if "Distillation" in name else None)
-    return arguments(case)
+    case = distillation("mask and ignored")
+    loss = "distillation" if "Distillation" in name else "cross-entropy"
+    return arguments(replace(case, loss=loss))
 
 
 @objectives
 def test_functions_equal_modules(name):
-    make, function, positional = OBJECTIVES[name]
-    options = {**WEIGHTS, "label_smoothing": 0.1, "aggregation": "image", "norm": 2, "smooth": 0.5}
+    module, function, positional = OBJECTIVES[name]
+    options = {
+        **WEIGHT_TENSORS,
+        "label_smoothing": 0.1,
+        "aggregation": "image",
+        "norm": 2,
+        "smooth": 0.5,
+    }
     expected = function(*tensors(name), **positional, **options)
-    assert make(**positional, **options)(*tensors(name)) == expected
-    assert make(*positional.values(), **options)(*tensors(name)) == expected
+    assert module(**positional, **options)(*tensors(name)) == expected
+    assert module(*positional.values(), **options)(*tensors(name)) == expected
     assert function(*tensors(name), **positional) != expected
     with pytest.raises(TypeError, match="positional argument"):
-        make(*positional.values(), 1)
+        module(*positional.values(), 1)
 
 
 @objectives
 def test_public_and_documented(name):
-    make, function, _ = OBJECTIVES[name]
+    module, function, _ = OBJECTIVES[name]
     assert name in jml.__all__
-    assert make.__doc__ != OverlapLoss.__doc__
+    assert module.__doc__ != OverlapLoss.__doc__
     assert function.__doc__
 
 
 @objectives
 def test_defaults(name):
     """Section 3 of the design."""
-    make, function, _ = OBJECTIVES[name]
+    module, function, _ = OBJECTIVES[name]
     defaults = {"ce_weight": 0.25, "variant": 1, "active_classes": "label"}
     if "Distillation" in name:
         defaults |= {"ce_label_weight": 0.5, "jaccard_label_weight": 0.5, "temperature": 1.0}
         defaults |= {"student_temperature": 1.0, "distillation": "ce"}
         defaults |= {"teacher_active_classes": "label"}
-    expected = make(**defaults)(*tensors(name))
-    assert make()(*tensors(name)) == expected
+    expected = module(**defaults)(*tensors(name))
+    assert module()(*tensors(name)) == expected
     assert function(*tensors(name)) == expected
 
 
 @objectives
 def test_repr_shows_what_is_not_a_default(name):
-    make, *_ = OBJECTIVES[name]
-    words = repr(make(0.4, boundary_size=5, norm=2, label_smoothing=0.1))
+    module, *_ = OBJECTIVES[name]
+    words = repr(module(0.4, boundary_size=5, norm=2, label_smoothing=0.1))
     assert words.startswith(f"{name}(")
     for word in ("0.4", "soft2", "boundary_size=5", "label_smoothing=0.1"):
         assert word in words
@@ -537,19 +528,19 @@ def test_repr_shows_what_is_not_a_default(name):
 
 @objectives
 def test_weights_are_buffers(name):
-    make, *_ = OBJECTIVES[name]
-    objective = make(**WEIGHTS)
+    module, *_ = OBJECTIVES[name]
+    objective = module(**WEIGHT_TENSORS)
     assert set(objective.state_dict()) == set(WEIGHTS)
     assert list(objective.parameters()) == []
     assert objective.double().ce_class_weights.dtype == torch.float64
-    assert list(make().state_dict()) == []
+    assert list(module().state_dict()) == []
 
 
 @objectives
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies(name, copied):
-    make, _, positional = OBJECTIVES[name]
-    objective = make(**positional, **WEIGHTS, norm=1, smooth=0.5)
+    module, _, positional = OBJECTIVES[name]
+    objective = module(**positional, **WEIGHT_TENSORS, norm=1, smooth=0.5)
     again = copied(objective)
     assert again(*tensors(name)) == objective(*tensors(name))
     assert repr(again) == repr(objective)
@@ -558,9 +549,9 @@ def test_copies(name, copied):
 @objectives
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 def test_the_result_is_at_least_float32(name, dtype, backend):
-    make, *_ = OBJECTIVES[name]
+    module, *_ = OBJECTIVES[name]
     logits, *others = tensors(name)
-    loss = make(backend=backend)(logits.to(dtype), *others)
+    loss = module(backend=backend)(logits.to(dtype), *others)
     assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
@@ -579,47 +570,51 @@ def test_any_combination(backend, device, data):
         spatial.pop()
     n_classes = draw(st.integers(1, 25), label="classes")
     activation = one_of("activation", "softmax", "softmax", "sigmoid")
-    teacher = one_of("teacher", None, "normal", "normal", "-inf")
-    divergence = one_of("divergence", "ce", "kl")
-    unlabeled = teacher is not None and one_of("unlabeled", False, False, True)
-    soft = teacher is None and one_of("soft", False, True)
+    loss = one_of("loss", "cross-entropy", "distillation", "distillation", "distillation")
+    has_teacher = loss == "distillation"
+    teacher = one_of("teacher", "normal", "normal", "-inf")
+    targets = ("labels", "labels", "none") if has_teacher else ("labels", "soft")
+    target = one_of("target", *targets)
     layouts = st.sampled_from([name for name in LAYOUTS if name != "one class"])
     share = st.sampled_from([0.0, 0.3, 1.0])
-    objective = {"ce_weight": draw(share, label="lambda")}
-    if teacher is not None:
-        objective |= {
+    options = {
+        "activation": activation,
+        "ignore_index": 255,
+        "active_classes": one_of("active", *MODES),
+        "label_smoothing": one_of("smoothing", 0.0, 0.1),
+        "aggregation": one_of("aggregation", "dataset", "image", "class"),
+        "ce_weight": draw(share, label="lambda"),
+        **one_of("overlap", *OVERLAP_OPTIONS.values()),
+    }
+    if has_teacher:
+        options |= {
             "ce_label_weight": draw(share, label="mu"),
             "jaccard_label_weight": draw(share, label="nu"),
             "temperature": one_of("temperature", 1.0, 2.0),
             "student_temperature": one_of("student temperature", 1.0, 2.0),
-            "distillation": divergence,
+            "distillation": one_of("divergence", "ce", "kl"),
             "teacher_active_classes": one_of("teacher active", None, *MODES),
         }
-    options = {"activation": activation, "ignore_index": 255}
-    options["active_classes"] = one_of("active", *MODES)
-    options["label_smoothing"] = one_of("smoothing", 0.0, 0.1)
-    options["aggregation"] = one_of("aggregation", "dataset", "image", "class")
-    dtypes = FLOAT_DTYPES if soft else (torch.uint8, torch.int32, torch.int64)
+    soft = target == "soft"
     if not soft:
         options["boundary_size"] = one_of("boundary", None, 3)
-    case = ObjectiveCase(
+    dtypes = FLOAT_DTYPES if soft else (torch.uint8, torch.int32, torch.int64)
+    case = LossCase(
         "any",
         "",
         (draw(st.integers(1, 3), label="images"), n_classes, *spatial),
         dtype=one_of("dtype", *FLOAT_DTYPES),
         layout=draw(layouts, label="layout"),
-        target="soft" if soft else "labels",
+        target=target,
         target_dtype=one_of("target dtype", *dtypes),
         drawn="uniform" if soft else one_of("drawn", "uniform", "blocks"),
         ignored=0.0 if soft else one_of("ignored", 0.0, 0.1),
         masked=one_of("masked", None, 0.2),
-        options=options,
-        overlap=one_of("overlap", *OVERLAPS),
         teacher=teacher,
         teacher_dtype=one_of("teacher dtype", *FLOAT_DTYPES),
         teacher_layout=draw(layouts, label="teacher layout") if teacher != "-inf" else "contiguous",
-        unlabeled=unlabeled,
-        weights=one_of("weights", (), ("class_weights", "ce_class_weights")),
-        objective=objective,
+        loss=loss,
+        weights=one_of("weights", (), WEIGHTS),
+        options=options,
     )
     assert_objective(case, backend, device)

@@ -1,38 +1,24 @@
-"""Runs on_the_host.py: an interpreter or a library of kernels is chosen by the environment when the
-package is imported."""
+"""A GPU's kernels on the CPU: Triton's through its interpreter, the CUDA ones through the emulation
+in cuda_emulation/."""
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from cuda_emulation_build import library
-
-FILE = Path(__file__).with_name("on_the_host.py")
-
-
-def passed(**environment: str) -> int:
-    """How many of its tests pass; none fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", str(FILE), "-W", "ignore", "-p", "no:cacheprovider"],
-        env=os.environ | environment,
-        cwd=FILE.parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
-    return int(re.search(r"(\d+) passed", done.stdout).group(1))
+from processes import parts, passed
 
 
-def test_triton_under_its_interpreter():
+@parts
+@pytest.mark.parametrize("file", ["columns", "losses", "objectives", "steps"])
+def test_triton_under_its_interpreter(file, part):
     pytest.importorskip("triton")
-    assert passed(TRITON_INTERPRET="1") > 250
+    count = passed(file, part=part, backend="triton", TRITON_INTERPRET="1")
+    assert count >= 10
 
 
-def test_cuda_under_the_emulation():
-    assert passed(JML_CUDA_EMULATION=str(library())) > 800
+@parts
+def test_cuda_under_the_emulation(part):
+    files = ("columns", "losses", "objectives", "steps")
+    emulation = str(library())
+    count = passed(*files, part=part, backend="cuda", JML_CUDA_EMULATION=emulation)
+    assert count > (900 if part == "not slow" else 100)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import BY_NAME, OVERLAPS
-from inputs import build
-from objective_cases import (
-    CROSS_ENTROPY_CASES,
-    DISTILLATION_CASES,
-    ObjectiveCase,
-    arguments,
-    module,
-)
-from operators import arguments_of, arguments_of_objective, formula_arguments, gradients
+from operators import arguments_of, formula_arguments, gradients
+from parametrize import each
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import jml_kernels as jml
 from jml_kernels.ops import LOSSES
+from jml_kernels.selfcheck.corpus import BY_NAME
+from jml_kernels.selfcheck.corpus.drawing import shared
+from jml_kernels.selfcheck.corpus.losses import OVERLAPS, make
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,13 +42,9 @@ SELECTED = [
         "probabilities, soft",
     )
 ]
-selected = pytest.mark.parametrize("case", SELECTED, ids=lambda case: case.name)
-
 WITH_TEACHER = [
-    case
-    for case in DISTILLATION_CASES
-    if case.name
-    in (
+    BY_NAME[f"distillation, {name}"]
+    for name in (
         "teacher float16 of float32",
         "teacher float64 of bfloat16",
         "0-D",
@@ -68,19 +59,10 @@ WITH_TEACHER = [
         "sigmoid, weights",
     )
 ]
-assert len(WITH_TEACHER) == 12
-selected_with_teacher = pytest.mark.parametrize(
-    "case", [*SELECTED, *WITH_TEACHER], ids=lambda case: case.name
-)
 OBJECTIVES = [
-    *[
-        case
-        for case in CROSS_ENTROPY_CASES
-        if case.name in ("weights, boundary", "weights, soft", "weights, sigmoid, bits")
-    ],
+    *[BY_NAME[f"cross-entropy, weights, {name}"] for name in ("boundary", "soft", "sigmoid, bits")],
     *WITH_TEACHER,
 ]
-assert len(OBJECTIVES) == 15
 
 
 @pytest.fixture(autouse=True)
@@ -90,11 +72,6 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def all_arguments(case, device):
-    with_teacher = isinstance(case, ObjectiveCase)
-    return (arguments_of_objective if with_teacher else arguments_of)(case, device)
-
-
 def operator(name: str):
     return getattr(torch.ops.jml_kernels, name)
 
@@ -102,23 +79,23 @@ def operator(name: str):
 # ---- opcheck: schema, fake kernel, autograd registration, AOT dispatch with dynamic shapes -------
 
 
-@selected_with_teacher
+@each([*SELECTED, *WITH_TEACHER])
 def test_opcheck_statistics(case, compiled, device):
-    arguments = all_arguments(case, device)
+    arguments = arguments_of(case, device)
     arguments["logits"].requires_grad_()
     torch.library.opcheck(operator(f"{compiled}_statistics").default, (), arguments)
 
 
-@selected_with_teacher
+@each([*SELECTED, *WITH_TEACHER])
 def test_opcheck_loss(case, finished, device):
-    arguments = {**all_arguments(case, device), **formula_arguments()}
+    arguments = {**arguments_of(case, device), **formula_arguments()}
     arguments["logits"].requires_grad_()
     torch.library.opcheck(operator(f"{finished}_loss").default, (), arguments)
 
 
-@selected_with_teacher
+@each([*SELECTED, *WITH_TEACHER])
 def test_opcheck_backward(case, compiled, device):
-    arguments = all_arguments(case, device)
+    arguments = arguments_of(case, device)
     arguments = {**gradients(arguments), **arguments, "scale": torch.tensor(2.0, device=device)}
     name = f"{compiled}_statistics_backward"
     torch.library.opcheck(operator(name).default, (), arguments)
@@ -126,10 +103,10 @@ def test_opcheck_backward(case, compiled, device):
     torch.library.opcheck(operator(f"{name}_").default, (), arguments)
 
 
-@selected_with_teacher
+@each([*SELECTED, *WITH_TEACHER])
 def test_fake_outputs_have_the_shapes_and_strides_of_real_ones(case, compiled, device):
     """torch.compile plans memory by the fake ones."""
-    arguments = all_arguments(case, device)
+    arguments = arguments_of(case, device)
     forward, backward = (
         operator(f"{compiled}_statistics"),
         operator(f"{compiled}_statistics_backward"),
@@ -175,10 +152,10 @@ def step(function, logits, *others, **options):
     return loss.detach(), leaf.grad
 
 
-@selected
+@each(SELECTED)
 def test_compiled_equals_eager(case, compiled, device):
     """fullgraph=True: a graph break is an error."""
-    logits, target, mask = build(case, device)
+    logits, target, _, mask = shared(case, device)
     module = jml.JaccardMetricLoss(backend=compiled, **case.options)
     loss, gradient = step(module, logits, target, mask)
     graph = torch.compile(module, fullgraph=True, backend="aot_eager")
@@ -187,21 +164,21 @@ def test_compiled_equals_eager(case, compiled, device):
     torch.testing.assert_close(same_gradient, gradient, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("case", OBJECTIVES[::2], ids=lambda case: case.name)
+@each(OBJECTIVES[::2])
 def test_objectives_compile_without_a_graph_break(case, compiled, device):
-    objective = module(case, backend=compiled).to(device)
-    loss, gradient = step(objective, *arguments(case, device))
+    objective = make(case, compiled, device)
+    loss, gradient = step(objective, *shared(case, device).arguments)
     graph = torch.compile(objective, fullgraph=True, backend="aot_eager")
-    same_loss, same_gradient = step(graph, *arguments(case, device))
+    same_loss, same_gradient = step(graph, *shared(case, device).arguments)
     torch.testing.assert_close(same_loss, loss, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(same_gradient, gradient, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("case", OBJECTIVES, ids=lambda case: case.name)
+@each(OBJECTIVES)
 def test_one_call_forward_and_one_backward(case, compiled, device):
     """Whatever the number of terms: softmaxes and reads of the logits are shared."""
-    logits, *others = arguments(case, device)
-    objective = module(case, backend=compiled).to(device)
+    logits, *others = shared(case, device).arguments
+    objective = make(case, compiled, device)
     leaf = logits.detach().requires_grad_()
     with Operators() as operators:
         objective(leaf, *others).backward()
@@ -223,7 +200,7 @@ def test_one_call_forward_and_one_backward(case, compiled, device):
     ids=["mixture", "logarithm", "class weights", "in place"],
 )
 def test_options_compile_without_a_graph_break(options, compiled, device):
-    logits, target, _ = build(BY_NAME["float32"], device)
+    logits, target, *_ = shared(BY_NAME["float32"], device)
     module = jml.JaccardMetricLoss(backend=compiled, **options).to(device)
 
     def total(*arguments):
@@ -237,7 +214,7 @@ def test_options_compile_without_a_graph_break(options, compiled, device):
 
 
 def test_statistics_compile(compiled, device):
-    logits, target, _ = build(BY_NAME["soft float32 in float32"], device)
+    logits, target, *_ = shared(BY_NAME["soft float32 in float32"], device)
 
     def own_loss(z, y):
         s = jml.class_statistics(z, y, backend=compiled)
@@ -308,7 +285,7 @@ def test_image_sizes_do_not_recompile(compiled, device):
 
 
 def test_a_bad_label_raises_in_a_compiled_graph(compiled, device):
-    logits, target, _ = build(BY_NAME["float32"], device)
+    logits, target, *_ = shared(BY_NAME["float32"], device)
     if device != "cpu":
         pytest.skip("a GPU is not waited for: the loss is NaN")
     target = target.clone()
@@ -324,7 +301,7 @@ def test_a_bad_label_raises_in_a_compiled_graph(compiled, device):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_hands_half_logits_over_as_they_are(dtype, backend, device):
     """What a convolution under autocast makes is read in its dtype, and so is the gradient."""
-    logits, target, _ = build(BY_NAME["float32"], device)
+    logits, target, *_ = shared(BY_NAME["float32"], device)
     leaf = logits.to(dtype).requires_grad_()
     module = jml.JaccardMetricLoss(backend=backend)
     with torch.autocast(device, dtype=dtype):
@@ -338,7 +315,7 @@ def test_autocast_hands_half_logits_over_as_they_are(dtype, backend, device):
 
 @pytest.mark.parametrize("logits_dtype", [torch.float32, torch.float64])
 def test_autocast_does_not_lower_the_precision(logits_dtype, backend, device):
-    logits, target, _ = build(BY_NAME["float32"], device)
+    logits, target, *_ = shared(BY_NAME["float32"], device)
     leaf = logits.to(logits_dtype).requires_grad_()
     module = jml.JaccardMetricLoss(backend=backend, aggregation={"image": 1.0}, smooth=0.1)
     outside, gradient = step(module, leaf, target, None)

@@ -105,7 +105,11 @@ class Wheel(NamedTuple):
     file: Path
 
 
-@pytest.fixture(scope="session", params=["none", pytest.param("cpu", marks=needs_compiler)])
+# The kernels are compiled: a minute and more.
+slow_with_kernels = pytest.param("cpu", marks=[needs_compiler, pytest.mark.slow, pytest.mark.long])
+
+
+@pytest.fixture(scope="session", params=["none", slow_with_kernels])
 def wheel(request, sdist, tmp_path_factory) -> Wheel:
     """Made from the sdist, without and with kernels."""
     folder = tmp_path_factory.mktemp("wheel")
@@ -271,6 +275,7 @@ def test_the_folder_of_triton_kernels_is_no_package_of_that_name():
 
 
 # One test: a second would build it again on another worker.
+@pytest.mark.slow
 @needs_nvcc
 @needs_compiler
 def test_the_wheel_with_cuda_kernels(unpacked, tmp_path):

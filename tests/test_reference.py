@@ -6,29 +6,29 @@ import math
 
 import pytest
 import torch
-from cases import COLUMN_TOLERANCE, FINITE_CASES, OVERLAPS
+from judges import COLUMN_TOLERANCE
 from oracle import expected_columns, expected_loss, plain_loss, plain_norms
+from parametrize import each
 
 import jml_kernels as jml
+from jml_kernels.selfcheck.corpus import INPUTS
+from jml_kernels.selfcheck.corpus.losses import OVERLAPS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL_CASES = [
-    case
-    for case in FINITE_CASES
-    if math.prod(case.shape) <= 1000 and case.options == case.target_options
+    case for case in INPUTS if case.elements <= 1000 and case.options == case.target_options
 ]
-small_cases = pytest.mark.parametrize("case", SMALL_CASES, ids=lambda case: case.name)
 
 
-@small_cases
+@each(SMALL_CASES)
 def test_losses_are_the_papers_norms(case):
     for overlap in OVERLAPS:
-        loss, _ = expected_loss(case, overlap)
+        loss = expected_loss(case, overlap).loss
         assert loss.item() == pytest.approx(plain_loss(case, overlap), abs=1e-12), overlap
 
 
-@small_cases
+@each(SMALL_CASES)
 def test_columns_are_the_papers_norms(case):
     """tp, fp and fn are sums of their own terms; the norms follow from them."""
     statistics, _ = expected_columns(case)

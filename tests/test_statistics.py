@@ -4,113 +4,41 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import (
-    BY_NAME,
-    CASES,
-    COLUMN_TOLERANCE,
-    FINITE_CASES,
-    FLOAT_DTYPES,
-    LAYOUTS,
-    LOSS_TOLERANCE,
-    OVERLAPS,
-    Case,
-)
 from hypothesis import given
 from hypothesis import strategies as st
-from inputs import build, counted_elements
-from oracle import (
-    DIFFERENTIABLE,
-    assert_gradient,
-    assert_only,
-    column_weights,
-    expected_columns,
-    expected_loss,
-    gradient_scale,
-    weighted_columns,
-)
+from judges import assert_columns, assert_loss, assert_only
+from parametrize import each, named
 
 import jml_kernels as jml
 from jml_kernels.dispatch import call_of_target, statistics
 from jml_kernels.functional import TargetOptions
-from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, ClassStatistics, column_bits
+from jml_kernels.selfcheck.corpus import BY_NAME, INPUTS, NOT_FINITE, OPTIONS, LossCase
+from jml_kernels.selfcheck.corpus.drawing import shared
+from jml_kernels.selfcheck.corpus.dtypes import FLOAT_DTYPES
+from jml_kernels.selfcheck.corpus.layouts import LAYOUTS
+from jml_kernels.selfcheck.corpus.losses import OVERLAPS
+from jml_kernels.selfcheck.corpus.options import MODES
+from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, column_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-all_cases = pytest.mark.parametrize("case", FINITE_CASES, ids=lambda case: case.name)
 
-
-def named(*names: str):
-    return pytest.mark.parametrize("case", [BY_NAME[name] for name in names], ids=names)
-
-
-def assert_loss(case: Case, overlap: str, backend: str, device: str) -> None:
-    logits, target, mask = build(case, device)
-    leaf = logits.detach().requires_grad_()
-    loss = OVERLAPS[overlap](leaf, target, mask, backend=backend, **case.options)
-    scale = torch.tensor(gradient_scale(case), dtype=loss.dtype, device=device)
-    (gradient,) = torch.autograd.grad(loss, leaf, scale)
-    expected, expected_gradient = expected_loss(case, overlap)
-
-    assert loss.shape == ()
-    assert loss.dtype == (torch.float64 if case.dtype == torch.float64 else torch.float32)
-    assert abs(loss.item() - expected.item()) <= LOSS_TOLERANCE[case.dtype]
-    assert gradient.shape == logits.shape
-    assert gradient.dtype == logits.dtype
-    assert_gradient(gradient, expected_gradient, case.dtype)
-
-
-def assert_columns(case: Case, backend: str, device: str) -> None:
-    """All columns at once, each with a gradient of its own: no formula can hide one."""
-    logits, target, mask = build(case, device)
-    leaf = logits.detach().requires_grad_()
-    options = {**case.target_options, "backend": backend}
-    statistics = jml.class_statistics(leaf, target, mask, **options)
-    weights = {name: weight.to(device) for name, weight in column_weights(case).items()}
-    loss = weighted_columns(statistics, weights)
-    (gradient,) = torch.autograd.grad(loss, leaf)
-    expected, expected_gradient = expected_columns(case)
-
-    rounding = COLUMN_TOLERANCE[case.dtype]
-    pixels = case.pixels // max(case.shape[0], 1)
-    for name in ClassStatistics._fields:
-        actual, right = getattr(statistics, name), getattr(expected, name)
-        per_image = name in ("cross_entropy", "valid")
-        assert actual.shape == (case.shape[:1] if per_image else case.shape[:2])
-        assert actual.dtype == (
-            torch.bool if name == "present" else torch.float64 if case.dtype == torch.float64
-            else torch.float32
-        )  # fmt: skip
-        torch.testing.assert_close(
-            actual.cpu().double(),
-            right.double(),
-            # A sum grows with the pixels, and float32 rounds the result once more.
-            rtol=rounding,
-            atol=rounding * max(pixels, 1) if name in DIFFERENTIABLE else 2 * rounding,
-            msg=lambda text, name=name: f"{name}: {text}",
-        )
-    assert_gradient(gradient, expected_gradient, case.dtype)
-    uncounted = ~counted_elements(case, target, mask).expand(case.shape)
-    if case.target != "labels1":
-        assert (gradient[uncounted] == 0).all()
-
-
-@all_cases
+@each(INPUTS)
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_loss_and_gradient(case, overlap, backend, device):
     assert_loss(case, overlap, backend, device)
 
 
-@all_cases
+# Options of the formula change nothing of the statistics.
+@each(case for case in INPUTS if case not in OPTIONS)
 def test_columns_and_their_gradient(case, backend, device):
     assert_columns(case, backend, device)
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if not case.finite], ids=lambda case: case.name
-)
+@each(NOT_FINITE)
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_not_a_number(case, overlap, backend, device):
-    logits, target, mask = build(case, device)
+    logits, target, _, mask = shared(case, device)
     leaf = logits.detach().requires_grad_()
     loss = OVERLAPS[overlap](leaf, target, mask, backend=backend, **case.options)
     assert loss.isnan()
@@ -118,11 +46,11 @@ def test_not_a_number(case, overlap, backend, device):
     assert gradient.shape == logits.shape
 
 
-@pytest.mark.parametrize("mode", ["all", "present", "label", "prob", "both"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("value", ["nan", "+inf", "all -inf"])
 def test_not_a_number_is_active_in_every_mode(mode, value, backend, device):
     """Also where no other image makes a class active: NaN exceeds no threshold."""
-    logits, target, _ = build(BY_NAME[f"{value} logit, labels"], device)
+    logits, target, *_ = shared(BY_NAME[f"{value} logit, labels"], device)
     loss = jml.functional.jaccard_metric_loss(
         logits[-1:], target[-1:], active_classes=mode, backend=backend
     )
@@ -133,16 +61,16 @@ def test_not_a_number_is_active_in_every_mode(mode, value, backend, device):
     "0 images",
     "0 images, 0-D",
     "0 pixels",
-    "soft 0 pixels",
+    "0 pixels, soft",
     "all ignored",
     "mask of nothing",
     "soft mask of nothing",
     "multi-label, all ignored",
 )
-@pytest.mark.parametrize("mode", ["all", "present", "label", "prob", "both"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("aggregation", ["dataset", "image", "class"])
 def test_nothing_counts(case, mode, aggregation, backend, device):
-    logits, target, mask = build(case, device)
+    logits, target, _, mask = shared(case, device)
     for overlap, function in OVERLAPS.items():
         leaf = logits.detach().requires_grad_()
         options = {**case.options, "active_classes": mode, "aggregation": aggregation}
@@ -156,7 +84,7 @@ def test_nothing_counts(case, mode, aggregation, backend, device):
 @named("float32", "soft, tiles", "boundary, tiles", "multi-label, masked", "ties, smoothed")
 def test_columns_not_asked_for_are_zero(case, backend, device):
     """A kernel may skip them, and a loss may rely on the others whatever it skips."""
-    logits, target, mask = build(case, device)
+    logits, target, _, mask = shared(case, device)
     options = TargetOptions(**case.target_options, backend=backend)
     call = call_of_target(logits, target, mask, options)
     (every,) = statistics(call, (ALL_COLUMNS, ALL_COLUMNS), options)
@@ -175,7 +103,7 @@ def test_columns_not_asked_for_are_zero(case, backend, device):
 )
 def test_gradient_lies_as_the_logits(case, compiled, device):
     """A dense layout is kept: the next layer's backward finds its memory format."""
-    logits, target, _ = build(case, device)
+    logits, target, *_ = shared(case, device)
     leaf = logits.detach().requires_grad_()
     loss = jml.JaccardMetricLoss(backend=compiled)(leaf, target)
     (gradient,) = torch.autograd.grad(loss, leaf)
@@ -190,7 +118,7 @@ HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("scale", [1.0, 1e-4, 1e9])
 def test_half_gradients_are_float32_ones_rounded(dtype, layout, scale, compiled, device):
     """To the nearest, once; also where they are subnormal (1e-4) or overflow to inf (1e9)."""
-    logits, target, _ = build(BY_NAME[f"{str(dtype)[6:]} channels_last, tiles"], device)
+    logits, target, *_ = shared(BY_NAME[f"{str(dtype)[6:]} channels_last, tiles"], device)
     logits = LAYOUTS[layout](logits)
     gradients = []
     for leaf in (logits.detach(), logits.float()):
@@ -296,7 +224,7 @@ def test_any_combination(backend, device, data):
         options["boundary_size"] = draw(st.sampled_from([None, 3, 5]), label="boundary")
     layouts = st.sampled_from([name for name in LAYOUTS if name != "one class"])
     dtype = draw(st.sampled_from(FLOAT_DTYPES), label="dtype")
-    case = Case(
+    case = LossCase(
         "any",
         "",
         (draw(st.integers(1, 3), label="images"), n_classes, *spatial),

@@ -8,13 +8,13 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import INTEGER_DTYPES
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import POOL, reached
 from torch import Tensor
 
 import jml_kernels as jml
+from jml_kernels.selfcheck.corpus.dtypes import INTEGER_DTYPES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,11 +10,11 @@ import math
 
 import pytest
 import torch
-from cases import OVERLAPS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jml_kernels import functional
+from jml_kernels.selfcheck.corpus.losses import OVERLAPS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
-from cases import BY_NAME, FINITE_CASES, OVERLAPS, Case
-from inputs import build
-from objective_cases import (
-    CROSS_ENTROPY_CASES,
-    DISTILLATION_CASES,
-    ObjectiveCase,
-    arguments,
-    module,
-)
+from parametrize import each
 
 import jml_kernels as jml
+from jml_kernels.selfcheck.corpus import BY_NAME, DISTILLATION, INPUTS, LossCase
+from jml_kernels.selfcheck.corpus.drawing import shared
+from jml_kernels.selfcheck.corpus.losses import OVERLAPS, make
+from jml_kernels.selfcheck.corpus.steps import STEPS
 
-CASES = [
+#: On these every overlap is computed, and every column.
+OVERLAP_CASES = [
     *[
         BY_NAME[name]
         for name in (
@@ -35,23 +31,13 @@ CASES = [
             "transposed, tiles",
         )
     ],
-    Case("one large image", "more tiles than threads, in one image", (1, 7, 151, 163)),
-    Case("3 images", "images do not divide among 2 threads", (3, 5, 71, 67), target="soft"),
-    Case(
-        "large, channels_last",
-        "the same transposed",
-        (1, 7, 151, 163),
-        layout="channels_last",
-        ignored=0.1,
-    ),
+    *[case for case in STEPS if case.loss == "JML1"],
 ]
-OBJECTIVE_CASES = [
-    *[case for case in CROSS_ENTROPY_CASES if case.name in ("weights, tiles", "weights, soft")],
+OBJECTIVES = [
+    *[BY_NAME[f"cross-entropy, {name}"] for name in ("weights, tiles", "weights, soft")],
     *[
-        case
-        for case in DISTILLATION_CASES
-        if case.name
-        in (
+        BY_NAME[f"distillation, {name}"]
+        for name in (
             "1000 classes, tiles",
             "0-D",
             "several tiles, 3-D",
@@ -64,18 +50,8 @@ OBJECTIVE_CASES = [
             "temperatures 2 and 2, kl",
         )
     ],
-    ObjectiveCase(
-        "one large image, teacher",
-        "more tiles than threads, in one image",
-        (1, 7, 151, 163),
-        teacher="normal",
-        weights=("class_weights", "ce_class_weights"),
-        ignored=0.1,
-        objective={"distillation": "kl"},
-    ),
+    *[case for case in STEPS if case.loss != "JML1"],
 ]
-assert len(OBJECTIVE_CASES) == 13
-every_case = pytest.mark.parametrize("case", [*CASES, *OBJECTIVE_CASES], ids=lambda case: case.name)
 
 
 def step(function, logits: torch.Tensor, *others, **options) -> list[torch.Tensor]:
@@ -85,16 +61,16 @@ def step(function, logits: torch.Tensor, *others, **options) -> list[torch.Tenso
     return [loss.detach(), leaf.grad]
 
 
-def results(case: Case, backend: str, device: str) -> list[torch.Tensor]:
-    """The losses, their gradients and all columns; or an objective and its gradient."""
-    if isinstance(case, ObjectiveCase):
-        return step(module(case, backend=backend).to(device), *arguments(case, device))
-    logits, target, mask = build(case, device)
+def results(case: LossCase, backend: str, device: str) -> list[torch.Tensor]:
+    """All overlaps, their gradients and all columns; or an objective and its gradient."""
+    logits, *others = shared(case, device).arguments
+    if case not in OVERLAP_CASES:
+        return step(make(case, backend, device), logits, *others)
     found = []
     for function in OVERLAPS.values():
-        found += step(function, logits, target, mask, backend=backend, **case.options)
+        found += step(function, logits, *others, backend=backend, **case.options)
     options = {**case.target_options, "backend": backend}
-    return [*found, *jml.class_statistics(logits, target, mask, **options)]
+    return [*found, *jml.class_statistics(logits, *others, **options)]
 
 
 def assert_same_bits(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
@@ -104,17 +80,17 @@ def assert_same_bits(one: list[torch.Tensor], other: list[torch.Tensor]) -> None
         assert torch.equal(a, b) if bits is None else torch.equal(a.view(bits), b.view(bits))
 
 
-@every_case
+@each([*OVERLAP_CASES, *OBJECTIVES])
 def test_twice(case, compiled, device):
     assert_same_bits(results(case, compiled, device), results(case, compiled, device))
 
 
-@pytest.mark.parametrize("case", [*CASES[:2], *OBJECTIVE_CASES[:4]], ids=lambda case: case.name)
+@each([*OVERLAP_CASES[:2], *OBJECTIVES[:4]])
 def test_the_reference_twice(case):
     assert_same_bits(results(case, "reference", "cpu"), results(case, "reference", "cpu"))
 
 
-@every_case
+@each([*OVERLAP_CASES, *OBJECTIVES])
 def test_any_number_of_threads(case, compiled, device, threads):
     threads(1)
     alone = results(case, compiled, device)
@@ -123,7 +99,7 @@ def test_any_number_of_threads(case, compiled, device, threads):
         assert_same_bits(results(case, compiled, device), alone)
 
 
-@pytest.mark.parametrize("case", DISTILLATION_CASES, ids=lambda case: case.name)
+@each(DISTILLATION)
 def test_two_threads_and_a_teacher(case, compiled, device, threads):
     found = []
     for count in (1, 2):
@@ -132,10 +108,10 @@ def test_two_threads_and_a_teacher(case, compiled, device, threads):
     assert_same_bits(*found)
 
 
-@pytest.mark.parametrize("case", FINITE_CASES, ids=lambda case: case.name)
+@each(INPUTS)
 def test_two_threads(case, compiled, device, threads):
     """Every case once: all other tests of many cases run on one thread."""
-    logits, target, mask = build(case, device)
+    logits, target, _, mask = shared(case, device)
     found = []
     for count in (1, 2):
         threads(count)
@@ -147,5 +123,5 @@ def test_two_threads(case, compiled, device, threads):
 
 def test_threads_share_one_image():
     """What the tests above compare is worth nothing if there is one piece of work."""
-    logits, *_ = build(CASES[-1])
+    logits, *_ = shared(STEPS[0])
     assert logits[0, 0].numel() > 8 * 1024

@@ -3,102 +3,74 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .cases import Case, chosen
-from .inputs import arguments
-from .losses import make
+from .corpus import NOT_FINITE
+from .corpus.case import BLS, SIGMOID, LossCase
+from .corpus.drawing import arguments
+from .corpus.losses import make
 from .results import Measure, Mismatch, Subject, Trial
 
 
-class Bad(NamedTuple):
-    case: Case
-    position: int
-    """in the loss's arguments: 0 are the logits"""
-    value: float
-    """put at the argument's last element"""
+class BadLabel(NamedTuple):
+    """A case, and the label that its last pixel has in place of its own."""
+
+    case: LossCase
+    label: int
 
 
-_SIGMOID = {"activation": "sigmoid"}
+def _bad(name: str, why: str, label: int, **more) -> BadLabel:
+    given = {"shape": (1, 5, 6, 7), "checked": True, **more}
+    return BadLabel(LossCase(name, why, **given), label)
 
 
-def _bad(name: str, why: str, position: int, value: float, **more) -> Bad:
-    return Bad(Case(name, why, **{"shape": (1, 5, 6, 7), **more}), position, value)
-
-
-LABELS = [
-    _bad("label 5 of 5 classes", "one too large", 1, 5, quick=True),
-    _bad("label -1", "not ignore_index", 1, -1, quick=True),
-    _bad("label 255, uint8", "an ignore_index that was not given", 1, 255, integers=torch.uint8),
-    _bad("label 2^40", "its low bits are a label", 1, 2**40),
-    _bad("label 5, boundary", "in a window", 1, 5, interpreted=False,
-         options={"label_smoothing": 0.1, "boundary_size": 3}),
-    _bad("label 5, many pixels", "in the last of several tiles", 1, 5, shape=(2, 5, 43, 59),
+BAD_LABELS = [
+    _bad("label 5 of 5 classes", "one too large", 5, quick=True),
+    _bad("label -1", "not ignore_index", -1, quick=True),
+    _bad("label 255, uint8", "an ignore_index that was not given", 255,
+         target_dtype=torch.uint8),
+    _bad("label 2^40", "its low bits are a label", 2**40),
+    _bad("label 5, boundary", "in a window", 5, interpreted=False, options=BLS),
+    _bad("label 5, many pixels", "in the last of several tiles", 5, shape=(2, 5, 43, 59),
          interpreted=False),
-    _bad("bit 2", "neither 0 nor 1", 1, 2, target="bits", options=_SIGMOID, quick=True),
-    _bad("label 2, binary", "one class has two labels", 1, 2, shape=(1, 1, 6, 7),
-         options=_SIGMOID),
-    _bad("label 7, cross-entropy", "with weights of classes", 1, 7, loss="cross-entropy",
+    _bad("bit 2", "neither 0 nor 1", 2, target="bits", options=SIGMOID, quick=True),
+    _bad("label 2, binary", "one class has two labels", 2, shape=(1, 1, 6, 7),
+         options=SIGMOID),
+    _bad("label 7, cross-entropy", "with weights of classes", 7, loss="cross-entropy",
          weights=("ce_class_weights",), interpreted=False),
-    _bad("label 7, teacher", "beside a teacher", 1, 7, loss="distillation", interpreted=False),
-]  # fmt: skip
-
-NUMBERS = [
-    *[
-        _bad(f"{value} logit, {target}", "one is enough", 0, value, target=target, quick=quick,
-             options=_SIGMOID if target == "bits" else {})
-        for value, target, quick in [
-            (math.nan, "labels", True), (math.nan, "soft", True), (math.nan, "bits", False),
-            (math.inf, "labels", False),
-        ]
-    ],
-    _bad("nan logit, float16", "in half precision", 0, math.nan, dtype=torch.float16,
-         layout="channels_last"),
-    _bad("nan logit, cross-entropy", "beside the overlap", 0, math.nan, loss="cross-entropy",
-         interpreted=False),
-    _bad("nan logit, teacher", "of the student", 0, math.nan, loss="distillation",
-         interpreted=False),
-    _bad("nan target", "a soft one", 1, math.nan, target="soft"),
-    _bad("nan logit, many pixels", "in the last of several tiles", 0, math.nan,
-         shape=(2, 5, 43, 59), interpreted=False),
+    _bad("label 7, teacher", "beside a teacher", 7, loss="distillation", interpreted=False),
 ]  # fmt: skip
 
 
 def trials(subject: Subject) -> list[Trial]:
-    found = []
-    for cases, run in ((LABELS, _bad_label), (NUMBERS, _not_a_number)):
-        kept = chosen((bad.case for bad in cases), subject)
-        found += [
-            Trial(bad.case.name, functools.partial(run, bad, subject))
-            for bad in cases
-            if bad.case in kept
-        ]
-    return found
+    chosen = subject.chosen(bad.case for bad in BAD_LABELS)
+    return [
+        *[
+            Trial(bad.case.name, functools.partial(_is_refused, bad, subject))
+            for bad in BAD_LABELS
+            if bad.case in chosen
+        ],
+        *[
+            Trial(case.name, functools.partial(_is_not_a_number, case, subject))
+            for case in subject.chosen(NOT_FINITE)
+        ],
+    ]
 
 
-def spoiled(bad: Bad, device: str) -> tuple[Tensor | None, ...]:
+def _spoiled(bad: BadLabel, device: str) -> tuple[Tensor | None, ...]:
     """The arguments of the loss."""
-    tensors = arguments(bad.case, device)
-    tensor = tensors[bad.position]
-    tensor[tuple(size - 1 for size in tensor.shape)] = bad.value
-    return tensors
+    logits, labels, *others = arguments(bad.case, device)
+    labels[tuple(size - 1 for size in labels.shape)] = bad.label
+    return logits, labels, *others
 
 
-def _loss(bad: Bad, subject: Subject, tensors: tuple, **more: object) -> Tensor:
-    options: Mapping[str, object] = {**bad.case.options, **more}
-    return make(replace(bad.case, options=options), subject.backend, subject.device)(*tensors)
-
-
-def _bad_label(bad: Bad, subject: Subject) -> list[Measure]:
-    tensors = spoiled(bad, subject.device)
+def _is_refused(bad: BadLabel, subject: Subject) -> list[Measure]:
+    tensors = _spoiled(bad, subject.device)
     if subject.where in ("on the GPU", "emulated"):  # looking would make the GPU wait
-        _require_nan(_loss(bad, subject, tensors))
+        _require_nan(make(bad.case, subject.backend, subject.device)(*tensors))
     else:
         _require_index_error(bad, subject, tensors)
     if subject.device == "cuda":
@@ -106,17 +78,21 @@ def _bad_label(bad: Bad, subject: Subject) -> list[Measure]:
     return []
 
 
-def _not_a_number(bad: Bad, subject: Subject) -> list[Measure]:
-    _require_nan(_loss(bad, subject, spoiled(bad, subject.device)))
+def _is_not_a_number(case: LossCase, subject: Subject) -> list[Measure]:
+    tensors = arguments(case, subject.device)
+    _require_nan(make(case, subject.backend, subject.device)(*tensors))
     return []
 
 
-def _require_index_error(bad: Bad, subject: Subject, tensors: tuple, **more: object) -> None:
-    expected = f"an IndexError that names label {bad.value}"
+def _require_index_error(
+    bad: BadLabel, subject: Subject, tensors: tuple[Tensor | None, ...], **more: object
+) -> None:
+    expected = f"an IndexError that names label {bad.label}"
+    loss = make(bad.case, subject.backend, subject.device, **more)
     try:
-        value = _loss(bad, subject, tensors, **more)
+        value = loss(*tensors)
     except IndexError as error:
-        if f"label {bad.value} " not in str(error):
+        if f"label {bad.label} " not in str(error):
             raise Mismatch(f"IndexError: {error}", expected) from None
     else:
         raise Mismatch(f"loss {value.item()}", expected)

@@ -8,21 +8,21 @@ import functools
 import torch
 
 from .. import accuracy
-from .cases import Case, chosen
-from .inputs import arguments
-from .losses import make
+from .corpus.case import LossCase
+from .corpus.drawing import arguments
+from .corpus.losses import make
+from .corpus.steps import COMPILED
 from .results import Measure, Subject, Trial
-from .step_cases import COMPILED
 
 
 def trials(subject: Subject) -> list[Trial]:
     return [
         Trial(case.name, functools.partial(compare, case, subject))
-        for case in chosen(COMPILED, subject)
+        for case in subject.chosen(COMPILED)
     ]
 
 
-def compare(case: Case, subject: Subject) -> list[Measure]:
+def compare(case: LossCase, subject: Subject) -> list[Measure]:
     logits, *others = arguments(case, subject.device)
     loss = make(case, subject.backend, subject.device)
     eager = accuracy.answer(loss, logits.requires_grad_(), *others)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
+from torch import Tensor
 from torch.autograd import gradcheck
 from torch.autograd.gradcheck import GradcheckError
 
-from .cases import Case, chosen
-from .gradient_cases import GRADIENTS
-from .inputs import arguments, seed_without_ties
-from .losses import make
+from .corpus.case import LossCase
+from .corpus.drawing import arguments
+from .corpus.gradients import GRADIENTS
+from .corpus.layouts import LAYOUTS
+from .corpus.losses import make
 from .repeatability import threads
 from .results import Measure, Mismatch, Subject, Trial
 
@@ -18,18 +21,27 @@ from .results import Measure, Mismatch, Subject, Trial
 def trials(subject: Subject) -> list[Trial]:
     return [
         Trial(case.name, functools.partial(check, case, subject))
-        for case in chosen(GRADIENTS, subject)
+        for case in subject.chosen(GRADIENTS)
     ]
 
 
-def check(case: Case, subject: Subject) -> list[Measure]:
-    logits, *others = arguments(case, subject.device, seed_without_ties(case))
+def leaf_of(case: LossCase, logits: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """A leaf that requires grad, and what makes the case's logits of it. Elements that share memory
+    have no finite differences of their own: there the leaf is dense."""
+    if case.layout.startswith("one "):
+        return logits.contiguous().requires_grad_(), LAYOUTS[case.layout]
+    return logits.detach().requires_grad_(), lambda z: z
+
+
+def check(case: LossCase, subject: Subject) -> list[Measure]:
+    logits, *others = arguments(case, subject.device)
+    leaf, laid_out = leaf_of(case, logits)
     loss = make(case, subject.backend, subject.device)
     try:
         # Not its fast mode: one random direction misses errors of a tenth. Many small calls: on a
         # busy machine threads would wait for one another.
         with threads(1):
-            gradcheck(lambda z: loss(z, *others), logits.requires_grad_())
+            gradcheck(lambda z: loss(laid_out(z), *others), leaf)
     except GradcheckError as error:
         # What follows are the numbers of both.
         found = str(error).partition("\n")[0].rstrip(",")

@@ -9,11 +9,11 @@ from dataclasses import replace
 import torch
 
 from ..memory import allowed_beside, peak_memory
-from .cases import Case, chosen
-from .inputs import arguments
-from .losses import make
+from .corpus.case import LossCase
+from .corpus.drawing import arguments
+from .corpus.losses import make
+from .corpus.steps import MEMORY
 from .results import Measure, Mismatch, Subject, Trial
-from .step_cases import MEMORY
 
 #: Of an image on a GPU, so that the gradient is much larger than what is allowed beside it.
 GPU_IMAGE = (512, 512)
@@ -26,22 +26,22 @@ def trials(subject: Subject) -> list[Trial] | str:
         return "tensors large enough to tell take Triton's interpreter too long"
     return [
         Trial(f"{case.name}{suffix}", functools.partial(measure, _sized(case, subject), subject))
-        for case in chosen(MEMORY, subject)
+        for case in subject.chosen(MEMORY)
         for case, suffix in ((case, ""), (_in_place(case), ", inplace_backward"))
     ]
 
 
-def _sized(case: Case, subject: Subject) -> Case:
+def _sized(case: LossCase, subject: Subject) -> LossCase:
     on_gpu = subject.device == "cuda"
     return replace(case, shape=(*case.shape[:2], *GPU_IMAGE)) if on_gpu else case
 
 
-def _in_place(case: Case) -> Case:
+def _in_place(case: LossCase) -> LossCase:
     return replace(case, options={**case.options, "inplace_backward": True})
 
 
-def measure(case: Case, subject: Subject) -> list[Measure]:
-    logits, *others = arguments(case, subject.device)
+def measure(case: LossCase, subject: Subject) -> list[Measure]:
+    logits, *others = arguments(case, subject.device, seed=0)
     loss = make(case, subject.backend, subject.device)
     logits.requires_grad_()
     in_place = "inplace_backward" in case.options

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ..accuracy import Answer
-from .cases import Case, chosen
-from .inputs import arguments
-from .losses import make
+from .corpus.case import LossCase
+from .corpus.drawing import arguments
+from .corpus.losses import make
+from .corpus.steps import ON_GPU
 from .repeatability import require_same_bits
 from .results import Measure, Mismatch, Subject, Trial
-from .step_cases import ON_GPU
 
 #: Cycles of a kernel that does nothing: some 0.1 s, in which the host has launched all the rest.
 LONG = 200_000_000
@@ -38,16 +38,18 @@ def side_streams(subject: Subject) -> list[Trial] | str:
     return _trials(subject, _on_side_streams)
 
 
-def _trials(subject: Subject, run: Callable[[Case, Subject], list[Measure]]) -> list[Trial] | str:
+def _trials(
+    subject: Subject, run: Callable[[LossCase, Subject], list[Measure]]
+) -> list[Trial] | str:
     if not torch.cuda.is_available():
         return "no GPU here"
     if subject.device != "cuda":
         return f"it runs {subject.where}" if subject.device == "cpu" else "no GPU here"
-    cases = chosen(ON_GPU, subject)
+    cases = subject.chosen(ON_GPU)
     return [Trial(case.name, functools.partial(run, case, subject)) for case in cases]
 
 
-def _given(case: Case, subject: Subject, seed: int = 0) -> list[Tensor]:
+def _given(case: LossCase, subject: Subject, seed: int = 0) -> list[Tensor]:
     """The tensors that the loss is called with; no case has a mask."""
     return [tensor for tensor in arguments(case, subject.device, seed) if tensor is not None]
 
@@ -74,7 +76,7 @@ def waiting_is_an_error() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def _never_waits(case: Case, subject: Subject) -> list[Measure]:
+def _never_waits(case: LossCase, subject: Subject) -> list[Measure]:
     loss, given = make(case, subject.backend, subject.device), _given(case, subject)
     _step(loss, *given)  # compiles
     with waiting_is_an_error():
@@ -116,7 +118,7 @@ def capture(
     return graph, value
 
 
-def _captured(case: Case, subject: Subject) -> list[Measure]:
+def _captured(case: LossCase, subject: Subject) -> list[Measure]:
     loss = make(case, subject.backend, subject.device)
     logits, *others = _given(case, subject)
     graph, value = capture(loss, logits.requires_grad_(), *others)
@@ -138,7 +140,7 @@ def _poisoned(tensor: Tensor) -> Tensor:
     return torch.full_like(tensor, math.nan if tensor.is_floating_point() else 0)
 
 
-def _on_side_streams(case: Case, subject: Subject) -> list[Measure]:
+def _on_side_streams(case: LossCase, subject: Subject) -> list[Measure]:
     """Inputs come late on each of two streams, which run side by side: whoever works on another
     stream, or waits for none, reads what is not there yet."""
     loss, given = make(case, subject.backend, subject.device), _given(case, subject)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from .. import accuracy, checks
-from .cases import Case, chosen
-from .inputs import arguments, soft_targets
-from .losses import make
-from .parity_cases import PARITY
+from .corpus import CASES
+from .corpus.case import LossCase
+from .corpus.drawing import draw, soft_targets
+from .corpus.losses import make
 from .results import Measure, Mismatch, Subject, Trial
 
 #: The least share of a case's pixels that is compared.
@@ -22,7 +22,7 @@ LARGE = 5000
 
 
 def trials(subject: Subject) -> list[Trial]:
-    cases = chosen(PARITY, subject)
+    cases = subject.chosen(case for case in CASES if case.finite)
     if subject.backend == "triton":
         # On a GPU it compiles kernels for each, for seconds: without those that repeat others.
         cases = [case for case in cases if case.interpreted or case.elements > LARGE]
@@ -36,18 +36,19 @@ class Expected(NamedTuple):
 
 
 @functools.cache
-def expected(case: Case) -> Expected:
+def expected(case: LossCase) -> Expected:
     """By the reference, in float64 and on the CPU."""
-    logits, *others = accuracy.in_dtype(torch.float64, *arguments(case))
-    counted = accuracy.untied(logits, soft_targets(case, logits, *others), case.activation)
+    tensors = draw(case)
+    logits, *others = accuracy.in_dtype(torch.float64, *tensors.arguments)
+    counted = accuracy.untied(logits, soft_targets(case, tensors), case.activation)
     if counted.numel() and counted.double().mean() < COUNTED:
         raise ValueError(f"case={case.name!r}: expected one with fewer ties")
     loss = make(case, "reference", "cpu")
     return Expected(accuracy.answer(loss, logits.requires_grad_(), *others), counted)
 
 
-def compare(case: Case, subject: Subject) -> list[Measure]:
-    logits, *others = arguments(case, subject.device)
+def compare(case: LossCase, subject: Subject) -> list[Measure]:
+    logits, *others = draw(case, subject.device).arguments
     right = expected(case)
     loss = make(case, subject.backend, subject.device)
     found = accuracy.answer(loss, logits.requires_grad_(), *others)

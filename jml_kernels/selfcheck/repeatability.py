@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from .. import accuracy
-from .cases import Case, chosen
-from .inputs import arguments
-from .losses import make
+from .corpus.case import LossCase
+from .corpus.drawing import arguments
+from .corpus.losses import make
+from .corpus.steps import STEPS
 from .results import Measure, Mismatch, Subject, Trial
-from .step_cases import STEPS
 
 THREADS = (1, 2, 3)
 
@@ -31,19 +31,19 @@ def any_threads(subject: Subject) -> list[Trial] | str:
     return _trials(subject, _any_threads)
 
 
-def _trials(subject: Subject, run: Callable[[Case, Subject], list[Measure]]) -> list[Trial]:
-    cases = chosen(STEPS, subject)
+def _trials(subject: Subject, run: Callable[[LossCase, Subject], list[Measure]]) -> list[Trial]:
+    cases = subject.chosen(STEPS)
     return [Trial(case.name, functools.partial(run, case, subject)) for case in cases]
 
 
-def _step(case: Case, subject: Subject) -> Callable[[], accuracy.Answer]:
+def _step(case: LossCase, subject: Subject) -> Callable[[], accuracy.Answer]:
     """The tensors are made once: PyTorch's softmax has other bits on other numbers of threads."""
     logits, *others = arguments(case, subject.device)
     loss = make(case, subject.backend, subject.device)
     return lambda: accuracy.answer(loss, logits.requires_grad_(), *others)
 
 
-def _twice(case: Case, subject: Subject) -> list[Measure]:
+def _twice(case: LossCase, subject: Subject) -> list[Measure]:
     step = _step(case, subject)
     first = step()
     for _ in range(1 if subject.is_interpreted else 3):
@@ -51,7 +51,7 @@ def _twice(case: Case, subject: Subject) -> list[Measure]:
     return []
 
 
-def _any_threads(case: Case, subject: Subject) -> list[Measure]:
+def _any_threads(case: LossCase, subject: Subject) -> list[Measure]:
     step, found = _step(case, subject), []
     for count in THREADS:
         with threads(count):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..backend import BY_NAME
+from .corpus.case import LossCase
 
 #: The name of the check that a backend runs here at all.
 RUNS = "runs here"
@@ -42,6 +43,15 @@ class Subject:
     def is_interpreted(self) -> bool:
         """Whether a step takes a fifth of a second, however small it is."""
         return self.where == "interpreted"
+
+    def chosen(self, cases: Iterable[LossCase]) -> list[LossCase]:
+        """The cases that it is checked on."""
+        return [
+            case
+            for case in cases
+            if (case.quick if self.quick else case.checked)
+            and (case.interpreted or not self.is_interpreted)
+        ]
 
 
 class Measure(NamedTuple):

@@ -492,6 +492,7 @@ def ends(logits, target):
 """
 
 
+@pytest.mark.slow
 def test_processes(folder):
     """As it is called, under both settings of the allocator, with a loss that ends the process."""
     (folder / "my_losses.py").write_text(MODULE + ENDS)

@@ -6,10 +6,10 @@ import json
 import subprocess
 
 import pytest
-from jml_kernels.backends import NAMES
 from typer.testing import CliRunner
 
 import jml_kernels as jml
+from jml_kernels.backend import NAMES
 from jml_kernels.cli import app
 from jml_kernels.cli.check import _names
 from jml_kernels.selfcheck import interpreted, runner

@@ -14,7 +14,8 @@ from jml_kernels import cuda_resources
 
 TARGETS = ("sm_80", "sm_90", "sm_100")
 
-pytestmark = needs_nvcc
+# Three architectures take minutes to compile.
+pytestmark = [needs_nvcc, pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,14 @@ def run(
     )
 
 
-@pytest.fixture(scope="module", params=["none", "address", "thread"])
+#: Without a sanitizer in `make test`, with both in `make test-slow`.
+WITH_SANITIZERS = [
+    "none",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("address", "thread")),
+]
+
+
+@pytest.fixture(scope="module", params=WITH_SANITIZERS)
 def program(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(f"self_test_{request.param}")
     return compile_program(EMULATION / "self_test.cu", folder, request.param)
@@ -303,7 +310,7 @@ PLANTED = {
 }
 
 
-@pytest.fixture(scope="module", params=["none", "address", "thread"])
+@pytest.fixture(scope="module", params=WITH_SANITIZERS)
 def planted(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(f"planted_{request.param}")
     return request.param, compile_program(EMULATION / "planted.cu", folder, request.param)

@@ -11,6 +11,9 @@ import pytest
 from cuda_emulation_build import ENVIRONMENT, run_kernels
 from cuda_planted import BUGS, changes, switch
 
+# The kernels are compiled four times, and run slowly.
+pytestmark = pytest.mark.slow
+
 KINDS = ("hard", "label", "dense", "general")
 PLANTED = [(sanitizer, name) for sanitizer, bugs in BUGS.items() for name in bugs]
 

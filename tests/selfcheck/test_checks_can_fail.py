@@ -8,17 +8,15 @@ import math
 
 import pytest
 import torch
+from parametrize import each
 
 import jml_kernels as jml
 from jml_kernels import ops
 from jml_kernels.memory import allowed_beside
 from jml_kernels.selfcheck import memory_bound, on_gpu, runner
-from jml_kernels.selfcheck.cases import Case
-from jml_kernels.selfcheck.gradient_cases import GRADIENTS
-from jml_kernels.selfcheck.parity_cases import PARITY
+from jml_kernels.selfcheck.corpus.steps import ON_GPU
 from jml_kernels.selfcheck.report import rows_and_failures, to_json
 from jml_kernels.selfcheck.results import Measure, Mismatch, Report, Row, Subject, Trial
-from jml_kernels.selfcheck.step_cases import COMPILED, MEMORY, ON_GPU, STEPS
 
 CPU = Subject("cpu", quick=True)
 pytestmark = pytest.mark.skipif(
@@ -120,12 +118,6 @@ def test_bad_labels_and_numbers_are_each_looked_at(monkeypatch):
     assert {failure.expected.split(" that")[0] for failure in failures} == {"an IndexError", "nan"}
 
 
-@pytest.mark.parametrize("cases", [PARITY, GRADIENTS, STEPS, COMPILED, MEMORY, ON_GPU])
-def test_a_failure_names_one_case(cases):
-    assert len({case.name for case in cases}) == len(cases)
-    assert all(case.why for case in cases)
-
-
 # ---- what becomes of a trial ---------------------------------------------------------------------
 
 
@@ -222,8 +214,8 @@ def gpu_of_the_cpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda *_: None)
 
 
-@pytest.mark.parametrize("case", ON_GPU, ids=lambda case: case.name)
-def test_steps_of_a_gpu(case: Case, gpu_of_the_cpu):
+@each(ON_GPU)
+def test_steps_of_a_gpu(case, gpu_of_the_cpu):
     """As far as they can go here: a graph that replays nothing is found."""
     assert on_gpu._never_waits(case, CPU) == []
     assert on_gpu._on_side_streams(case, CPU) == []

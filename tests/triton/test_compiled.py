@@ -19,8 +19,8 @@ pytestmark = [
 #: more group of warps live on a multiprocessor; a tile that is too large takes hundreds.
 MAX_SPILLS = 16
 
-#: Every call is compiled for one GPU. For others it is the one that every user has, and what takes
-#: the most: chunks, two tiles, float64.
+#: A compiler is asked for every call on one GPU; on others, in `make test-slow`, for the one that
+#: every user has and for what takes the most: chunks, two tiles, float64.
 LARGEST = (
     "4x19x512x512 float32 contiguous, labels",
     "4x1000x512x512 float32 channels_last, labels",
@@ -36,8 +36,16 @@ TARGETS = {"sm_90": SAMPLE_CALLS} | {
 
 @pytest.mark.parametrize(
     ("target", "call"),
-    [(target, call) for target, calls in TARGETS.items() for call in calls],
-    ids=lambda value: getattr(value, "name", value),
+    [
+        pytest.param(
+            target,
+            call,
+            id=f"{target}-{call.name}",
+            marks=[] if target == "sm_90" else [pytest.mark.slow],
+        )
+        for target, calls in TARGETS.items()
+        for call in calls
+    ],
 )
 def test_fits(target, call):
     for name, launch in call.launches():

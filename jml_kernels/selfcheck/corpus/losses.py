@@ -1,4 +1,4 @@
-"""The losses that are checked, made with a backend."""
+"""The losses that a case may name, made with a backend."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .. import functional, modules
-from ..jdt import JDTLoss
-from ..statistics import EXTREMA, SUMS
-from .cases import Case
+from ... import functional, modules
+from ...jdt import JDTLoss
+from ...statistics import EXTREMA, SUMS
+from .case import LossCase
+from .drawing import class_weights
+
+#: The overlaps, each as a function of (logits, target, mask, **options).
+OVERLAPS: dict[str, Callable[..., Tensor]] = {
+    "metric1": functional.jaccard_metric_loss,
+    "metric2": functools.partial(functional.jaccard_metric_loss, variant=2),
+    "soft1": functional.soft_jaccard_loss,
+    "soft2": functools.partial(functional.soft_jaccard_loss, norm=2),
+}
 
 
 class _Statistics(nn.Module):
@@ -20,7 +29,7 @@ class _Statistics(nn.Module):
     whether or not a loss needs it.
 
     Args:
-        extrema: those too that only choose classes, and have no gradient.
+        extrema: include those that only choose classes, and have no gradient.
     """
 
     def __init__(self, extrema: bool, **options):
@@ -48,7 +57,7 @@ def _jdt(backend: str, **options) -> JDTLoss:
     return loss
 
 
-_LOSSES: dict[str, Callable[..., nn.Module]] = {
+LOSSES: dict[str, Callable[..., nn.Module]] = {
     "JML1": modules.JaccardMetricLoss,
     "JML2": functools.partial(modules.JaccardMetricLoss, variant=2),
     "soft Jaccard L1": modules.SoftJaccardLoss,
@@ -64,18 +73,12 @@ _LOSSES: dict[str, Callable[..., nn.Module]] = {
     "statistics": functools.partial(_Statistics, True),
     "sums": functools.partial(_Statistics, False),
 }
+#: All but the sums, which are statistics without those that have no gradient.
+FAMILY = tuple(name for name in LOSSES if name != "sums")
 
 
-def make(case: Case, backend: str, device: str) -> nn.Module:
-    """The loss of a case, called with `inputs.arguments`."""
-    weights = {name: _weights(case.shape[1], name) for name in case.weights}
-    return _LOSSES[case.loss](**weights, **case.options, backend=backend).to(device)
-
-
-def _weights(classes: int, name: str) -> Tensor:
-    """(C,): exact in every dtype, one of them 0, and not the same for both names."""
-    weights = 0.5 + torch.arange(classes) % 4 / 2
-    weights = weights.flip(0) if name == "class_weights" else weights
-    if classes > 1:
-        weights[-1] = 0
-    return weights
+def make(case: LossCase, backend: str, device: str = "cpu", **changed: object) -> nn.Module:
+    """The loss of a case, called with `drawing.arguments`; `changed` are options in place of the
+    case's own."""
+    options = {**class_weights(case), **case.options, **changed}
+    return LOSSES[case.loss](**options, backend=backend).to(device)

@@ -1,0 +1,100 @@
+"""Cases of whole steps: repeated, on other numbers of threads, compiled, measured, and watched on
+a GPU."""
+
+from __future__ import annotations
+
+import torch
+
+from .case import BLS, LS, SIGMOID, WEIGHTS, LossCase
+
+
+def _step(name: str, why: str, **more: object) -> LossCase:
+    given = {"checked": True, **more}
+    if "boundary_size" in given.get("options", {}):
+        given = {"drawn": "blocks", **given}
+    return LossCase(name, why, **given)
+
+
+_LARGE = {"shape": (1, 7, 151, 163), "interpreted": False}
+
+#: Every way through the kernels, at a size that has several tiles.
+STEPS = [
+    _step("step, labels", "the fast way, of an image with more tiles than there are threads",
+          ignored=0.1, quick=True, **_LARGE),
+    _step("step, labels, channels_last", "the same transposed", layout="channels_last",
+          ignored=0.1, **_LARGE),
+    _step("step, boundary", "labels with windows", loss="cross-entropy", options=BLS,
+          layout="channels_last", **_LARGE),
+    _step("step, soft", "two dense inputs, and images that do not divide among two threads",
+          shape=(3, 5, 71, 67), target="soft", dtype=torch.float16, target_dtype=torch.float16,
+          interpreted=False),
+    _step("step, soft float32", "the same without conversion", shape=(3, 5, 71, 67), target="soft",
+          checked=False, interpreted=False),
+    _step("step, teacher", "three inputs", loss="distillation", options=BLS,
+          teacher_dtype=torch.bfloat16, quick=True, **_LARGE),
+    _step("step, teacher, weights", "three inputs, weights and a divergence", loss="distillation",
+          ignored=0.1, weights=WEIGHTS, options={"distillation": "kl"}, **_LARGE),
+    _step("step, all columns", "every sum", loss="statistics", shape=(1, 19, 43, 59),
+          target="soft", dtype=torch.float64, target_dtype=torch.float64, interpreted=False),
+    _step("step, many images", "images are shared out among threads", shape=(90, 3, 257),
+          interpreted=False),
+    _step("step, labels, small", "the same for an interpreter", shape=(1, 7, 21, 33), ignored=0.1),
+    _step("step, teacher, small", "the same for an interpreter", loss="distillation",
+          shape=(1, 5, 5, 4), options=BLS, quick=True),
+]  # fmt: skip
+
+COMPILED = [
+    _step("compiled, cross-entropy, boundary", "labels, with every kind of option",
+          loss="cross-entropy", options={**BLS, "aggregation": "image"}, weights=WEIGHTS,
+          quick=True, interpreted=False),
+    _step("compiled, JML, soft, masked", "probabilities and a mask", target="soft", masked=0.2,
+          layout="channels_last", dtype=torch.float16, target_dtype=torch.float16),
+    _step("compiled, distillation", "labels and a teacher", loss="distillation", ignored=0.1,
+          options={"temperature": 2.0}),
+    _step("compiled, multi-label", "independent classes", target="bits", options=SIGMOID,
+          interpreted=False),
+    _step("compiled, JDT", "the loss of the paper's authors", loss="JDT", interpreted=False),
+]  # fmt: skip
+
+MEMORY = [
+    _step(f"memory, {name}", why, **{"shape": (2, 19, 192, 256), **more})
+    for name, why, more in [
+        ("labels", "the fast way", {"quick": True}),
+        ("boundary", "windows", {"options": {**LS, "boundary_size": 5}}),
+        ("soft", "two dense inputs", {"target": "soft", "masked": 0.1}),
+        ("float16 channels_last", "no copy in float32 or in another layout",
+         {"dtype": torch.float16, "layout": "channels_last", "target": "soft",
+          "target_dtype": torch.float16, "target_layout": "contiguous", "quick": True}),
+        ("cropped", "no copy that is contiguous",
+         {"layout": "cropped", "target_layout": "cropped", "target_dtype": torch.int32}),
+        ("multi-label", "bits", {"target": "bits", "target_dtype": torch.uint8,
+                                 "options": SIGMOID}),
+        ("cross-entropy", "weights", {"loss": "cross-entropy", "weights": WEIGHTS}),
+        ("distillation", "the teacher's softmax is never written",
+         {"loss": "distillation", "teacher_dtype": torch.float16, "options": BLS, "quick": True}),
+        ("all columns", "every sum",
+         {"target": "soft", "options": {"aggregation": "image", "active_classes": "both"}}),
+        ("150 classes", "ADE20K", {"shape": (1, 150, 96, 128)}),
+    ]
+]  # fmt: skip
+
+#: What only a GPU shows: it takes seconds there, and is not run elsewhere.
+ON_GPU = [
+    _step(f"on a GPU, {name}", why, **{"shape": (2, 19, 128, 160), "quick": True, **more})
+    for name, why, more in [
+        ("labels", "the fast way", {"ignored": 0.02}),
+        ("boundary", "windows", {"options": BLS, "ignored": 0.02}),
+        ("cross-entropy", "windows, and logarithms",
+         {"loss": "cross-entropy", "options": BLS, "ignored": 0.02}),
+        ("distillation", "three inputs",
+         {"loss": "distillation", "options": {"temperature": 2.0, **BLS}, "ignored": 0.02}),
+        ("soft", "two dense inputs",
+         {"target": "soft", "layout": "channels_last", "target_layout": "channels_last",
+          "dtype": torch.float16, "target_dtype": torch.float16}),
+        ("multi-label", "independent classes",
+         {"target": "bits", "target_dtype": torch.uint8, "options": SIGMOID}),
+        ("aggregations", "every column, and most of the formula",
+         {"target": "soft", "options": {"aggregation": {"image": 0.5, "class": 0.5}, "gamma": 1.5,
+                                        "active_classes": "both"}}),
+    ]
+]  # fmt: skip

@@ -1,0 +1,38 @@
+"""Which backend is tested in this process, and on which cases.
+
+Triton's kernels run through its interpreter, the CUDA ones through the emulation in
+cuda_emulation/. A tile takes the interpreter 10 ms, whatever it holds: it runs the cases that are
+`interpreted`, in `make test` those of `jml-kernels check` and in `make test-slow` all others. On a
+GPU all tests run as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import pytest
+
+import jml_kernels as jml
+from jml_kernels.selfcheck.corpus.case import LossCase
+from jml_kernels.selfcheck.results import Subject
+
+#: Set by processes.py.
+BACKEND = os.environ["JML_TESTED_BACKEND"]
+assert jml.backends()[BACKEND] is None
+
+SUBJECT = Subject(BACKEND)
+
+
+def each(cases: Iterable[LossCase]):
+    """Run a test with every case that this backend is tested on."""
+
+    def is_slow(case: LossCase) -> bool:
+        return case.slow or (SUBJECT.is_interpreted and not case.checked)
+
+    parameters = [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if is_slow(case) else [])
+        for case in cases
+        if case.interpreted or not SUBJECT.is_interpreted
+    ]
+    return pytest.mark.parametrize("case", parameters)

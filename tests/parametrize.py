@@ -1,0 +1,27 @@
+"""How tests take the cases of the corpus: each is a parameter, with its name in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from jml_kernels.selfcheck.corpus import BY_NAME
+from jml_kernels.selfcheck.corpus.case import LossCase
+
+
+def each(cases: Iterable[LossCase]):
+    """Run a test with every case. Those that are slow are left to `make test-slow`."""
+    parameters = [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else [])
+        for case in cases
+    ]
+    names = [parameter.id for parameter in parameters]
+    assert len(set(names)) == len(names)
+    return pytest.mark.parametrize("case", parameters)
+
+
+def named(*names: str):
+    """Run a test with the cases of these names, whether they are slow or not."""
+    cases = [BY_NAME[name] for name in names]
+    return pytest.mark.parametrize("case", cases, ids=names)
