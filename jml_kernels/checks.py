@@ -74,8 +74,8 @@ def checked_logits(logits: Tensor, activation: str, name: str = "logits") -> Ten
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """A subclass that only knows functions of its own is taken as the tensor that it is, so that two
-    kinds meet in a call, and the loss is a plain tensor."""
+    """A subclass that only has functions of its own is taken as the tensor that it is, so that two
+    kinds may meet in a call, and the loss is a plain tensor."""
     kind = type(tensor)
     if kind is Tensor or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__:
         return tensor
@@ -131,7 +131,7 @@ def check_inplace(inputs: tuple[Tensor | None, ...]) -> None:
     if _has_shared_elements(logits):
         raise RuntimeError(
             f"{cure} logits whose elements have memory of their own: these have shape "
-            f"{tuple(logits.shape)} and strides {logits.stride()}, for example of an expanded tensor"
+            f"{tuple(logits.shape)} and strides {logits.stride()}, as an expanded tensor has"
         )
     for other in others:
         if other is not None and _share_memory(logits, other):
@@ -226,8 +226,8 @@ def _misfit(
     )
     if target.is_floating_point() and shape == label_shape:
         return TypeError(
-            f"{name} has shape {shape} and dtype {target.dtype}: {expected}; labels need an integer "
-            f"dtype, {name}.long()"
+            f"{name} has shape {shape} and dtype {target.dtype}: {expected}; {name}.long() makes "
+            "labels of it"
         )
     cure = ""
     if shape == (label_shape[0], 1, *label_shape[1:]):
@@ -240,8 +240,8 @@ def _misfit(
 
 def labels_of_one_hot(target: Tensor, ignore_index: int | None, name: str) -> Tensor:
     """Integers 0 and 1, one-hot over dim 1, as labels. A pixel whose integers are all ignore_index
-    is ignored. One that is no encoding raises a ValueError where looking makes nobody wait; on a GPU
-    its label is out of range, and the loss NaN."""
+    is ignored. One that is no encoding raises a ValueError where looking makes nobody wait; on a
+    GPU its label is out of range, and the loss NaN."""
     one = target == 1
     fits = (one.sum(1) == 1) & ((target == 0).sum(1) == target.shape[1] - 1)
     ignored = torch.zeros_like(fits)
@@ -252,8 +252,8 @@ def labels_of_one_hot(target: Tensor, ignore_index: int | None, name: str) -> Te
         n, *place = bad.nonzero()[0].tolist()
         numbers = target[(n, slice(None), *place)].tolist()
         raise ValueError(
-            f"{name} has the integers {numbers} at position {(n, *place)}: expected one 1 and else 0 "
-            "over the classes, with activation='softmax'"
+            f"{name} has the integers {numbers} at position {(n, *place)}: expected one 1, and 0 "
+            "for the other classes, with activation='softmax'"
         )
     labels = one.to(torch.uint8).argmax(1).masked_fill(bad, target.shape[1])
     return labels.masked_fill(ignored, -1 if ignore_index is None else ignore_index)

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch.autograd import forward_ad
 
 from . import reference
 from .backend import COMPILED
@@ -75,24 +76,61 @@ def _fake_backward(grad_sums, grad_totals, logits, *_):
 # ---- autograd ------------------------------------------------------------------------------------
 
 
-def _no_double_backward(ctx, *_):
-    raise RuntimeError(
-        "the gradient of a fused loss is not differentiable: for a double backward use "
-        'backend="reference"'
-    )
+def _register_no_double_backward(operator) -> Callable:
+    """Whoever differentiates the gradient is told that it has no derivative. Returns the operator,
+    to be called from Python."""
+
+    class NotDifferentiable(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(*inputs):
+            with torch._C._AutoDispatchBelowAutograd():
+                return operator(*inputs)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
+
+        @staticmethod
+        def backward(ctx, *_):
+            raise RuntimeError(
+                "the gradient of a fused loss is not differentiable: for a double backward use "
+                'backend="reference"'
+            )
+
+    def run(*inputs):
+        if torch.is_grad_enabled():
+            return NotDifferentiable.apply(*inputs)
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator(*inputs)
+
+    _library.impl(operator._opname, run, "Autograd")
+    return run
 
 
-def _save_statistics(ctx, tensors, lists, output) -> None:
-    ctx.lists = lists
+def _save_statistics(ctx, inputs, output) -> None:
+    *tensors, ctx.lists = inputs
     ctx.save_for_backward(*tensors)
     ctx.mark_non_differentiable(output[1])
 
 
-def _save_loss(ctx, tensors, lists, output) -> None:
-    ctx.lists = lists
+def _save_loss(ctx, inputs, output) -> None:
+    *tensors, ctx.lists = inputs
     ctx.save_for_backward(*tensors, *output[1:])
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # zeros for outputs without a gradient would cost time
+
+
+def _no_forward_mode(*_):
+    raise RuntimeError(
+        "the fused losses have no forward-mode derivative (torch.func.jvp, jacfwd, dual numbers): "
+        'use backend="reference", or reverse mode (torch.func.grad, jacrev)'
+    )
+
+
+def _has_tangent(tensor: torch.Tensor) -> bool:
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def _register_autograd(operator, save: Callable, gradient: Callable) -> Callable:
@@ -100,8 +138,8 @@ def _register_autograd(operator, save: Callable, gradient: Callable) -> Callable
     small crop.
 
     Args:
-        save: (ctx, tensors, lists, output) keeps what the backward needs; tensors are those that
-            `_TARGET` reads, lists what follows them.
+        save: (ctx, inputs, output) keeps what the backward needs; inputs are the tensors that
+            `_TARGET` reads, and a tuple of what follows them.
         gradient: (ctx, *grads) -> gradient of the logits, the first argument.
 
     Returns:
@@ -109,19 +147,23 @@ def _register_autograd(operator, save: Callable, gradient: Callable) -> Callable
     """
 
     class Differentiable(torch.autograd.Function):
+        generate_vmap_rule = True
+        setup_context = staticmethod(save)
+        jvp = staticmethod(_no_forward_mode)
+
         @staticmethod
-        def forward(ctx, *inputs):  # the last one is a tuple: autograd looks at each of them
+        def forward(*inputs):  # the last one is a tuple: autograd looks at each of them
             *tensors, lists = inputs
             with torch._C._AutoDispatchBelowAutograd():
-                output = operator(*tensors, *lists)
-            save(ctx, tensors, lists, output)
-            return output
+                return operator(*tensors, *lists)
 
         @staticmethod
         def backward(ctx, *grads):
             return (gradient(ctx, *grads), *[None] * _N_TENSORS)
 
     def run(*inputs):
+        if _has_tangent(inputs[0]):
+            _no_forward_mode()
         if torch.is_grad_enabled() and inputs[0].requires_grad:
             return Differentiable.apply(*inputs[:_N_TENSORS], inputs[_N_TENSORS:])
         with torch._C._AutoDispatchBelowAutograd():
@@ -159,7 +201,8 @@ def _define(name: str, finishes_loss: bool) -> dict[str, Callable]:
     for operator, schema in schemas.items():
         _library.define(operator + schema)
         torch.library.register_fake(f"{NAMESPACE}::{operator}", fakes[operator], lib=_library)
-    write_gradient, write_gradient_inplace = _operator(backward), _operator(inplace)
+    write_gradient = _register_no_double_backward(_operator(backward))
+    write_gradient_inplace = _operator(inplace)
 
     def logits_gradient(ctx, grad_sums, grad_totals, tensors, scale):
         logits, *others = tensors
@@ -173,11 +216,7 @@ def _define(name: str, finishes_loss: bool) -> dict[str, Callable]:
             write_gradient_inplace(grad_sums, grad_totals, grad, *others, ints, floats, scale)
             torch.autograd.graph.increment_version(logits)
             return grad
-        arguments = (grad_sums, grad_totals, logits, *others, ints, floats, scale)
-        if torch.is_grad_enabled():  # somebody wants a double backward, and is refused
-            return write_gradient(*arguments)
-        with torch._C._AutoDispatchBelowAutograd():
-            return write_gradient(*arguments)
+        return write_gradient(grad_sums, grad_totals, logits, *others, ints, floats, scale)
 
     def statistics_gradient(ctx, grad_sums, _, grad_totals):
         grads = (grad_sums.contiguous(), grad_totals.contiguous())
@@ -189,7 +228,6 @@ def _define(name: str, finishes_loss: bool) -> dict[str, Callable]:
         *tensors, grad_sums, grad_totals = ctx.saved_tensors
         return logits_gradient(ctx, grad_sums, grad_totals, tensors, grad_loss)
 
-    torch.library.register_autograd(f"{NAMESPACE}::{backward}", _no_double_backward, lib=_library)
     calls = {
         "statistics": _register_autograd(
             _operator(statistics), _save_statistics, statistics_gradient

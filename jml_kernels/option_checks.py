@@ -1,5 +1,6 @@
-"""Checks of options. Each returns what was given as a Python object: numbers of numpy are taken where
-numbers of Python are expected. A message names the option, its value and what was expected."""
+"""Checks of options. Each returns what was given as a Python object: numbers of numpy are taken
+where numbers of Python are expected. A message names the option, its value and what was
+expected."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import ACTIVATIONS, label_count
+from .checks import ACTIVATIONS, is_ignored, label_count
 from .packing import TargetFloats, TargetInts
 from .statistics import COLUMNS, EXTREMA, SUMS, TOTALS
 from .targets import smooth_labels
@@ -47,7 +47,7 @@ def label_target(
     num_classes = like.shape[1]
     num_labels = label_count(num_classes, activation)
     index = labels.to(torch.int64)
-    counted = index != ignore_index
+    counted = ~is_ignored(labels, ignore_index)
     in_range = (index >= 0) & (index < num_labels)
     valid = counted if mask is None else counted & mask
     bad = valid & ~in_range
@@ -69,7 +69,7 @@ def dense_target(
     if dense.is_floating_point():
         return dense.to(like.dtype), valid
     index = dense.to(torch.int64)
-    valid = valid & (index != ignore_index)
+    valid = valid & ~is_ignored(dense, ignore_index)
     bad = valid & (index != 0) & (index != 1)
     y = (1 - label_smoothing) * index.to(like.dtype) + label_smoothing / 2
     return y.masked_fill(bad, float("nan")), valid

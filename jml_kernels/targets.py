@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import option_checks
-from .checks import check_label_range, check_labels
+from .checks import check_label_range, check_labels, is_ignored
 
 
-def boundary_mask(labels: Tensor, size: int, ignore_index: int = -100) -> Tensor:
+def boundary_mask(labels: Tensor, size: int, ignore_index: int | None = -100) -> Tensor:
     """The pixels whose `size` x `size` window holds a different label (section 2.4.1).
 
     The image's own edge makes no boundary, and a pixel with an ignored pixel in its window is
@@ -24,7 +24,7 @@ def boundary_mask(labels: Tensor, size: int, ignore_index: int = -100) -> Tensor
     Args:
         labels: class indices, any integer dtype, (N, *spatial) with 0 to 3 spatial dimensions.
         size: k, the window's edge in pixels; odd and positive.
-        ignore_index: the label of pixels that count nowhere.
+        ignore_index: the label of pixels that count nowhere; None: every pixel counts.
 
     Returns:
         bool, (N, *spatial).
@@ -35,6 +35,8 @@ def boundary_mask(labels: Tensor, size: int, ignore_index: int = -100) -> Tensor
     """
     check_labels("labels", labels)
     size = option_checks.boundary_size("size", size)
+    if ignore_index is not None:
+        ignore_index = option_checks.integer("ignore_index", ignore_index)
     spatial = labels.dim() - 1
     if spatial == 0 or labels.numel() == 0:
         return torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)
@@ -45,9 +47,16 @@ def boundary_mask(labels: Tensor, size: int, ignore_index: int = -100) -> Tensor
         return pooled.squeeze(1)
 
     index = labels.to(torch.int64)
-    ignored = (index == ignore_index).to(torch.float32)
-    value = index.to(torch.float32)  # exact: class indices are far below 2^24
-    uniform = largest_in_window(value) == -largest_in_window(-value)
+    # Floating numbers are what pooling takes. Small labels are exact as they are; of large ones, of
+    # 64 bits, both halves are looked at, which differ where the labels do.
+    low, high = index & 0xFFFFFFFF, index >> 32
+    uniform = torch.ones_like(index, dtype=torch.bool)
+    for half in (low, high):
+        value = half.to(torch.float64)
+        uniform &= largest_in_window(value) == -largest_in_window(-value)
+    if ignore_index is None:
+        return ~uniform
+    ignored = is_ignored(labels, ignore_index).to(torch.float32)
     return ~uniform & (largest_in_window(ignored) == 0)
 
 
@@ -56,7 +65,7 @@ def smooth_labels(
     num_classes: int,
     label_smoothing: float = 0.0,
     boundary_size: int | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """The target y = (1 - e) * onehot + e / C of label smoothing, on all or on boundary pixels.
@@ -68,7 +77,7 @@ def smooth_labels(
         label_smoothing: e, in [0, 1].
         boundary_size: k, odd: smooth only the pixels of `boundary_mask(labels, k)` (BLS, section
             2.4.1); None: every pixel (LS).
-        ignore_index: pixels with this label get a target of zeros.
+        ignore_index: pixels with this label get a target of zeros; None: no pixel does.
         dtype: of the result, floating.
 
     Returns:
@@ -79,15 +88,21 @@ def smooth_labels(
     """
     check_labels("labels", labels)
     label_smoothing = option_checks.share("label_smoothing", label_smoothing)
-    if not dtype.is_floating_point:
-        raise TypeError(f"dtype={dtype}: expected a floating dtype")
+    if option_checks.integer("num_classes", num_classes) < 1:
+        raise ValueError(f"num_classes={num_classes!r}: expected at least 1")
+    if ignore_index is not None:
+        ignore_index = option_checks.integer("ignore_index", ignore_index)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"dtype={dtype!r}: expected a floating dtype")
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
-        check_label_range(labels, None, num_classes, ignore_index)
+        check_label_range(labels, None, num_classes, ignore_index, "labels")
     index = labels.to(torch.int64)
-    valid = index != ignore_index
+    valid = torch.ones_like(index, dtype=torch.bool)
+    if ignore_index is not None:
+        valid = ~is_ignored(labels, ignore_index)
     one_hot = F.one_hot(torch.where(valid, index, 0), num_classes).movedim(-1, 1).to(dtype)
     smoothed = valid
     if boundary_size is not None:
-        smoothed = boundary_mask(index, boundary_size, ignore_index)
+        smoothed = boundary_mask(labels, boundary_size, ignore_index)
     epsilon = label_smoothing * smoothed.unsqueeze(1).to(dtype)
     return ((1 - epsilon) * one_hot + epsilon / num_classes) * valid.unsqueeze(1)
