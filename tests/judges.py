@@ -20,8 +20,9 @@ from torch import Tensor
 import jml_kernels as jml
 from jml_kernels import accuracy, checks
 from jml_kernels.accuracy import GRADIENT_TOLERANCE, LOSS_TOLERANCE, Answer
+from jml_kernels.memory import MEBIBYTE, allowed_beside, peak_memory
 from jml_kernels.selfcheck.corpus.case import LossCase
-from jml_kernels.selfcheck.corpus.drawing import counted_elements, shared
+from jml_kernels.selfcheck.corpus.drawing import counted_elements, draw, shared
 from jml_kernels.selfcheck.corpus.losses import OVERLAPS, make
 from jml_kernels.statistics import ClassStatistics
 
@@ -120,3 +121,25 @@ def assert_only(names: set[str], some: dict[str, Tensor], every: dict[str, Tenso
             torch.testing.assert_close(values, every[name], rtol=1e-6, atol=1e-6)
         else:
             assert (values == 0).all(), name
+
+
+def assert_peak(case: LossCase, backend: str, device: str = "cpu") -> None:
+    """Nothing has the logits' size but the gradient, and of that there is one: in the forward, in
+    the backward, and in both together."""
+    logits, *others = draw(case, device, seed=0, drawn_on=device).arguments
+    loss = make(case, backend, device)
+    logits.requires_grad_()
+    gradient = logits.numel() * logits.element_size()
+    spare = allowed_beside(case.shape, device)
+    assert gradient > MEBIBYTE / 2 or logits.dim() == 2, "too small to tell"
+    loss(logits, *others).backward()  # what is allocated once does not count
+    logits.grad = None
+
+    kept = []
+    assert peak_memory(lambda: kept.append(loss(logits, *others)), device) <= spare
+    assert peak_memory(kept.pop().backward, device) <= gradient + spare
+    assert logits.grad is not None
+    # Both at once: what the forward keeps for the backward counts with the gradient.
+    logits.grad = None
+    both = peak_memory(lambda: loss(logits, *others).backward(), device)
+    assert gradient <= both <= gradient + spare

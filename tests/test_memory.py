@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from judges import assert_peak
 
 import jml_kernels as jml
-from jml_kernels.memory import MEBIBYTE, allowed_beside, peak_memory
+from jml_kernels.memory import MEBIBYTE, peak_memory
 from jml_kernels.selfcheck import memory_bound
 from jml_kernels.selfcheck.corpus.case import LS, SIGMOID, WEIGHTS, LossCase
 from jml_kernels.selfcheck.corpus.drawing import arguments
@@ -92,14 +93,14 @@ def case_of(kind: str, shape, dtype=torch.float32, layout="contiguous", **more) 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("kind", OVERLAPS)
 def test_peak(shape, kind):
-    assert_peak(case_of(kind, shape))
+    assert_peak(case_of(kind, shape), "cpu")
 
 
 @cpu_only
 @pytest.mark.parametrize("shape", SHAPES[::3], ids=str)
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_peak_of_objectives(shape, kind):
-    assert_peak(case_of(kind, shape))
+    assert_peak(case_of(kind, shape), "cpu")
 
 
 @cpu_only
@@ -111,28 +112,7 @@ def test_peak_of_objectives(shape, kind):
 def test_peak_of_layouts_and_dtypes(layout, dtype, kind):
     """Nothing is copied to be contiguous or to be float32."""
     more = {"loss": "soft Jaccard L2"} if kind in OVERLAPS else {}
-    assert_peak(case_of(kind, (2, 19, 96, 128), dtype, layout, **more))
-
-
-def assert_peak(case: LossCase) -> None:
-    logits, *others = arguments(case, seed=0)
-    loss = make(case, "cpu")
-    logits.requires_grad_()
-    gradient = logits.numel() * logits.element_size()
-    assert gradient > MEBIBYTE / 2 or logits.dim() == 2, "too small to tell"
-    loss(logits, *others).backward()  # what is allocated once does not count
-    logits.grad = None
-
-    kept = []
-    forward = peak_memory(lambda: kept.append(loss(logits, *others)))
-    assert forward <= allowed_beside(logits.shape)
-    backward = peak_memory(kept[0].backward)
-    assert logits.grad is not None
-    assert backward <= gradient + allowed_beside(logits.shape)
-    # Both at once: what the forward keeps for the backward counts with the gradient.
-    logits.grad = None
-    both = peak_memory(lambda: loss(logits, *others).backward())
-    assert gradient <= both <= gradient + allowed_beside(logits.shape)
+    assert_peak(case_of(kind, (2, 19, 96, 128), dtype, layout, **more), "cpu")
 
 
 @cpu_only

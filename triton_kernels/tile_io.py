@@ -72,8 +72,8 @@ def fill_tile(view, classes, position, inside, other):
 @triton.jit
 def store_tile(view, classes, position, inside, values):
     """The one way out: writes a tile of gradients."""
-    values = values.to(view.start.dtype.element_ty)
-    tl.store(tile_pointers(view, classes, position), values, mask=inside)
+    pointers = tile_pointers(view, classes, position)
+    tl.store(pointers, values.to(view.start.dtype.element_ty), mask=inside)
 
 
 @triton.jit

@@ -10,9 +10,10 @@ from __future__ import annotations
 import sys
 
 import torch
-from problems import KINDS, draw, expected, step
+from problems import KINDS, draw, expected, problem, step
 
 import jml_kernels as jml
+from jml_kernels.selfcheck.corpus.drawing import Tensors
 
 _SINGLE, _HALF = (torch.float32, "contiguous"), (torch.float16, "channels_last")
 FEW, MANY = (1, 19, 12, 33), (1, 150, 8, 17)
@@ -33,13 +34,18 @@ STEPS = [
 ]
 
 
+def to(device: str, tensors: Tensors) -> Tensors:
+    return Tensors(*(None if tensor is None else tensor.to(device) for tensor in tensors))
+
+
 def run_steps(backend: str, device: str) -> int:
     """All of them, each near its right value; returns how many there were."""
     for kind, shape, (dtype, layout) in STEPS:
+        case = problem(kind, shape, dtype, layout)
         # Made on the CPU: the tool need not watch PyTorch's kernels.
-        cpu = draw(kind, shape, dtype, layout, "cpu")
-        found = step(KINDS[kind].loss(backend), *(tensor.to(device) for tensor in cpu))
-        right = expected(kind, *cpu).loss.item()
+        cpu = draw(case, "cpu")
+        found = step(case, backend, to(device, cpu))
+        right = expected(case, cpu).loss.item()
         assert abs(found.loss.item() - right) <= 1e-4, (kind, shape, dtype, found.loss, right)
         assert found.gradient.cpu().isfinite().all(), (kind, shape, dtype)
     return len(STEPS)
@@ -47,15 +53,16 @@ def run_steps(backend: str, device: str) -> int:
 
 def run_more(backend: str, device: str) -> None:
     """Every column, a mask, and strides other than those of the two layouts."""
-    cpu = draw("labels", (2, 19, 11, 13), device="cpu")
-    logits, labels = (tensor.to(device) for tensor in cpu)
+    case = problem("labels", (2, 19, 11, 13))
+    tensors = to(device, draw(case, "cpu"))
+    logits, labels = tensors.logits, tensors.target
     mask = (torch.arange(labels.numel()).view(labels.shape) % 3 > 0).to(device)
     statistics = jml.class_statistics(logits, labels, mask, backend=backend)
     assert statistics.true_positive.cpu().isfinite().all()
     # No dimension has stride 1, and the memory ends with the last element.
     memory = torch.empty(2 * logits.numel() - 1, device=device)
     stepped = memory.as_strided(logits.shape, [2 * stride for stride in logits.stride()])
-    step(KINDS["labels"].loss(backend), stepped.copy_(logits), labels)
+    step(case, backend, tensors._replace(logits=stepped.copy_(logits)))
 
 
 def main(backend: str, device: str = "cuda") -> None:

@@ -6,8 +6,10 @@ import itertools
 
 import pytest
 import torch
-from cases import GRADIENT_TOLERANCE, LOSS_TOLERANCE
-from problems import KINDS, draw, expected, gradient_error, step, untied
+from problems import KINDS, draw, expected, problem, step, untied
+
+from jml_kernels import accuracy
+from jml_kernels.accuracy import GRADIENT_TOLERANCE, LOSS_TOLERANCE
 
 #: Some 10 million elements, by the number of classes. Rows of 16 bytes and rows that are not.
 SHAPES = {
@@ -45,24 +47,27 @@ problems = pytest.mark.parametrize(
 
 @problems
 def test_the_reference(kind, classes, dtype, layout, backend):
-    arguments = draw(kind, SHAPES[classes], dtype, layout)
-    right = expected(kind, *arguments)
-    found = step(KINDS[kind].loss(backend), *arguments)
+    case = problem(kind, SHAPES[classes], dtype, layout)
+    tensors = draw(case)
+    right = expected(case, tensors)
+    found = step(case, backend, tensors)
     assert found.gradient.dtype == dtype
-    assert found.gradient.stride() == arguments[0].stride()
+    assert found.gradient.stride() == tensors.logits.stride()
     tolerance = LOSS_TOLERANCE[dtype]
     assert found.loss.item() == pytest.approx(right.loss.item(), rel=tolerance, abs=tolerance)
-    counted = untied(kind, *arguments)
+    counted = untied(case, tensors)
     assert counted.float().mean() > 0.9, "too few pixels are judged"
-    error = gradient_error(found.gradient, right.gradient, counted)
+    _, error = accuracy.errors(found, right, counted)
     assert error <= GRADIENT_TOLERANCE[dtype]
 
 
 @problems
 def test_each_other(kind, classes, dtype, layout, backends):
-    arguments = draw(kind, SHAPES[classes], dtype, layout)
-    one, other = (step(KINDS[kind].loss(name), *arguments) for name in backends)
+    case = problem(kind, SHAPES[classes], dtype, layout)
+    tensors = draw(case)
+    one, other = (step(case, name, tensors) for name in backends)
     tolerance = 2 * LOSS_TOLERANCE[dtype]
     assert one.loss.item() == pytest.approx(other.loss.item(), rel=tolerance, abs=tolerance)
-    error = gradient_error(one.gradient, other.gradient, untied(kind, *arguments))
+    in_float64 = accuracy.Answer(other.loss, other.gradient.double())
+    _, error = accuracy.errors(one, in_float64, untied(case, tensors))
     assert error <= 2 * GRADIENT_TOLERANCE[dtype]

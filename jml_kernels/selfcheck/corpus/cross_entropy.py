@@ -37,8 +37,7 @@ CROSS_ENTROPY = [
         for mode in MODES
     ],
     *[
-        _ce(f"loss {name}", "options of the overlap", ignored=0.1, options={**LS, **options},
-            interpreted=False)
+        _ce(f"loss {name}", "options of the overlap", ignored=0.1, options={**LS, **options})
         for name, options in LOSS_OPTIONS.items()
     ],
     *[

@@ -39,21 +39,26 @@ class Tensors(NamedTuple):
         return self.logits, self.target, self.teacher, self.mask
 
 
-def draw(case: LossCase, device: str = "cpu", seed: int | None = None) -> Tensors:
-    """New tensors, with the same values at each call. Without a seed it is the first one that
-    leaves no tie."""
-    seed = seed_without_ties(case) if seed is None else seed
-    generator = torch.Generator().manual_seed(seed)
-    target = None if case.target == "none" else _target(case, generator)
-    mask = None
-    if case.masked is not None:
-        mask = torch.rand(case.label_shape, generator=generator) >= case.masked
+def draw(
+    case: LossCase, device: str = "cpu", seed: int | None = None, drawn_on: str = "cpu"
+) -> Tensors:
+    """New tensors, with the same values at each call.
+
+    Args:
+        device: where they shall lie.
+        seed: None means the first one that leaves no tie.
+        drawn_on: the device that makes the numbers. A GPU makes many of them faster than the CPU,
+            and others.
+    """
+    random = _Random(seed_without_ties(case) if seed is None else seed, drawn_on)
+    target = None if case.target == "none" else _target(case, random)
+    mask = None if case.masked is None else random.uniform(case.label_shape) >= case.masked
     _spoil_target(case, target, mask)
     counted = counted_elements(case, target, mask)
-    logits = _logits(case.values, case, counted, generator).to(case.dtype)
+    logits = _logits(case.values, case, counted, random).to(case.dtype)
     teacher = None
     if case.has_teacher:
-        teacher = _logits(case.teacher, case, counted, generator)
+        teacher = _logits(case.teacher, case, counted, random)
         teacher = teacher.to(case.teacher_dtype or case.dtype)
 
     def placed(tensor: Tensor | None, layout: str) -> Tensor | None:
@@ -106,26 +111,42 @@ def counted_elements(case: LossCase, target: Tensor | None, mask: Tensor | None)
     return counted
 
 
+class _Random:
+    """Numbers of one seed."""
+
+    def __init__(self, seed: int, device: str):
+        generator = torch.Generator(device).manual_seed(seed)
+        self.device = device
+        self._given = {"generator": generator, "device": device}
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, dtype=torch.float64, **self._given)
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.rand(shape, dtype=torch.float64, **self._given)
+
+    def integers(self, count: int, shape: tuple[int, ...]) -> Tensor:
+        return torch.randint(0, count, shape, **self._given)
+
+
 # ---- targets -------------------------------------------------------------------------------------
 
 
-def _target(case: LossCase, generator: torch.Generator) -> Tensor:
+def _target(case: LossCase, random: _Random) -> Tensor:
     if case.target.startswith("soft"):
-        target = _probabilities(case, generator)
+        target = _probabilities(case, random)
         target = target.squeeze(1) if case.target == "soft without a channel" else target
         return target.to(case.target_dtype or torch.float32)
     shape = case.shape if case.target == "bits" else case.label_shape
-    integers = _integers(case, shape, generator)
-    ignored = torch.rand(shape, generator=generator) < case.ignored
-    integers = integers.masked_fill(ignored, case.ignore_index)
+    integers = _integers(case, shape, random)
+    integers = integers.masked_fill(random.uniform(shape) < case.ignored, case.ignore_index)
     integers = integers.unsqueeze(1) if case.target == "labels with a channel" else integers
     return integers.to(case.target_dtype or torch.int64)
 
 
-def _probabilities(case: LossCase, generator: torch.Generator) -> Tensor:
+def _probabilities(case: LossCase, random: _Random) -> Tensor:
     """float64, (N, C, *spatial); their sum over classes is 1 where the activation is a softmax."""
-    normal = torch.randn(case.shape, generator=generator, dtype=torch.float64)
-    uniform = torch.rand(case.shape, generator=generator, dtype=torch.float64)
+    normal, uniform = random.normal(case.shape), random.uniform(case.shape)
     if case.values == "ties":
         return (4 * uniform).round() / 4
     of_all_classes = case.activation == "softmax" and case.shape[1] > 1
@@ -135,20 +156,20 @@ def _probabilities(case: LossCase, generator: torch.Generator) -> Tensor:
     return target
 
 
-def _integers(case: LossCase, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _integers(case: LossCase, shape: tuple[int, ...], random: _Random) -> Tensor:
     if case.drawn == "constant":
-        return torch.full(shape, case.num_labels - 1)
+        return torch.full(shape, case.num_labels - 1, device=random.device)
     if case.drawn.startswith("blocks"):
         n, *spatial = shape
         coarse = [-(-size // 3) for size in spatial]
-        labels = torch.randint(0, case.num_labels, (n, *coarse), generator=generator)
+        labels = random.integers(case.num_labels, (n, *coarse))
         for dim, size in enumerate(spatial, start=1):
             labels = labels.repeat_interleave(3, dim).narrow(dim, 0, size)
         labels = labels.contiguous()
         if case.drawn == "blocks in one half":
             labels[:, : spatial[0] // 2] = 0
         return labels
-    labels = torch.randint(0, case.num_labels, shape, generator=generator)
+    labels = random.integers(case.num_labels, shape)
     return labels.masked_fill(labels == 1, 0) if case.drawn == "no class 1" else labels
 
 
@@ -158,7 +179,8 @@ def _spoil_target(case: LossCase, target: Tensor | None, mask: Tensor | None) ->
         hidden = ~mask if target.dim() == mask.dim() else (~mask).unsqueeze(1).expand_as(target)
         # One too many and far too much, by turns: neither sign may be mistaken for a class.
         count = int(hidden.sum())
-        target[hidden] = torch.tensor([case.num_labels, -7, 10**9]).repeat(count)[:count]
+        bad = torch.tensor([case.num_labels, -7, 10**9], device=target.device)
+        target[hidden] = bad.repeat(count)[:count]
     elif case.values == "nan target where masked":
         target.masked_fill_(~mask.unsqueeze(1), math.nan)
     elif case.values == "nan target":
@@ -168,11 +190,10 @@ def _spoil_target(case: LossCase, target: Tensor | None, mask: Tensor | None) ->
 # ---- logits --------------------------------------------------------------------------------------
 
 
-def _logits(values: str, case: LossCase, counted: Tensor, generator: torch.Generator) -> Tensor:
+def _logits(values: str, case: LossCase, counted: Tensor, random: _Random) -> Tensor:
     """Of the student or of the teacher, in float64."""
     shape = case.shape
-    normal = 2 * torch.randn(shape, generator=generator, dtype=torch.float64)
-    uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+    normal, uniform = 2 * random.normal(shape), random.uniform(shape)
     logits = uniform if case.activation == "none" else normal
     if values == "spread":
         return 80 * uniform - 40
