@@ -92,8 +92,12 @@ def formula_arguments(
     }
 
 
-def arguments_of(case: LossCase, device: str) -> dict[str, object]:
-    """Those of a case: the target is labels or dense, and with a teacher there may be both."""
+def arguments_of(case: LossCase, device: str, **changed) -> dict[str, object]:
+    """Those of a case: the target is labels or dense, and with a teacher there may be both.
+
+    Args:
+        changed: options of `operator_arguments`.
+    """
     logits, target, teacher, mask = shared(case, device)
     options = TargetOptions(**case.target_options)
     is_dense = target is not None and (target.is_floating_point() or case.target == "bits")
@@ -105,16 +109,18 @@ def arguments_of(case: LossCase, device: str) -> dict[str, object]:
             "teacher_temperature": float(case.options.get("temperature", 1.0)),
             "student_temperature": float(case.options.get("student_temperature", 1.0)),
         }
+    of_target = {
+        "activation": options.activation,
+        "label_smoothing": options.label_smoothing,
+        "boundary_size": options.boundary_size or 0,
+        "ignore_index": options.ignore_index,
+    }
     return operator_arguments(
         logits.detach(),
         None if is_dense else target,
         target if is_dense else teacher,
         mask,
-        activation=options.activation,
-        label_smoothing=options.label_smoothing,
-        boundary_size=options.boundary_size or 0,
-        ignore_index=options.ignore_index,
-        **of_teacher,
+        **{**of_target, **of_teacher, **changed},
     )
 
 

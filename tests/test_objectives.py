@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judges import assert_objective, assert_only
 from objective_oracle import activate, rows
+from operators import arguments_of
 from parametrize import each
 from torch.autograd import gradcheck, gradgradcheck
 
 import jml_kernels as jml
 from jml_kernels import functional
-from jml_kernels.dispatch import call_of_labels_and_teacher, statistics
 from jml_kernels.modules import OverlapLoss
-from jml_kernels.options import DistillationOptions
+from jml_kernels.ops import STATISTICS
 from jml_kernels.selfcheck.corpus import BY_NAME, CROSS_ENTROPY, DISTILLATION, INPUTS, LossCase
 from jml_kernels.selfcheck.corpus.case import WEIGHTS
 from jml_kernels.selfcheck.corpus.cross_entropy import OVERLAP_OPTIONS
@@ -31,7 +31,7 @@ from jml_kernels.selfcheck.corpus.gradients import GRADIENT_OBJECTIVES
 from jml_kernels.selfcheck.corpus.layouts import LAYOUTS
 from jml_kernels.selfcheck.corpus.losses import make
 from jml_kernels.selfcheck.corpus.options import MODES
-from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, column_bits
+from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, by_name, column_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -436,15 +436,22 @@ def test_gradient_lies_as_the_logits(compiled, device):
 def test_columns_not_asked_for_are_zero(name, backend, device):
     """Of each target: a column of one says nothing about the other's."""
     case = distillation(name)
-    logits, labels, teacher, mask = arguments(case, device)
-    options = DistillationOptions(**case.options, backend=backend)
-    temperatures = (2.0, 3.0)
-    call = call_of_labels_and_teacher(logits, labels, teacher, mask, temperatures, options, None)
 
-    every = statistics(call, (ALL_COLUMNS, ALL_COLUMNS), options)
+    def statistics(of_labels: int, of_dense: int) -> list[dict[str, torch.Tensor]]:
+        arguments = arguments_of(
+            case,
+            device,
+            label_columns=of_labels,
+            dense_columns=of_dense,
+            teacher_temperature=2.0,
+            student_temperature=3.0,
+        )
+        return by_name(*STATISTICS[backend](*arguments.values()))
+
+    every = statistics(ALL_COLUMNS, ALL_COLUMNS)
     shifted = COLUMNS[3:] + COLUMNS[:3]
     for names in zip(COLUMNS, shifted, strict=True):
-        some = statistics(call, tuple(map(column_bits, names)), options)
+        some = statistics(*map(column_bits, names))
         for column, found, right in zip(names, some, every, strict=True):
             assert_only({column, "valid"}, found, right)
 

@@ -7,18 +7,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from judges import assert_columns, assert_loss, assert_only
+from operators import arguments_of
 from parametrize import each, named
 
 import jml_kernels as jml
-from jml_kernels.dispatch import call_of_target, statistics
-from jml_kernels.functional import TargetOptions
+from jml_kernels.ops import STATISTICS
 from jml_kernels.selfcheck.corpus import BY_NAME, INPUTS, NOT_FINITE, OPTIONS, LossCase
 from jml_kernels.selfcheck.corpus.drawing import shared
 from jml_kernels.selfcheck.corpus.dtypes import FLOAT_DTYPES
 from jml_kernels.selfcheck.corpus.layouts import LAYOUTS
 from jml_kernels.selfcheck.corpus.losses import OVERLAPS
 from jml_kernels.selfcheck.corpus.options import MODES
-from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, column_bits
+from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, by_name, column_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -84,13 +84,15 @@ def test_nothing_counts(case, mode, aggregation, backend, device):
 @named("float32", "soft, tiles", "boundary, tiles", "multi-label, masked", "ties, smoothed")
 def test_columns_not_asked_for_are_zero(case, backend, device):
     """A kernel may skip them, and a loss may rely on the others whatever it skips."""
-    logits, target, _, mask = shared(case, device)
-    options = TargetOptions(**case.target_options, backend=backend)
-    call = call_of_target(logits, target, mask, options)
-    (every,) = statistics(call, (ALL_COLUMNS, ALL_COLUMNS), options)
+
+    def statistics(bits: int) -> dict[str, torch.Tensor]:
+        arguments = arguments_of(case, device, label_columns=bits, dense_columns=bits)
+        (of_target,) = by_name(*STATISTICS[backend](*arguments.values()))
+        return of_target
+
+    every = statistics(ALL_COLUMNS)
     for name in COLUMNS:
-        (some,) = statistics(call, (column_bits(name), column_bits(name)), options)
-        assert_only({name, "valid"}, some, every)
+        assert_only({name, "valid"}, statistics(column_bits(name)), every)
 
 
 @named(

@@ -12,7 +12,7 @@ import jml_kernels as jml
 from jml_kernels.backend import NAMES
 from jml_kernels.cli import app
 from jml_kernels.cli.check import _names
-from jml_kernels.selfcheck import interpreted, runner
+from jml_kernels.selfcheck import runner
 from jml_kernels.selfcheck.results import Measure, Trial
 
 RUN = [name for name in ("cpu", "reference") if jml.backends()[name] is None]
@@ -45,7 +45,7 @@ def here(monkeypatch):
 
     def choose(**reasons: str):
         monkeypatch.setattr(runner, "backends", lambda: ALL | reasons)
-        monkeypatch.setattr(interpreted, "why_not", lambda: "no Triton")
+        monkeypatch.setattr(runner, "has_stand_in", lambda backend: False)
 
     return choose
 
@@ -153,7 +153,7 @@ def test_a_folder_that_is_not_there(two_checks, tmp_path):
 
 def test_a_process_that_ends_without_results(two_checks, here, monkeypatch):
     here(triton="no GPU here")
-    monkeypatch.setattr(interpreted, "why_not", lambda: None)
+    monkeypatch.setattr(runner, "has_stand_in", lambda backend: backend == "triton")
     done = subprocess.CompletedProcess([], -11, stdout="", stderr="one\nSegmentation fault\n")
     started = []
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: started.append((a, k)) or done)
@@ -169,10 +169,12 @@ def test_a_process_that_ends_without_results(two_checks, here, monkeypatch):
 
 def test_it_runs_only_where_it_is_asked_for(two_checks, here, monkeypatch):
     here(triton="no GPU here")
-    monkeypatch.setattr(interpreted, "why_not", lambda: None)
+    monkeypatch.setattr(runner, "has_stand_in", lambda backend: backend == "triton")
     result = invoke("--backend", "reference")
     assert "triton" not in result.output
     monkeypatch.setattr(runner, "backends", lambda: ALL | {"triton": "no GPU here", "cuda": "no"})
     result = invoke()
     assert result.exit_code == 0
-    assert "no GPU here; --backend triton runs it through its interpreter" in result.output
+    assert (
+        "no GPU here; --backend triton runs its kernels interpreted, without a GPU" in result.output
+    )
