@@ -45,6 +45,13 @@ def gradient_scale(logits: Tensor) -> Tensor:
     return torch.tensor(2.0 ** math.ceil(math.log2(max(logits.numel(), 1))))
 
 
+def made_by_an_operation(logits: Tensor) -> Tensor:
+    """Logits in their own memory that require grad and are no leaf, as a layer makes them: a gradient
+    may be written over these."""
+    anchor = torch.zeros((), dtype=logits.dtype, device=logits.device, requires_grad=True)
+    return logits.detach().add_(anchor)
+
+
 def answer(loss: Callable[..., Tensor], logits: Tensor, *targets: Tensor | None) -> Answer:
     """Forward and backward of `loss(logits, *targets)`; the logits require grad."""
     value = loss(logits, *targets)

@@ -192,7 +192,7 @@ def split_target(
     if not integers and shape == label_shape and one_channel:
         target, shape = target.unsqueeze(1), dense_shape
     if shape != dense_shape or target.is_complex():
-        raise _misfit(name, target, label_shape, dense_shape)
+        raise _misfit(name, target, label_shape, dense_shape, options.activation)
     if not integers and target.dtype not in LOGITS_DTYPES:
         raise TypeError(
             f"{name} has dtype {target.dtype}: expected an integer dtype, float16, bfloat16, "
@@ -215,17 +215,20 @@ def split_target(
 
 
 def _misfit(
-    name: str, target: Tensor, label_shape: tuple[int, ...], dense_shape: tuple[int, ...]
+    name: str,
+    target: Tensor,
+    label_shape: tuple[int, ...],
+    dense_shape: tuple[int, ...],
+    activation: str,
 ) -> Exception:
     """What is wrong with a target's shape or dtype, and the likely cure."""
     shape = tuple(target.shape)
     if target.is_complex():
         return TypeError(f"{name} has dtype {target.dtype}: expected an integer or floating dtype")
-    expected = (
-        f"expected integer labels of shape {label_shape}, or probabilities of shape {dense_shape}"
-    )
+    dense = "probabilities" if activation == "softmax" else "probabilities or integers 0 and 1"
+    expected = f"expected integer labels of shape {label_shape}, or {dense} of shape {dense_shape}"
     if target.is_floating_point() and shape == label_shape:
-        return TypeError(
+        return ValueError(
             f"{name} has shape {shape} and dtype {target.dtype}: {expected}; {name}.long() makes "
             "labels of it"
         )

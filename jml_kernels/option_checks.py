@@ -136,13 +136,14 @@ def class_weights(name: str, value: object) -> Tensor | None:
         value = torch.tensor([number(f"{name}[{i}]", weight) for i, weight in enumerate(value)])
     if value.is_complex() or value.dtype == torch.bool:
         raise TypeError(f"{name} has dtype {value.dtype}: expected a floating dtype")
-    if value.dim() != 1:
-        raise ValueError(f"{name} has shape {tuple(value.shape)}: expected (C,)")
     if not value.is_floating_point():
         value = value.float()
     if value.device.type == "cpu" and not torch.compiler.is_compiling():
         bad = ~(value.detach().isfinite() & (value.detach() >= 0))
         if bad.any():
-            c = int(bad.nonzero()[0])
-            raise ValueError(f"{name}[{c}]={value[c].item()!r}: expected a finite number >= 0")
+            place = tuple(bad.nonzero()[0].tolist())
+            where = ", ".join(map(str, place))
+            raise ValueError(
+                f"{name}[{where}]={value[place].item()!r}: expected a finite number >= 0"
+            )
     return value

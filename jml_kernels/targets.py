@@ -88,6 +88,8 @@ def smooth_labels(
     """
     check_labels("labels", labels)
     label_smoothing = option_checks.share("label_smoothing", label_smoothing)
+    if boundary_size is not None:
+        boundary_size = option_checks.boundary_size("boundary_size", boundary_size)
     if option_checks.integer("num_classes", num_classes) < 1:
         raise ValueError(f"num_classes={num_classes!r}: expected at least 1")
     if ignore_index is not None:

@@ -21,10 +21,16 @@ FORMULA = {
     "label_active": "label",
     "dense_active": "both",
     "is_divergence": 1,
+    "has_inactive_loss": 0,
+    "weighted_mean": 0,
+    "reduction": 0,
     "alpha": 0.7,
     "beta": 0.4,
     "gamma": 1.5,
-    "smooth": 0.1,
+    "smooth_numerator": 0.1,
+    "smooth_denominator": 0.1,
+    "index_floor": 1e-7,
+    "inactive_loss": 0.0,
     "dataset": 0.5,
     "image": 0.3,
     "per_class": 0.2,
@@ -75,7 +81,10 @@ def operator_arguments(
 
 
 def formula_arguments(
-    class_weights: Tensor | None = None, overlap: str = "metric1", **options
+    class_weights: Tensor | None = None,
+    class_mask: Tensor | None = None,
+    overlap: str = "metric1",
+    **options,
 ) -> dict[str, object]:
     """Those of a loss beyond the statistics', by name: every part of the formula.
 
@@ -86,6 +95,7 @@ def formula_arguments(
     ints, floats = _lists((FormulaInts, FormulaFloats), options)
     return {
         "class_weights": class_weights,
+        "class_mask": class_mask,
         "formula_ints": ints,
         "formula_floats": floats,
         "overlap": tuple(float(number) for row in OVERLAPS[overlap] for number in row),

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import jml_kernels as jml
 from jml_kernels import formulas, functional, objective
+from jml_kernels.checks import REDUCTIONS
 from jml_kernels.objective import Objective, Term
 from jml_kernels.overlaps import OVERLAPS
 from jml_kernels.statistics import ALL_COLUMNS, COLUMNS, by_name, column_bits
@@ -407,7 +408,7 @@ def test_a_threshold_above_everything_leaves_no_class(batch):
 )
 def test_class_losses_lie_between_0_and_1(tp, fp, fn, alpha, beta, smooth):
     triple = tuple(torch.tensor([v], dtype=torch.float64) for v in (tp, fp, fn))
-    (loss,) = formulas.class_losses(triple, alpha, beta, smooth, 1.0, False).tolist()
+    (loss,) = formulas.class_losses(triple, alpha, beta, (smooth, smooth), 1.0, False).tolist()
     assert 0 <= loss <= 1
 
 
@@ -452,7 +453,16 @@ def assert_formula(finished: str, device: str, draw) -> None:
     mixture = draw(mixtures, label="aggregation")
     chosen |= dict(zip(("dataset", "image", "per_class"), mixture, strict=True))
     chosen["gamma"] = draw(st.sampled_from([1.0, 0.7, 2.0]), label="gamma")
-    chosen["smooth"] = draw(st.sampled_from([0.0, 0.5]), label="smooth")
+    smooth = draw(st.sampled_from([(0.0, 0.0), (0.5, 0.5), (0.0, 0.5), (1.0, 0.5)]), label="smooth")
+    chosen["smooth_numerator"], chosen["smooth_denominator"] = smooth
+    inactive_loss = draw(st.sampled_from([None, 0.0, 0.7]), label="inactive_loss")
+    chosen["has_inactive_loss"] = int(inactive_loss is not None)
+    chosen["inactive_loss"] = inactive_loss or 0.0
+    chosen["weighted_mean"] = draw(st.booleans(), label="weighted_mean")
+    reductions = ("mean", "sum", "image") if mixture == (0.0, 1.0, 0.0) else ("mean", "sum")
+    reduction = draw(st.sampled_from(reductions), label="reduction")
+    chosen["reduction"] = REDUCTIONS.index(reduction)
+    class_mask = torch.arange(c) % 3 != 1 if draw(st.booleans(), label="classes") else None
     chosen["log_loss"] = draw(st.booleans(), label="log_loss")
     chosen["is_divergence"] = draw(st.booleans(), label="is_divergence")
     chosen["active_threshold"] = draw(st.sampled_from([0.01, 0.5]), label="threshold")
@@ -462,7 +472,9 @@ def assert_formula(finished: str, device: str, draw) -> None:
     )
     operator = getattr(torch.ops.jml_kernels, f"{finished}_loss")
     formula = formula_arguments(
-        **chosen, class_weights=None if weights is None else weights.to(device)
+        **chosen,
+        class_weights=None if weights is None else weights.to(device),
+        class_mask=None if class_mask is None else class_mask.to(device),
     )
     found = operator(**rule, **formula)
 
@@ -470,7 +482,10 @@ def assert_formula(finished: str, device: str, draw) -> None:
     sums, extrema, totals = sums.cpu(), extrema.cpu(), totals.cpu()
     sums.requires_grad_(), totals.requires_grad_()
     options = functional.LossOptions(
-        **{name: chosen[name] for name in ("alpha", "beta", "gamma", "smooth", "log_loss")},
+        **{name: chosen[name] for name in ("alpha", "beta", "gamma", "log_loss", "weighted_mean")},
+        smooth=smooth,
+        inactive_loss=inactive_loss,
+        reduction=reduction,
         active_threshold=chosen["active_threshold"],
         aggregation=dict(zip(("dataset", "image", "class"), mixture, strict=True)),
     )
@@ -479,9 +494,9 @@ def assert_formula(finished: str, device: str, draw) -> None:
         for t in ("label", "dense")
     ]
     asked = Objective(chosen["overlap"], options, *terms, is_divergence=chosen["is_divergence"])
-    expected = formulas.objective_loss(*by_name(sums, extrema, totals), asked, weights)
+    expected = formulas.objective_loss(*by_name(sums, extrema, totals), asked, weights, class_mask)
     expected = torch.as_tensor(expected, dtype=torch.float64) + 0 * (sums.sum() + totals.sum())
-    gradients = torch.autograd.grad(expected, (sums, totals))
+    gradients = torch.autograd.grad(expected.sum(), (sums, totals))
     close = {"rtol": 1e-12, "atol": 1e-14}
     torch.testing.assert_close(found[0].cpu(), expected.detach(), **close)
     if expected.isfinite():  # else no gradient means anything: -log 0, of a class without a hit

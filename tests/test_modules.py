@@ -15,6 +15,7 @@ from torch import nn
 
 import jml_kernels as jml
 from jml_kernels import functional
+from jml_kernels.accuracy import made_by_an_operation
 from jml_kernels.options import LossOptions
 from jml_kernels.selfcheck.corpus import BY_NAME
 from jml_kernels.selfcheck.corpus.drawing import draw, shared
@@ -265,10 +266,11 @@ def test_inplace_gradient_is_the_same(case, overlap, compiled):
     (expected,) = torch.autograd.grad(loss, logits)
     assert expected.numel() == 0 or expected.data_ptr() != logits.data_ptr()
 
-    loss = OVERLAPS[overlap](logits, target, mask, inplace_backward=True, **options)
-    (gradient,) = torch.autograd.grad(loss, logits)
-    assert gradient.data_ptr() == logits.data_ptr()
-    assert gradient.stride() == logits.stride()
+    made = made_by_an_operation(draw(case).logits)
+    loss = OVERLAPS[overlap](made, target, mask, inplace_backward=True, **options)
+    (gradient,) = torch.autograd.grad(loss, made)
+    assert gradient.data_ptr() == made.data_ptr()
+    assert gradient.stride() == made.stride()
     assert torch.equal(gradient, expected)
 
 
@@ -351,10 +353,40 @@ def test_a_second_backward_without_inplace(compiled):
 def test_inplace_needs_memory_for_every_element(layout, compiled):
     """An expanded tensor has one element for many gradients: refused, not silently wrong."""
     logits, target, *_ = shared(BY_NAME[layout])
-    leaf = logits.detach().requires_grad_()
-    loss = jml.JaccardMetricLoss(inplace_backward=True, backend=compiled)(leaf, target)
-    with pytest.raises(RuntimeError, match=r"logits is expanded.*inplace_backward"):
-        loss.backward()
+    made = (logits[:1].clone().requires_grad_() * 1).as_strided(logits.shape, logits.stride())
+    loss = jml.JaccardMetricLoss(inplace_backward=True, backend=compiled)
+    with pytest.raises(RuntimeError, match=r"inplace_backward.*memory of their own"):
+        loss(made, target)
+
+
+@pytest.mark.parametrize(
+    "view", [lambda z: z, lambda z: z[None][0], lambda z: z.view(2, 5, -1), lambda z: z[:, :, 1:]]
+)
+def test_inplace_refuses_a_leaf(view, compiled):
+    """Its values, which an optimiser needs, would become the gradient's."""
+    leaf = torch.randn(2, 5, 6, requires_grad=True)
+    logits = view(leaf)
+    loss = jml.JaccardMetricLoss(inplace_backward=True, backend=compiled)
+    target = torch.randint(0, 5, (2, logits.shape[2]))
+    with pytest.raises(RuntimeError, match="leaf that requires grad"):
+        loss(logits, target)
+    with torch.no_grad():  # nothing will be written
+        assert loss(logits, target).isfinite()
+
+
+def test_inplace_refuses_memory_that_other_arguments_share(compiled):
+    """Windows and shifted batches: what the backward reads of them would be gradients."""
+    frames = torch.randn(4, 5, 6, 7, requires_grad=True) * 1
+    labels = torch.randint(0, 5, (3, 6, 7))
+    loss = jml.JaccardDistillationLoss(inplace_backward=True, backend=compiled)
+    with pytest.raises(ValueError, match="share no memory"):
+        loss(frames[1:], labels, frames[:-1].detach())
+    windows = (torch.randn(1, 5, 8, requires_grad=True) * 1).as_strided((3, 5, 4), (2, 8, 1))
+    loss = jml.JaccardMetricLoss(inplace_backward=True, backend=compiled)
+    with pytest.raises(RuntimeError, match="memory of their own"):
+        loss(windows, torch.randint(0, 5, (3, 4)))
+    # Halves of one batch lie side by side.
+    assert loss(frames[:2], labels[:2]).isfinite()
 
 
 def test_inplace_without_a_backward_changes_nothing(compiled):

@@ -102,7 +102,7 @@ def _first(
     scale = accuracy.gradient_scale(logits).to(logits.device)
     source, prepare = logits.detach(), lambda: None
     if name.endswith(IN_PLACE):
-        logits = source.clone().requires_grad_()
+        logits = accuracy.made_by_an_operation(source.clone())
 
         @torch.no_grad()
         def prepare() -> None:

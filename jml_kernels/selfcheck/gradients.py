@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 from torch.autograd.gradcheck import GradcheckError
@@ -30,7 +31,9 @@ def leaf_of(case: LossCase, logits: Tensor) -> tuple[Tensor, Callable[[Tensor], 
     have no finite differences of their own: there the leaf is dense."""
     if case.layout.startswith("one "):
         return logits.contiguous().requires_grad_(), LAYOUTS[case.layout]
-    return logits.detach().requires_grad_(), lambda z: z
+    # A gradient is not written over a leaf.
+    made = torch.clone if case.options.get("inplace_backward") else lambda z: z
+    return logits.detach().requires_grad_(), made
 
 
 def check(case: LossCase, subject: Subject) -> list[Measure]:

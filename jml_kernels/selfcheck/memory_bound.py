@@ -10,7 +10,7 @@ import torch
 
 from ..memory import allowed_beside, peak_memory
 from .corpus.case import LossCase
-from .corpus.drawing import arguments
+from .corpus.drawing import arguments, differentiable
 from .corpus.losses import make
 from .corpus.steps import MEMORY
 from .results import Measure, Mismatch, Subject, Trial
@@ -43,7 +43,7 @@ def _in_place(case: LossCase) -> LossCase:
 def measure(case: LossCase, subject: Subject) -> list[Measure]:
     logits, *others = arguments(case, subject.device, seed=0)
     loss = make(case, subject.backend, subject.device)
-    logits.requires_grad_()
+    logits = differentiable(case, logits)
     in_place = "inplace_backward" in case.options
 
     def step() -> torch.Tensor:

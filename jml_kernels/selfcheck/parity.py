@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import accuracy, checks
 from .corpus import CASES
 from .corpus.case import LossCase
-from .corpus.drawing import draw, soft_targets
+from .corpus.drawing import differentiable, draw, soft_targets
 from .corpus.losses import make
 from .results import Measure, Mismatch, Subject, Trial
 
@@ -51,7 +51,7 @@ def compare(case: LossCase, subject: Subject) -> list[Measure]:
     logits, *others = draw(case, subject.device).arguments
     right = expected(case)
     loss = make(case, subject.backend, subject.device)
-    found = accuracy.answer(loss, logits.requires_grad_(), *others)
+    found = accuracy.answer(loss, differentiable(case, logits), *others)
     if found.gradient.dtype != case.dtype:
         raise Mismatch(f"a gradient of {found.gradient.dtype}", str(case.dtype))
     if found.loss.dtype != checks.result_dtype(logits):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import accuracy
 from .corpus.case import LossCase
-from .corpus.drawing import arguments
+from .corpus.drawing import arguments, differentiable
 from .corpus.losses import make
 from .corpus.steps import STEPS
 from .results import Measure, Mismatch, Subject, Trial
@@ -40,7 +40,7 @@ def _step(case: LossCase, subject: Subject) -> Callable[[], accuracy.Answer]:
     """The tensors are made once: PyTorch's softmax has other bits on other numbers of threads."""
     logits, *others = arguments(case, subject.device)
     loss = make(case, subject.backend, subject.device)
-    return lambda: accuracy.answer(loss, logits.requires_grad_(), *others)
+    return lambda: accuracy.answer(loss, differentiable(case, logits), *others)
 
 
 def _twice(case: LossCase, subject: Subject) -> list[Measure]:

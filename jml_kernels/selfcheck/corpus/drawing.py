@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ... import reference
+from ... import accuracy, reference
 from .case import LossCase
 from .layouts import LAYOUTS
 
@@ -274,3 +274,10 @@ def soft_targets(case: LossCase, tensors: Tensors) -> list[Tensor]:
             )[0]
         )
     return found
+
+
+def differentiable(case: LossCase, logits: Tensor) -> Tensor:
+    """Logits that require grad: a leaf, but where the gradient is written over them."""
+    if case.options.get("inplace_backward"):
+        return accuracy.made_by_an_operation(logits)
+    return logits.detach().requires_grad_()
