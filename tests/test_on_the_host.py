@@ -9,7 +9,7 @@ from processes import parts, passed
 
 
 @parts
-@pytest.mark.parametrize("file", ["columns", "losses", "objectives", "steps"])
+@pytest.mark.parametrize("file", ["columns", "losses", "objectives", "whole_steps"])
 def test_triton_under_its_interpreter(file, part):
     pytest.importorskip("triton")
     count = passed(file, part=part, backend="triton", TRITON_INTERPRET="1")
@@ -18,7 +18,7 @@ def test_triton_under_its_interpreter(file, part):
 
 @parts
 def test_cuda_under_the_emulation(part):
-    files = ("columns", "losses", "objectives", "steps")
+    files = ("columns", "losses", "objectives", "whole_steps")
     emulation = str(library())
     count = passed(*files, part=part, backend="cuda", JML_CUDA_EMULATION=emulation)
     assert count > (900 if part == "not slow" else 100)
