@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -10,10 +10,15 @@ from jml_kernels.selfcheck.corpus import BY_NAME
 from jml_kernels.selfcheck.corpus.case import LossCase
 
 
-def each(cases: Iterable[LossCase]):
-    """Run a test with every case. Those that are slow are left to `make test-slow`."""
+def is_slow(case: LossCase) -> bool:
+    return case.slow
+
+
+def each(cases: Iterable[LossCase], left_out: Callable[[LossCase], bool] = is_slow):
+    """Run a test with every case. Those that are `left_out` of `make test` wait for
+    `make test-slow`."""
     parameters = [
-        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else [])
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if left_out(case) else [])
         for case in cases
     ]
     names = [parameter.id for parameter in parameters]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from processes import parts, passed
+from processes import passed
 
 import jml_kernels as jml
 from jml_kernels.backend.cpu import build_info
@@ -32,13 +32,12 @@ def chosen(asked: str) -> str:
     return done.stdout.strip()
 
 
-@parts
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])
-def test_every_case(name, part):
+def test_every_case(name):
     if build_info()["instruction set"] == name:
         pytest.skip("the default here: every other test runs it")
     if chosen(name) != name:
         pytest.skip(f"this processor has no {name}")
     files = ("columns", "losses", "objectives")
-    count = passed(*files, part=part, backend="cpu", JML_CPU_ISA=name)
-    assert count > (800 if part == "not slow" else 4)
+    assert passed(*files, backend="cpu", JML_CPU_ISA=name) > 800

@@ -16,6 +16,7 @@ from judges import assert_objective, assert_only
 from objective_oracle import activate, rows
 from operators import arguments_of
 from parametrize import each
+from steps import step
 from torch.autograd import gradcheck, gradgradcheck
 
 import jml_kernels as jml
@@ -80,13 +81,6 @@ def test_gradients(case, backend, device):
 
 
 # ---- what the terms have to do with one another --------------------------------------------------
-
-
-def step(objective, logits, *others):
-    """(loss, gradient), by any module or function."""
-    leaf = logits.detach().requires_grad_()
-    loss = objective(leaf, *others)
-    return loss.detach(), *torch.autograd.grad(loss, leaf)
 
 
 def assert_steps_close(one, other):

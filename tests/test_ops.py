@@ -6,6 +6,7 @@ import pytest
 import torch
 from operators import arguments_of, formula_arguments, gradients
 from parametrize import each
+from steps import step
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -143,13 +144,6 @@ class Operators(TorchDispatchMode):
         elif isinstance(result, torch.Tensor) and "detach" not in function._opname:
             self.largest = max(self.largest, result.numel())
         return result
-
-
-def step(function, logits, *others, **options):
-    leaf = logits.detach().requires_grad_()
-    loss = function(leaf, *others, **options)
-    loss.backward()
-    return loss.detach(), leaf.grad
 
 
 @each(SELECTED)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 from parametrize import each
+from steps import step
 
 import jml_kernels as jml
 from jml_kernels.selfcheck.corpus import BY_NAME, DISTILLATION, INPUTS, LossCase
 from jml_kernels.selfcheck.corpus.drawing import shared
 from jml_kernels.selfcheck.corpus.losses import OVERLAPS, make
 from jml_kernels.selfcheck.corpus.steps import STEPS
+from jml_kernels.selfcheck.repeatability import bits
 
 #: On these every overlap is computed, and every column.
 OVERLAP_CASES = [
@@ -54,18 +56,11 @@ OBJECTIVES = [
 ]
 
 
-def step(function, logits: torch.Tensor, *others, **options) -> list[torch.Tensor]:
-    leaf = logits.detach().requires_grad_()
-    loss = function(leaf, *others, **options)
-    loss.backward()
-    return [loss.detach(), leaf.grad]
-
-
 def results(case: LossCase, backend: str, device: str) -> list[torch.Tensor]:
     """All overlaps, their gradients and all columns; or an objective and its gradient."""
     logits, *others = shared(case, device).arguments
     if case not in OVERLAP_CASES:
-        return step(make(case, backend, device), logits, *others)
+        return [*step(make(case, backend, device), logits, *others)]
     found = []
     for function in OVERLAPS.values():
         found += step(function, logits, *others, backend=backend, **case.options)
@@ -75,9 +70,7 @@ def results(case: LossCase, backend: str, device: str) -> list[torch.Tensor]:
 
 def assert_same_bits(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
     for a, b in zip(one, other, strict=True):
-        # As integers: NaN equals NaN and 0.0 is not -0.0.
-        bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(a.element_size())
-        assert torch.equal(a, b) if bits is None else torch.equal(a.view(bits), b.view(bits))
+        assert torch.equal(bits(a), bits(b))
 
 
 @each([*OVERLAP_CASES, *OBJECTIVES])

@@ -72,10 +72,10 @@ def threads(count: int) -> Iterator[None]:
 
 
 def require_same_bits(found: accuracy.Answer, expected: accuracy.Answer, when: str = "") -> None:
-    """Raise a `Mismatch` where they differ: NaN equals NaN, and 0.0 is not -0.0."""
+    """Raise a `Mismatch` where they differ."""
     for name in ("loss", "gradient"):
         one, other = getattr(found, name), getattr(expected, name)
-        different = _bits(one) != _bits(other)
+        different = bits(one) != bits(other)
         if different.any():
             raise Mismatch(
                 f"{int(different.sum())} of {one.numel()} numbers of the {name} differ{when}",
@@ -83,6 +83,7 @@ def require_same_bits(found: accuracy.Answer, expected: accuracy.Answer, when: s
             )
 
 
-def _bits(numbers: Tensor) -> Tensor:
-    sizes = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+def bits(numbers: Tensor) -> Tensor:
+    """As integers: NaN equals NaN, and 0.0 is not -0.0."""
+    sizes = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     return numbers.contiguous().view(sizes[numbers.element_size()])

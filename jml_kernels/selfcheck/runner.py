@@ -52,6 +52,19 @@ class Progress(Protocol):
         """A check has ended."""
 
 
+class Silent:
+    """A progress that nobody watches."""
+
+    def start(self, what: str, count: int | None) -> None:
+        pass
+
+    def step(self, case: str) -> None:
+        pass
+
+    def done(self, row: Row) -> None:
+        pass
+
+
 def run(asked: Sequence[str], quick: bool, progress: Progress) -> Report:
     """All checks of the backends asked for; of all that run here where none is.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-import pytest
+import parametrize
 
 import jml_kernels as jml
 from jml_kernels.selfcheck.corpus.case import LossCase
@@ -26,13 +26,9 @@ SUBJECT = Subject(BACKEND)
 
 def each(cases: Iterable[LossCase]):
     """Run a test with every case that this backend is tested on."""
+    kept = [case for case in cases if case.interpreted or not SUBJECT.is_interpreted]
+    return parametrize.each(kept, left_out=_is_slow)
 
-    def is_slow(case: LossCase) -> bool:
-        return case.slow or (SUBJECT.is_interpreted and not case.checked)
 
-    parameters = [
-        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if is_slow(case) else [])
-        for case in cases
-        if case.interpreted or not SUBJECT.is_interpreted
-    ]
-    return pytest.mark.parametrize("case", parameters)
+def _is_slow(case: LossCase) -> bool:
+    return case.slow or (SUBJECT.is_interpreted and not case.checked)

@@ -22,26 +22,13 @@ LARGE = (2, 19, 512, 512)
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
-class Silent:
-    """A progress that nobody watches."""
-
-    def start(self, what, count):
-        pass
-
-    def step(self, case):
-        pass
-
-    def done(self, row):
-        pass
-
-
 @pytest.mark.parametrize("check", ["host never waits", "CUDA graph", "side streams"])
 def test_a_check_of_steps(check, backend):
     """As `jml-kernels check` does, on every kind."""
     subject = Subject(backend)
     trials = runner.CHECKS[check](subject)
     assert not isinstance(trials, str), trials
-    row, failures = runner.try_all(subject, check, trials, Silent())
+    row, failures = runner.try_all(subject, check, trials, runner.Silent())
     assert failures == []
     assert row.passed >= len(KINDS)
 

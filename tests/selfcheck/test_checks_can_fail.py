@@ -35,19 +35,6 @@ def plant(monkeypatch, fault) -> None:
     monkeypatch.setitem(ops.LOSSES, "cpu", lambda *arguments: (fault(*arguments),))
 
 
-class Nothing:
-    """A progress that nobody watches."""
-
-    def start(self, what, count):
-        pass
-
-    def step(self, case):
-        pass
-
-    def done(self, row):
-        pass
-
-
 def too_large(*arguments):
     return right(*arguments) * (1 + 1e-4)
 
@@ -110,10 +97,10 @@ def an_exception(*arguments):
 )
 def test_a_fault_is_found(check, fault, found, monkeypatch):
     trials = runner.CHECKS[check](CPU)[:5]
-    row, failures = runner.try_all(CPU, check, trials, Nothing())
+    row, failures = runner.try_all(CPU, check, trials, runner.Silent())
     assert (row.passed, row.failed, failures) == (len(trials), 0, [])
     plant(monkeypatch, fault)
-    row, failures = runner.try_all(CPU, check, trials, Nothing())
+    row, failures = runner.try_all(CPU, check, trials, runner.Silent())
     assert row.failed > 0
     assert row.passed + row.failed == len(trials)
     assert any(found in failure.found for failure in failures)
@@ -122,7 +109,9 @@ def test_a_fault_is_found(check, fault, found, monkeypatch):
 
 def test_bad_labels_and_numbers_are_each_looked_at(monkeypatch):
     plant(monkeypatch, anything_goes)
-    row, failures = runner.try_all(CPU, "bad input", runner.CHECKS["bad input"](CPU), Nothing())
+    row, failures = runner.try_all(
+        CPU, "bad input", runner.CHECKS["bad input"](CPU), runner.Silent()
+    )
     assert row.passed == 0
     assert {failure.expected.split(" that")[0] for failure in failures} == {"an IndexError", "nan"}
 
@@ -131,7 +120,7 @@ def test_bad_labels_and_numbers_are_each_looked_at(monkeypatch):
 
 
 def judged(*measures: Measure):
-    return runner.try_all(CPU, "parity", [Trial("a case", lambda: measures)], Nothing())
+    return runner.try_all(CPU, "parity", [Trial("a case", lambda: measures)], runner.Silent())
 
 
 def test_what_is_no_number_fails():
@@ -144,7 +133,7 @@ def test_an_exception_is_a_failure():
     def run():
         raise RuntimeError(999 * "long ")
 
-    row, (failure,) = runner.try_all(CPU, "parity", [Trial("a case", run)], Nothing())
+    row, (failure,) = runner.try_all(CPU, "parity", [Trial("a case", run)], runner.Silent())
     assert (row.failed, failure.expected) == (1, "no exception")
     assert failure.found.startswith("RuntimeError: long long")
     assert "test_checks_can_fail.py:" in failure.found

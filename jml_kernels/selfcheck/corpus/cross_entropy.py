@@ -37,7 +37,8 @@ CROSS_ENTROPY = [
         for mode in MODES
     ],
     *[
-        _ce(f"loss {name}", "options of the overlap", ignored=0.1, options={**LS, **options})
+        _ce(f"loss {name}", "options change the overlap alone", ignored=0.1,
+            options={**LS, **options})
         for name, options in LOSS_OPTIONS.items()
     ],
     *[
@@ -53,23 +54,25 @@ CROSS_ENTROPY = [
              {"options": BLS, "drawn": "blocks", "ignored": 0.02, "masked": 0.1, "checked": True}),
             ("soft", "the mean is over pixels", WEIGHTS,
              {"target": "soft", "masked": 0.2, "checked": True}),
-            ("tiles", "weights of many pixels", WEIGHTS[1:],
+            ("tiles", "weights add up over tiles", WEIGHTS[1:],
              {"shape": TILES, "options": LS, "layout": "channels_last", "ignored": 0.1}),
-            ("soft, tiles", "the same of probabilities", WEIGHTS[1:],
+            ("soft, tiles", "weights of probabilities add up over tiles", WEIGHTS[1:],
              {"shape": TILES, "target": "soft"}),
-            ("float64", "in float64", WEIGHTS, {"dtype": torch.float64, "options": LS}),
-            ("halves", "in float16", WEIGHTS, {"dtype": torch.float16, "options": LS}),
-            ("uint8", "the weight of a label in another dtype", WEIGHTS[1:],
+            ("float64", "weights in float64", WEIGHTS, {"dtype": torch.float64, "options": LS}),
+            ("halves", "weights beside float16", WEIGHTS, {"dtype": torch.float16, "options": LS}),
+            ("uint8", "labels of every dtype have a weight", WEIGHTS[1:],
              {"target_dtype": torch.uint8, "target_layout": "stepped"}),
             ("sigmoid, labels", "the mean is over elements", WEIGHTS[1:], {"options": SIGMOID}),
-            ("sigmoid, bits", "those that count", WEIGHTS,
+            ("sigmoid, bits", "the mean is over elements that count", WEIGHTS,
              {"target": "bits", "ignored": 0.2, "options": {**SIGMOID, **LS}, "checked": True}),
-            ("sigmoid, soft", "and of probabilities", WEIGHTS[1:],
+            ("sigmoid, soft", "the mean is over elements, also of probabilities", WEIGHTS[1:],
              {"target": "soft", "masked": 0.2, "options": SIGMOID}),
-            ("binary", "one class with a weight", WEIGHTS[1:],
+            ("binary", "one class may have a weight", WEIGHTS[1:],
              {"shape": BINARY, "options": SIGMOID}),
-            ("none, labels", "of probabilities", WEIGHTS[1:], {"options": {**NONE, **LS}}),
-            ("0-D", "classification", WEIGHTS[1:], {"shape": (7, 5), "options": LS}),
+            ("none, labels", "probabilities have weights too", WEIGHTS[1:],
+             {"options": {**NONE, **LS}}),
+            ("0-D", "classification has weights too", WEIGHTS[1:],
+             {"shape": (7, 5), "options": LS}),
             ("bad labels, masked", "a masked pixel's label has no weight", WEIGHTS[1:],
              {"masked": 0.2, "values": "bad labels under the mask"}),
         ]

@@ -24,19 +24,19 @@ _SHAPES = [
         _kd(name, why, shape, ignored=0.1, checked=checked, interpreted=interpreted)
         for name, why, shape, checked, interpreted in [
             ("1 class", "both softmaxes are 1", (2, 1, 5, 7), False, True),
-            ("2 classes", "the smallest softmax", (2, 2, 5, 7), False, True),
-            ("19 classes", "Cityscapes", (1, 19, 17, 16), False, True),
-            ("150 classes, tiles", "smaller tiles, since two are held", (1, 150, 23, 25), True,
+            ("2 classes", "these are the smallest softmaxes", (2, 2, 5, 7), False, True),
+            ("19 classes", "Cityscapes has as many classes", (1, 19, 17, 16), False, True),
+            ("150 classes, tiles", "tiles are smaller, since two are held", (1, 150, 23, 25), True,
              False),
-            ("1000 classes", "the most that is promised", (1, 1000, 3, 5), False, True),
-            ("1000 classes, tiles", "more than one of the smallest tiles", (1, 1000, 131), False,
-             False),
-            ("0-D", "classification", (7, 5), True, True),
-            ("1-D", "sequences", (2, 5, 41), False, True),
-            ("3-D", "volumes", (2, 4, 3, 5, 4), False, True),
-            ("1 pixel", "nothing to vectorise", (1, 5, 1, 1), False, True),
-            ("0 images", "an empty batch", (0, 5, 4, 4), True, True),
-            ("0 pixels", "an empty crop", (2, 5, 0, 4), False, True),
+            ("1000 classes", "this is the most that is promised", (1, 1000, 3, 5), False, True),
+            ("1000 classes, tiles", "classes take more than one of the smallest tiles",
+             (1, 1000, 131), False, False),
+            ("0-D", "classification is distilled too", (7, 5), True, True),
+            ("1-D", "sequences have one spatial dimension", (2, 5, 41), False, True),
+            ("3-D", "volumes have three spatial dimensions", (2, 4, 3, 5, 4), False, True),
+            ("1 pixel", "there is nothing to vectorise", (1, 5, 1, 1), False, True),
+            ("0 images", "a batch may be empty", (0, 5, 4, 4), True, True),
+            ("0 pixels", "a crop may be empty", (2, 5, 0, 4), False, True),
             ("primes", "no size divides a tile or a vector", (3, 7, 13, 11), False, True),
             ("several tiles", "sums go on from tile to tile", (2, 5, 43, 59), False, True),
             ("several tiles, 3-D", "a tile ends inside a plane", (1, 3, 7, 19, 23), False, False),
@@ -59,13 +59,13 @@ _DTYPES = [
         for dtype in FLOAT_DTYPES for teacher in FLOAT_DTYPES
     ],
     *[
-        _kd(f"teacher {name_of(dtype)}, tiles", "conversion of whole rows", teacher_dtype=dtype,
-            **_MANY_TILES)
+        _kd(f"teacher {name_of(dtype)}, tiles", "whole rows of the teacher are converted",
+            teacher_dtype=dtype, **_MANY_TILES)
         for dtype in FLOAT_DTYPES
     ],
     *[
-        _kd(f"student {name_of(dtype)} channels_last, tiles", "the same transposed", dtype=dtype,
-            layout="channels_last", teacher_layout="channels_last", **_MANY_TILES)
+        _kd(f"student {name_of(dtype)} channels_last, tiles", "rows are converted and transposed",
+            dtype=dtype, layout="channels_last", teacher_layout="channels_last", **_MANY_TILES)
         for dtype in FLOAT_DTYPES
     ],
 ]  # fmt: skip
@@ -77,13 +77,13 @@ _STRIDES = [
         for layout in LAYOUTS if layout != "contiguous"
     ],
     *[
-        _kd(f"student {layout}", "and a student beside it", layout=layout,
+        _kd(f"student {layout}", "a student is read as it lies, beside a teacher", layout=layout,
             checked=layout == "channels_last")
         for layout in LAYOUTS if layout != "contiguous"
     ],
     *[
-        _kd(f"{layout} and {teacher}, tiles", "each in its own layout", layout=layout,
-            teacher_layout=teacher, ignored=0.1, **_MANY_TILES)
+        _kd(f"{layout} and {teacher}, tiles", "student and teacher have layouts of their own",
+            layout=layout, teacher_layout=teacher, ignored=0.1, **_MANY_TILES)
         for layout, teacher in [
             ("contiguous", "channels_last"),
             ("channels_last", "contiguous"),
@@ -91,9 +91,9 @@ _STRIDES = [
             ("transposed", "cropped channels_last"),
         ]
     ],
-    _kd("labels uint8, reversed", "three inputs in three layouts", layout="channels_last",
+    _kd("labels uint8, reversed", "three inputs have three layouts", layout="channels_last",
         teacher_layout="stepped", target_dtype=torch.uint8, target_layout="reversed"),
-    _kd("labels int32, mask stepped", "and a mask in a fourth", target_dtype=torch.int32,
+    _kd("labels int32, mask stepped", "the mask has a layout of its own", target_dtype=torch.int32,
         masked=0.3, mask_layout="stepped"),
 ]  # fmt: skip
 
@@ -111,7 +111,7 @@ _OPTIONS = [
         for labels in MODES for teacher in (*MODES, None)
     ],
     *[
-        _kd(f"loss {name}", "options of both overlaps", ignored=0.1, options=options,
+        _kd(f"loss {name}", "options change both overlaps", ignored=0.1, options=options,
             interpreted=False)
         for name, options in LOSS_OPTIONS.items()
     ],
@@ -142,38 +142,39 @@ _OPTIONS = [
             (2.0, 3.0, {"options": SIGMOID, "ignored": 0.1, "checked": divergence == "kl"}),
         ]
     ],
-    _kd("class weights", "both terms of the overlap, one of the cross-entropy", weights=WEIGHTS,
-        ignored=0.1, options=LS),
+    _kd("class weights", "both overlaps have weights, and one of two cross-entropies",
+        weights=WEIGHTS, ignored=0.1, options=LS),
     _kd("ce_class_weights", "the teacher's cross-entropy has none", weights=WEIGHTS[1:]),
-    _kd("ce_class_weights, tiles", "the same in many tiles", TILES, weights=WEIGHTS[1:]),
+    _kd("ce_class_weights, tiles", "the teacher's cross-entropy has none, in many tiles", TILES,
+        weights=WEIGHTS[1:]),
 ]  # fmt: skip
 
 _TARGETS = [
-    _kd("kl, masked", "the entropy of pixels that count", masked=0.3,
+    _kd("kl, masked", "the entropy is that of pixels that count", masked=0.3,
         options={"distillation": "kl"}),
-    _kd("smoothing", "of the labels, not of the teacher", options=LS, ignored=0.1),
-    _kd("boundary", "smoothing where labels meet", options=BLS, drawn="blocks", checked=True,
-        quick=True),
-    _kd("boundary, ignored and masked", "windows with pixels that do not count", options=BLS,
+    _kd("smoothing", "labels are smoothed, and the teacher is not", options=LS, ignored=0.1),
+    _kd("boundary", "labels are smoothed where they meet", options=BLS, drawn="blocks",
+        checked=True, quick=True),
+    _kd("boundary, ignored and masked", "windows hold pixels that do not count", options=BLS,
         drawn="blocks", ignored=0.05, masked=0.2),
     _kd("boundary, tiles", "windows reach over the tile's edge", (1, 4, 43, 59), options=BLS,
         drawn="blocks", ignored=0.01, checked=True, interpreted=False),
-    _kd("boundary, tiles, channels_last", "the same transposed", (1, 4, 43, 59), options=BLS,
-        drawn="blocks", layout="channels_last", teacher_layout="channels_last",
-        interpreted=False),
-    _kd("boundary, 3-D", "windows of volumes", (2, 4, 5, 6, 7), options=BLS, drawn="blocks"),
+    _kd("boundary, tiles, channels_last", "windows lie as labels do, and logits transposed",
+        (1, 4, 43, 59), options=BLS, drawn="blocks", layout="channels_last",
+        teacher_layout="channels_last", interpreted=False),
+    _kd("boundary, 3-D", "volumes have windows too", (2, 4, 5, 6, 7), options=BLS, drawn="blocks"),
     _kd("mask and ignored", "either takes a pixel out of both terms", masked=0.3, ignored=0.3),
-    _kd("ignored 255", "the usual encoding", ignored=0.3, target_dtype=torch.uint8,
+    _kd("ignored 255", "the usual encoding of data sets", ignored=0.3, target_dtype=torch.uint8,
         options={"ignore_index": 255}),
     _kd("all ignored", "nothing counts: 0/0", ignored=1.0),
-    _kd("mask of nothing", "0/0", masked=1.0),
+    _kd("mask of nothing", "nothing counts: 0/0", masked=1.0),
     _kd("bad labels, masked", "a masked pixel may hold any label", masked=0.2,
         values="bad labels under the mask"),
-    _kd("unlabeled", "the teacher alone", target="none"),
+    _kd("unlabeled", "the teacher is alone", target="none"),
     _kd("unlabeled, masked", "a mask takes out its pixels", target="none", masked=0.3),
     _kd("unlabeled, tiles", "sums go on from tile to tile", target="none",
         teacher_dtype=torch.bfloat16, **_MANY_TILES),
-    _kd("unlabeled, kl", "the divergence alone", target="none", masked=0.2, weights=WEIGHTS,
+    _kd("unlabeled, kl", "the divergence is alone", target="none", masked=0.2, weights=WEIGHTS,
         options={"ce_weight": 0.5, "distillation": "kl", "temperature": 2.0,
                  "student_temperature": 2.0}, checked=True, quick=True),
     _kd("unlabeled, 0 pixels", "nothing counts", (2, 5, 0, 4), target="none"),
@@ -181,36 +182,44 @@ _TARGETS = [
 ]  # fmt: skip
 
 _ACTIVATIONS = [
-    _kd("sigmoid, labels", "one-vs-rest", options=SIGMOID, ignored=0.1, checked=True),
-    _kd("sigmoid, unlabeled", "several classes at once", options=SIGMOID, target="none"),
+    _kd("sigmoid, labels", "labels stand for one class against the rest", options=SIGMOID,
+        ignored=0.1, checked=True),
+    _kd("sigmoid, unlabeled", "several classes may be present at once", options=SIGMOID,
+        target="none"),
     _kd("sigmoid, weights", "the mean is over elements", options=SIGMOID, weights=WEIGHTS),
-    _kd("sigmoid, tiles", "in many tiles", options={**SIGMOID, **LS}, masked=0.1, **_MANY_TILES),
-    _kd("binary", "one logit", BINARY, options={**SIGMOID, **LS}, ignored=0.1, checked=True),
-    _kd("binary, labels with a channel", "labels as the logits", BINARY,
+    _kd("sigmoid, tiles", "independent classes in many tiles", options={**SIGMOID, **LS},
+        masked=0.1, **_MANY_TILES),
+    _kd("binary", "there is one logit for each pixel", BINARY, options={**SIGMOID, **LS},
+        ignored=0.1, checked=True),
+    _kd("binary, labels with a channel", "labels have a channel, as the logits", BINARY,
         target="labels with a channel", options=SIGMOID),
-    _kd("binary, kl, 0-D", "one logit an image", (7, 1),
+    _kd("binary, kl, 0-D", "an image has one logit", (7, 1),
         options={**SIGMOID, "distillation": "kl"}),
 ]  # fmt: skip
 
 _VALUES = [
     _kd("teacher -inf", "classes that a teacher rules out: finite", teacher="-inf"),
     _kd("teacher -inf, kl", "0 log 0 = 0", teacher="-inf", options={"distillation": "kl"}),
-    _kd("teacher -inf, tiles", "the same in whole vectors", TILES, teacher="-inf"),
-    _kd("teacher -inf, sigmoid", "a probability of 0", teacher="-inf",
+    _kd("teacher -inf, tiles", "whole vectors have classes that a teacher rules out", TILES,
+        teacher="-inf"),
+    _kd("teacher -inf, sigmoid", "a teacher's probability is 0", teacher="-inf",
         options={**SIGMOID, "distillation": "kl"}),
     _kd("teacher far from 0", "exp overflows unless the maximum is taken off", teacher="far"),
-    _kd("both far from 0", "of the student too", teacher="far", values="far", dtype=torch.float64),
-    _kd("spread", "probabilities over 30 decades", (2, 19, 13, 11), values="spread"),
+    _kd("both far from 0", "exp overflows unless both maxima are taken off", teacher="far",
+        values="far", dtype=torch.float64),
+    _kd("spread", "probabilities span 30 decades", (2, 19, 13, 11), values="spread"),
     _kd("nan teacher, ignored", "a pixel that counts nowhere may hold anything", TILES,
         teacher=_NAN, ignored=0.2),
-    _kd("nan teacher, masked", "the same by the mask", teacher=_NAN, masked=0.2, ignored=0.1),
-    _kd("nan teacher, unlabeled", "the same of a teacher alone", teacher=_NAN, masked=0.2,
-        target="none", options={"distillation": "kl"}),
-    _kd("nan teacher, sigmoid", "of independent classes", teacher=_NAN, masked=0.2, ignored=0.1,
-        options=SIGMOID),
-    _kd("nan student", "of the student", values=_NAN, ignored=0.2),
-    _kd("nan student, channels_last", "transposed", TILES, values=_NAN, masked=0.2,
-        layout="channels_last", teacher_layout="channels_last"),
+    _kd("nan teacher, masked", "a masked pixel of the teacher may hold anything", teacher=_NAN,
+        masked=0.2, ignored=0.1),
+    _kd("nan teacher, unlabeled", "a masked pixel of a teacher alone may hold anything",
+        teacher=_NAN, masked=0.2, target="none", options={"distillation": "kl"}),
+    _kd("nan teacher, sigmoid", "a masked pixel of independent classes may hold anything",
+        teacher=_NAN, masked=0.2, ignored=0.1, options=SIGMOID),
+    _kd("nan student", "an ignored pixel of the student may hold anything", values=_NAN,
+        ignored=0.2),
+    _kd("nan student, channels_last", "a masked pixel of the student may hold anything, transposed",
+        TILES, values=_NAN, masked=0.2, layout="channels_last", teacher_layout="channels_last"),
 ]  # fmt: skip
 
 DISTILLATION = [

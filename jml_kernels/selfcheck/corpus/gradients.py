@@ -38,27 +38,28 @@ _TARGETS = [
         _small(f"{len(shape) - 2}-D", "spatial dimensions", shape=shape, checked=len(shape) != 3)
         for shape in [(4, 3), (2, 3, 5), (1, 3, 2, 3, 2)]
     ],
-    _small("3-D, boundary", "windows of volumes", shape=(1, 3, 2, 3, 2), options=BLS,
+    _small("3-D, boundary", "volumes have windows too", shape=(1, 3, 2, 3, 2), options=BLS,
            checked=True),
-    _small("mask", "pixels taken out", masked=0.3, checked=True),
-    _small("mask, ignored", "by both", masked=0.2, ignored=0.2, checked=True, quick=True),
-    _small("bits, ignored", "elements taken out", target="bits", ignored=0.2, options=SIGMOID,
+    _small("mask", "pixels are taken out", masked=0.3, checked=True),
+    _small("mask, ignored", "mask and ignore_index both take pixels out", masked=0.2, ignored=0.2,
            checked=True, quick=True),
-    _small("all ignored", "gradient 0", ignored=1.0, checked=True),
+    _small("bits, ignored", "single elements are taken out", target="bits", ignored=0.2,
+           options=SIGMOID, checked=True, quick=True),
+    _small("all ignored", "the gradient is 0", ignored=1.0, checked=True),
     _small("a class absent", "no gradient through an inactive class but by the softmax",
            drawn="no class 1"),
-    _small("sigmoid, labels", "one-vs-rest", options=SIGMOID),
-    _small("sigmoid, soft", "a probability per class", target="soft", options=SIGMOID,
-           checked=True),
-    _small("binary", "one class", shape=(2, 1, 3, 2), options=SIGMOID, checked=True),
-    _small("none, labels", "no activation", options=NONE, checked=True),
-    _small("none, soft", "no activation", target="soft", options=NONE, checked=True),
+    _small("sigmoid, labels", "labels stand for one class against the rest", options=SIGMOID),
+    _small("sigmoid, soft", "each class has a probability of its own", target="soft",
+           options=SIGMOID, checked=True),
+    _small("binary", "there is one class", shape=(2, 1, 3, 2), options=SIGMOID, checked=True),
+    _small("none, labels", "there is no activation", options=NONE, checked=True),
+    _small("none, soft", "there is no activation", target="soft", options=NONE, checked=True),
 ]  # fmt: skip
 
 _OPTIONS = [
-    _small("smoothing", "every label smoothed", options=LS, checked=True),
-    _small("boundary", "labels smoothed where they meet", options=BLS, loss="sums", checked=True,
-           quick=True),
+    _small("smoothing", "every label is smoothed", options=LS, checked=True),
+    _small("boundary", "labels are smoothed where they meet", options=BLS, loss="sums",
+           checked=True, quick=True),
     *[
         _small(name, "an option of the formula", options=options, checked=checked)
         for name, options, checked in [
@@ -78,12 +79,12 @@ _OPTIONS = [
         ]
     ],
     *[
-        _small(f"active {mode}, {target}", "which classes count", target=target,
+        _small(f"active {mode}, {target}", "the mode says which classes count", target=target,
                options={"active_classes": mode}, checked=target == "soft")
         for mode in MODES if mode != "label"
         for target in ("labels", "soft")
     ],
-    _small("active both, threshold", "a threshold that some classes miss",
+    _small("active both, threshold", "some classes miss the threshold",
            options={"active_classes": "both", "active_threshold": 1.2}),
 ]  # fmt: skip
 
@@ -94,48 +95,50 @@ GRADIENT_INPUTS = [*_TARGETS, *_OPTIONS]
 _CE = [
     _small(f"cross-entropy, {name}", why, loss="cross-entropy", **more)
     for name, why, more in [
-        ("labels", "hard labels", {}),
-        ("soft", "probabilities", {"target": "soft"}),
-        ("smoothed, weights", "weights of all classes",
+        ("labels", "labels are hard", {}),
+        ("soft", "targets are probabilities", {"target": "soft"}),
+        ("smoothed, weights", "smoothed labels have the weights of all classes",
          {"options": LS, "weights": WEIGHTS, "checked": True, "quick": True}),
-        ("soft, weights", "and of probabilities",
+        ("soft, weights", "probabilities have weights too",
          {"target": "soft", "weights": WEIGHTS, "checked": True}),
-        ("boundary", "and where labels meet", {"options": BLS, "weights": WEIGHTS[1:]}),
-        ("ignored", "pixels taken out", {"ignored": 0.3, "masked": 0.2}),
-        ("log, image", "another formula",
+        ("boundary", "weights where labels meet", {"options": BLS, "weights": WEIGHTS[1:]}),
+        ("ignored", "pixels are taken out", {"ignored": 0.3, "masked": 0.2}),
+        ("log, image", "the formula is another",
          {"options": {"log_loss": True, "smooth": 0.1, "aggregation": "image"}}),
-        ("sigmoid, bits", "independent classes",
+        ("sigmoid, bits", "classes are independent",
          {"target": "bits", "ignored": 0.2, "options": SIGMOID, "checked": True}),
-        ("binary", "one class", {"shape": (2, 1, 3, 2), "options": SIGMOID}),
-        ("none", "probabilities", {"options": NONE, "checked": True}),
-        ("none, binary", "one probability", {"shape": (2, 1, 3, 2), "options": NONE}),
-        ("all ignored", "gradient 0", {"ignored": 1.0}),
+        ("binary", "there is one class", {"shape": (2, 1, 3, 2), "options": SIGMOID}),
+        ("none", "logits are probabilities", {"options": NONE, "checked": True}),
+        ("none, binary", "there is one probability", {"shape": (2, 1, 3, 2), "options": NONE}),
+        ("all ignored", "the gradient is 0", {"ignored": 1.0}),
     ]
 ]  # fmt: skip
 
 _KD = [
     _small(f"distillation, {name}", why, loss="distillation", **more)
     for name, why, more in [
-        ("labels", "four terms", {"checked": True, "quick": True}),
-        ("channels_last", "transposed",
+        ("labels", "there are four terms", {"checked": True, "quick": True}),
+        ("channels_last", "student and teacher are transposed",
          {"layout": "channels_last", "teacher_layout": "channels_last"}),
-        ("unlabeled", "two terms", {"target": "none", "checked": True}),
-        ("temperatures", "a scale and its square",
+        ("unlabeled", "there are two terms", {"target": "none", "checked": True}),
+        ("temperatures", "temperatures are a scale and its square",
          {"options": {"temperature": 2.0, "student_temperature": 3.0}}),
-        ("temperatures, kl", "less the entropy",
+        ("temperatures, kl", "a divergence is less the entropy",
          {"options": {"distillation": "kl", "temperature": 2.0, "student_temperature": 3.0},
           "checked": True}),
-        ("weights", "of the terms",
+        ("weights", "each term has a weight",
          {"weights": WEIGHTS, "options": {"ce_weight": 0.4, "ce_label_weight": 0.2,
                                           "jaccard_label_weight": 0.7}}),
-        ("boundary, ignored", "labels smoothed",
+        ("boundary, ignored", "labels are smoothed",
          {"options": BLS, "ignored": 0.1, "masked": 0.1, "weights": WEIGHTS, "checked": True}),
-        ("soft2, class", "another formula", {"options": {"norm": 2, "aggregation": "class"}}),
-        ("soft1, gamma", "another power", {"options": {"norm": 1, "gamma": 2.0}}),
-        ("metric2", "the other variant", {"options": {"variant": 2}}),
-        ("sigmoid", "independent classes", {"options": SIGMOID, "ignored": 0.1, "checked": True}),
-        ("binary", "one class", {"shape": (2, 1, 3, 2), "options": SIGMOID}),
-        ("-inf", "a class ruled out", {"teacher": "-inf"}),
+        ("soft2, class", "the formula is another",
+         {"options": {"norm": 2, "aggregation": "class"}}),
+        ("soft1, gamma", "the power is another", {"options": {"norm": 1, "gamma": 2.0}}),
+        ("metric2", "the variant is the other one", {"options": {"variant": 2}}),
+        ("sigmoid", "classes are independent",
+         {"options": SIGMOID, "ignored": 0.1, "checked": True}),
+        ("binary", "there is one class", {"shape": (2, 1, 3, 2), "options": SIGMOID}),
+        ("-inf", "a class is ruled out", {"teacher": "-inf"}),
     ]
 ]  # fmt: skip
 
@@ -150,10 +153,11 @@ GRADIENT_FAMILY = [
         for loss in (*FAMILY, "sums") if loss not in ("statistics", "cross-entropy", "distillation")
         for target in ("labels", "soft")
     ],
-    _small("sums, masked", "each sum by itself, of probabilities", loss="sums", target="soft",
+    _small("sums, masked", "each sum is differentiated by itself", loss="sums", target="soft",
            masked=0.2, checked=True),
-    _small("class_weights", "one of them 0", weights=WEIGHTS[:1], checked=True),
-    _small("JDT, options", "all of them at once", loss="JDT", target="soft", checked=True,
+    _small("class_weights", "one of the weights is 0", weights=WEIGHTS[:1], checked=True),
+    _small("JDT, options", "it has all of its options at once", loss="JDT", target="soft",
+           checked=True,
            options={"mIoUD": 0.5, "mIoUI": 0.3, "mIoUC": 0.2, "gamma": 1.5, "norm": 2}),
 ]  # fmt: skip
 
@@ -162,25 +166,26 @@ GRADIENTS_OF_2_PIXELS = [
     _small(f"2 pixels, {name}", why, **{"shape": (1, 3, 2), "checked": True, **more},
            interpreted=True)
     for name, why, more in [
-        ("sums, boundary", "each sum by itself, of labels", {"loss": "sums", "options": BLS}),
-        ("sums, soft", "and of probabilities",
+        ("sums, boundary", "each sum is differentiated by itself, of labels",
+         {"loss": "sums", "options": BLS}),
+        ("sums, soft", "each sum is differentiated by itself, of probabilities",
          {"loss": "sums", "target": "soft", "layout": "channels_last"}),
         ("JML1, soft", "the formula's gradient", {"target": "soft", "quick": True}),
-        ("JML1, smoothing", "against smoothed labels", {"options": LS, "slow": True}),
-        ("soft Jaccard L2, labels", "squares", {"loss": "soft Jaccard L2"}),
-        ("aggregations", "of images and classes",
+        ("JML1, smoothing", "labels are smoothed", {"options": LS, "slow": True}),
+        ("soft Jaccard L2, labels", "the sums are of squares", {"loss": "soft Jaccard L2"}),
+        ("aggregations", "means are over images and classes",
          {"shape": (2, 3, 2), "options": {"aggregation": {"image": 0.5, "class": 0.3}},
           "slow": True}),
-        ("cross-entropy, weights", "weights of labels",
+        ("cross-entropy, weights", "labels have weights",
          {"loss": "cross-entropy", "options": LS, "weights": WEIGHTS, "slow": True}),
-        ("multi-label", "independent classes", {"target": "bits", "options": SIGMOID}),
-        ("distillation", "a scale and its square",
+        ("multi-label", "classes are independent", {"target": "bits", "options": SIGMOID}),
+        ("distillation", "temperatures are a scale and its square",
          {"loss": "distillation", "options": {"temperature": 2.0, "student_temperature": 3.0}}),
-        ("distillation, sigmoid", "independent classes of a teacher",
+        ("distillation, sigmoid", "a teacher's classes are independent",
          {"loss": "distillation", "options": SIGMOID, "ignored": 0.1, "slow": True}),
-        ("distillation, binary", "one class",
+        ("distillation, binary", "there is one class",
          {"loss": "distillation", "shape": (2, 1, 3), "options": SIGMOID, "slow": True}),
-        ("distillation, -inf", "a class ruled out",
+        ("distillation, -inf", "a class is ruled out",
          {"loss": "distillation", "teacher": "-inf", "slow": True}),
     ]
 ]  # fmt: skip

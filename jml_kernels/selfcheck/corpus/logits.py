@@ -10,17 +10,17 @@ from .layouts import LAYOUTS
 
 DTYPES = [
     *[
-        LossCase(name_of(dtype), "every dtype of logits", dtype=dtype)
+        LossCase(name_of(dtype), "logits may have every floating dtype", dtype=dtype)
         for dtype in FLOAT_DTYPES
     ],
     *[
         LossCase(f"{name_of(dtype)} channels_last, tiles",
-                 "conversion of a tile's rows in both layouts", (1, 11, 43, 59), dtype=dtype,
+                 "a tile's rows are converted in this layout too", (1, 11, 43, 59), dtype=dtype,
                  layout="channels_last")
         for dtype in FLOAT_DTYPES
     ],
     *[
-        LossCase(f"{name_of(dtype)} soft, tiles", "conversion of two inputs", (1, 11, 43, 59),
+        LossCase(f"{name_of(dtype)} soft, tiles", "two inputs are converted", (1, 11, 43, 59),
                  dtype=dtype, target="soft", target_dtype=dtype)
         for dtype in FLOAT_DTYPES
     ],
@@ -28,31 +28,34 @@ DTYPES = [
 
 STRIDES = [
     *[
-        LossCase(f"layout {layout}", "read as it lies", layout=layout)
+        LossCase(f"layout {layout}", "logits are read as they lie", layout=layout)
         for layout in LAYOUTS if layout != "contiguous"
     ],
-    LossCase("channels_last 1-D", "NLC", (2, 5, 41), layout="channels_last"),
-    LossCase("channels_last 3-D", "NDHWC", (2, 5, 3, 4, 5), layout="channels_last"),
-    LossCase("channels_last 1 class", "both memory formats at once", (2, 1, 6, 7),
+    LossCase("channels_last 1-D", "sequences may be NLC", (2, 5, 41), layout="channels_last"),
+    LossCase("channels_last 3-D", "volumes may be NDHWC", (2, 5, 3, 4, 5), layout="channels_last"),
+    LossCase("channels_last 1 class", "one class is both memory formats at once", (2, 1, 6, 7),
              layout="channels_last"),
     LossCase("channels_last 2", "a pixel is shorter than a vector", (2, 2, 43, 59),
              layout="channels_last"),
     LossCase("channels_last 16", "a pixel is one vector", (1, 16, 9, 31), layout="channels_last"),
-    LossCase("channels_last 19, tiles", "transposed tile by tile", (2, 19, 43, 59),
+    LossCase("channels_last 19, tiles", "pixels are transposed tile by tile", (2, 19, 43, 59),
              layout="channels_last", interpreted=False),
-    LossCase("channels_last 150", "wide pixels", (1, 150, 9, 16), layout="channels_last"),
+    LossCase("channels_last 150", "a pixel is many vectors", (1, 150, 9, 16),
+             layout="channels_last"),
     LossCase("cropped, tiles", "rows of a crop end inside a tile", (1, 5, 43, 59),
              layout="cropped"),
-    LossCase("cropped 3-D, tiles", "and planes", (1, 3, 7, 19, 23), layout="cropped"),
+    LossCase("cropped 3-D, tiles", "planes of a crop end inside a tile", (1, 3, 7, 19, 23),
+             layout="cropped"),
     LossCase("stepped, tiles", "no stride is 1", (1, 5, 43, 59), layout="stepped"),
-    LossCase("cropped channels_last, tiles", "neither dense nor class by class", (1, 5, 43, 59),
-             layout="cropped channels_last"),
-    LossCase("transposed, tiles", "pixels in another order than labels", (1, 5, 43, 59),
+    LossCase("cropped channels_last, tiles", "memory is neither dense nor class by class",
+             (1, 5, 43, 59), layout="cropped channels_last"),
+    LossCase("transposed, tiles", "pixels lie in another order than labels", (1, 5, 43, 59),
              layout="transposed"),
     LossCase("reversed 3-D", "the batch is the fastest dimension", (2, 3, 5, 4, 3),
              layout="reversed"),
-    LossCase("stepped 0-D", "strides without spatial dimensions", (7, 5), layout="stepped"),
-    LossCase("reversed 0-D", "classes by images", (7, 5), layout="reversed"),
+    LossCase("stepped 0-D", "there are strides without spatial dimensions", (7, 5),
+             layout="stepped"),
+    LossCase("reversed 0-D", "memory is classes by images", (7, 5), layout="reversed"),
 ]  # fmt: skip
 
 LOGITS = [*DTYPES, *STRIDES]
@@ -82,7 +85,7 @@ def _combined(dtype: torch.dtype, layout: str, kind: str) -> LossCase:
     interpreted = interpreted or (layout, kind) == ("channels_last", "labels")
     return LossCase(
         f"{name_of(dtype)} {layout}, {kind}",
-        "every dtype in every layout",
+        "every dtype may come in every layout",
         (2, 5, 9, 11),
         dtype=dtype,
         layout=layout,

@@ -32,7 +32,7 @@ FORMULA = [
 
 ACTIVE = [
     *[
-        LossCase(f"active {mode}, {name}", "each asks for other columns beside the overlap",
+        LossCase(f"active {mode}, {name}", "each mode asks for other columns beside the overlap",
                  (2, 5, 23, 29), target=target, options={**options, "active_classes": mode},
                  checked=True, interpreted=mode != "label")
         for mode in MODES
@@ -55,7 +55,8 @@ OPTIONS = [*FORMULA, *ACTIVE]
 
 #: Inputs of one loss each, which no list of inputs for every overlap has.
 OTHER_OPTIONS = [
-    LossCase("class_weights", "multiply the losses of classes", weights=WEIGHTS[:1], checked=True),
+    LossCase("class_weights", "weights multiply the losses of classes", weights=WEIGHTS[:1],
+             checked=True),
     *[
         LossCase(f"inplace_backward, {layout}", "the gradient lies over the logits",
                  (2, 5, 9, 11), layout=layout, target="soft", options={"inplace_backward": True},
@@ -63,11 +64,12 @@ OTHER_OPTIONS = [
                  interpreted=layout == "contiguous")
         for layout in ("contiguous", "channels_last", "cropped")
     ],
-    LossCase("JDT, weights", "the weights of classes", loss="JDT", weights=WEIGHTS[:1],
+    LossCase("JDT, weights", "it takes weights of classes", loss="JDT", weights=WEIGHTS[:1],
              checked=True, interpreted=False),
-    LossCase("JDT, options", "all of them at once", (3, 5, 6, 7), loss="JDT", target="soft",
+    LossCase("JDT, options", "it has all of its options at once", (3, 5, 6, 7), loss="JDT",
+             target="soft",
              options={"mIoUD": 0.5, "mIoUI": 0.3, "mIoUC": 0.2, "gamma": 1.5, "log_loss": True,
                       "norm": 2}, checked=True, interpreted=False),
-    LossCase("JDT, ignored", "an index that it is told", loss="JDT", ignored=0.2,
+    LossCase("JDT, ignored", "it is told what to ignore", loss="JDT", ignored=0.2,
              options={"ignore_index": 255}, checked=True, interpreted=False),
 ]  # fmt: skip

@@ -26,14 +26,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 slow_if_interpreted = pytest.mark.slow if SUBJECT.is_interpreted else lambda test: test
 
 
-@each(GRADIENTS_OF_2_PIXELS)
+@each(case for case in GRADIENTS if case.quick or case in GRADIENTS_OF_2_PIXELS)
 def test_gradcheck(case):
-    assert gradients.check(case, SUBJECT) == []
-
-
-@pytest.mark.slow
-@each(case for case in GRADIENTS if case not in GRADIENTS_OF_2_PIXELS)
-def test_gradcheck_of_every_case(case):
     assert gradients.check(case, SUBJECT) == []
 
 
