@@ -65,7 +65,7 @@ def require(sanitizer: str = "none") -> None:
 
 @functools.cache
 def library() -> Path:
-    """The operators, as a PyTorch loads them: see JML_CUDA_EMULATION in jml_kernels/backend/cuda.py."""
+    """The operators, as a PyTorch loads them where JML_CUDA_EMULATION asks for it."""
     require()
     torch = Path(importlib.util.find_spec("torch").origin).parent
     version = f"-DTORCH_TARGET_VERSION={build_cuda.TORCH_TARGET_VERSION}"
