@@ -65,7 +65,7 @@ def require(sanitizer: str = "none") -> None:
 
 @functools.cache
 def library() -> Path:
-    """The operators, as a PyTorch loads them (JML_CUDA_EMULATION, see jml_kernels/backends.py)."""
+    """The operators, as a PyTorch loads them where JML_CUDA_EMULATION asks for it."""
     require()
     torch = Path(importlib.util.find_spec("torch").origin).parent
     version = f"-DTORCH_TARGET_VERSION={build_cuda.TORCH_TARGET_VERSION}"
