@@ -23,7 +23,6 @@ _SHAPES = [
     *[
         _kd(name, why, shape, ignored=0.1, checked=checked, interpreted=interpreted)
         for name, why, shape, checked, interpreted in [
-            ("1 class", "both softmaxes are 1", (2, 1, 5, 7), False, True),
             ("2 classes", "these are the smallest softmaxes", (2, 2, 5, 7), False, True),
             ("19 classes", "Cityscapes has as many classes", (1, 19, 17, 16), False, True),
             ("150 classes, tiles", "tiles are smaller, since two are held", (1, 150, 23, 25), True,

@@ -21,8 +21,6 @@ EVERYWHERE = [
     LossCase("smoothing, masked", "masked pixels have no target", masked=0.3, options=LS),
     LossCase("smoothing 19", "the share of each class is e / C", (1, 19, 43, 59), options=LS,
              interpreted=False),
-    LossCase("smoothing 1 class", "y = 1 - e + e / 1", (2, 1, 6, 7),
-             options={"label_smoothing": 0.5}),
     LossCase("smoothing 0-D", "images without spatial dimensions have no windows", (7, 5),
              options=LS),
     LossCase("smoothing halves", "smoothed labels beside float16", dtype=torch.float16,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .case import LS, LossCase
+from .case import LossCase
 from .dtypes import FLOAT_DTYPES, name_of
 from .layouts import LAYOUTS
 
@@ -32,8 +32,6 @@ SOFT = [
     LossCase("soft, tiles", "sums go on from tile to tile", (2, 5, 43, 59), target="soft",
              masked=0.1),
     LossCase("soft mask of nothing", "nothing counts: 0/0", target="soft", masked=1.0,
-             checked=True),
-    LossCase("soft with smoothing", "probabilities are not smoothed", target="soft", options=LS,
              checked=True),
     LossCase("one-hot floats", "probabilities may be hard labels", target="soft",
              values="one-hot target"),
