@@ -294,7 +294,8 @@ PEERS: dict[str, Competitor] = {
     ),
     "kornia-tversky": Competitor(
         "tversky_loss(alpha=1, beta=1) of kornia. It is kornia-dice with the soft Jaccard "
-        'index, and on labels equals JaccardMetricLoss(aggregation="image")',
+        'index, and on labels equals JaccardMetricLoss(aggregation="image") with the same '
+        "exception",
         partial(kornia, "tversky_loss", {"alpha": 1.0, "beta": 1.0}),
     ),
     "torchmetrics-jaccard": Competitor(
