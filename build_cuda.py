@@ -83,9 +83,21 @@ def missing() -> str | None:
 # ---- for which GPUs ------------------------------------------------------------------------------
 
 
+def asked_architectures() -> list[str]:
+    """What TORCH_CUDA_ARCH_LIST names; the process ends where that is no list of numbers."""
+    asked = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").split()
+    for name in asked:
+        if not re.fullmatch(r"\d+\.\d[af]?(\+PTX)?", name):
+            sys.exit(
+                f"TORCH_CUDA_ARCH_LIST: {name!r}: expected numbers, as in '8.0 9.0a 10.0+PTX'"
+                " (names of generations are not known here)"
+            )
+    return asked
+
+
 def architectures() -> list[str]:
     """-gencode flags for TORCH_CUDA_ARCH_LIST, or for `ARCHITECTURES` as far as nvcc knows them."""
-    asked = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").split()
+    asked = asked_architectures()
     if not asked:
         command = [nvcc(), "--list-gpu-arch"]
         known = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -95,11 +107,6 @@ def architectures() -> list[str]:
         asked[-1] += "+PTX"
     flags = []
     for name in asked:
-        if not re.fullmatch(r"\d+\.\d[af]?(\+PTX)?", name):
-            sys.exit(
-                f"TORCH_CUDA_ARCH_LIST: {name!r}: expected numbers, as in '8.0 9.0a 10.0+PTX'"
-                " (names of generations are not known here)"
-            )
         number = _number(name.removesuffix("+PTX"))
         flags += [f"-gencode=arch=compute_{number},code=sm_{number}"]
         if name.endswith("+PTX"):

@@ -2,7 +2,7 @@
 
 JML_BUILD chooses what is built:
     auto  the CPU kernels where a C++ compiler can build them, the CUDA kernels where nvcc can (the
-          default)
+          default, also where JML_BUILD is set to nothing)
     cpu   the CPU kernels, or fail
     cuda  the CPU and the CUDA kernels, or fail
     none  nothing: the reference backend, and Triton, which compiles as it runs
@@ -42,7 +42,7 @@ def left_out(kernels: str, reason: object) -> None:
 
 
 def extensions() -> tuple[list, dict]:
-    choice = os.environ.get("JML_BUILD", "auto")
+    choice = os.environ.get("JML_BUILD") or "auto"
     if choice not in CHOICES:
         sys.exit(f"JML_BUILD={choice!r}: expected one of {', '.join(map(repr, CHOICES))}")
     with_cpu, with_cuda = choice != "none", choice in ("auto", "cuda")
@@ -54,6 +54,8 @@ def extensions() -> tuple[list, dict]:
             sys.exit(f"JML_BUILD='cuda': the CUDA kernels cannot be built: {build_cuda.missing()}")
         left_out("CUDA", build_cuda.missing())
         with_cuda = False
+    if with_cuda:
+        build_cuda.asked_architectures()  # before anything is compiled
     if not with_cpu and not with_cuda:
         return [], {}
     found = [cpu_extension()] if with_cpu else []

@@ -19,7 +19,7 @@ from rich.console import Console
 from jml_kernels.bench import report
 from jml_kernels.bench.session import Results, run
 from jml_kernels.bench.worker import Settings, WorkerError
-from jml_kernels.checks import check_choice
+from jml_kernels.option_checks import check_choice
 
 from .goals import summary
 from .suites import SUITES, Suite, quick

@@ -19,5 +19,13 @@ def main() -> None:
     cli.app(prog_name="jml-kernels")
 
 
+def _leave_out_current_folder() -> None:
+    """`python -m` looks for modules in the current folder first: a command is not to run a
+    triton.py that happens to lie there."""
+    if not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]
+
+
 if __name__ == "__main__":
+    _leave_out_current_folder()
     main()

@@ -26,15 +26,17 @@ class TargetOptions:
 
     Attributes:
         label_smoothing: e in [0, 1]. Integer labels become (1 - e) * onehot + e / C (section
-            2.4.1); integers 0 and 1 of independent classes are smoothed as two classes.
-            Probabilities are taken as they are.
+            2.4.1); integers 0 and 1 of independent classes are smoothed as two classes. It is
+            refused beside probabilities, which are taken as they are.
         boundary_size: k, odd: smooth only where the k x k (k, k x k x k) window holds another
-            label (BLS). None: every pixel.
+            label (BLS). None: every pixel. It is refused beside a target that is no map of labels.
         ignore_index: integer label of pixels that count nowhere; None: every pixel counts.
-        activation: "softmax" over dim 1, "sigmoid" per class (multi-label, or binary with one
-            class), or "none" for probabilities.
-        inplace_backward: write the gradient into the logits' own memory. Nothing else may need
-            them in the backward; autograd raises where it does.
+        activation: "softmax" over dim 1, which has two classes or more, "sigmoid" per class
+            (multi-label, or binary with one class), or "none" for probabilities.
+        inplace_backward: write the gradient into the logits' own memory, so that the logits hold
+            the gradient after backward(). Nothing else may need them in the backward; autograd
+            raises where it does. Refused are leaves that require grad and views of them, and logits
+            that share memory with another argument.
         validate: look for labels out of range also where that makes the host wait for the device
             (a GPU). On the CPU they are always looked for.
         backend: "auto", or a name of `backends()`.
@@ -72,16 +74,17 @@ class LossOptions(TargetOptions):
         alpha, beta: weights of false positives and false negatives in the Tversky index.
         gamma: exponent of 1 - index; > 0.
         smooth: s >= 0, added to numerator and denominator of the index, or a pair of two numbers,
-            for the numerator and for the denominator.
-        log_loss: -log(index) in place of 1 - index, of an index of at least 1e-7.
+            for the numerator and for the denominator, in this order.
+        log_loss: -log(index) in place of 1 - index. An index below 1e-7 counts as 1e-7, with
+            gradient 0, so that the loss is finite.
         active_classes: which classes the mean is over (section 2.4.3): "all"; "present", the
             target's argmax somewhere; "label", "prob" or "both", where the largest target,
             probability, or sum of the two exceeds active_threshold.
         active_threshold: what the largest of these must exceed.
         classes: the classes that may enter the mean, as a list of indices or a bool tensor (C,);
-            None: all. A cross-entropy still sees every class.
-        inactive_loss: a number counts a class that is not active with that loss; None leaves it out
-            of the mean.
+            None: all. Of these, the active ones count. A cross-entropy still sees every class.
+        inactive_loss: a number, with which a class that is not active counts, so that the mean is
+            over all `classes`; None leaves such a class out of the mean.
         aggregation: "dataset", "image", "class" (see `formulas.aggregate`), or a mapping of these
             to the weights they are added with.
         weighted_mean: whether class_weights are divided by their sum over the classes of the mean,

@@ -318,7 +318,6 @@ NO_NVCC = {"CUDA_HOME": "/nowhere"}
     [
         ("cuda", "JML_BUILD='cuda': the CUDA kernels cannot be built: no nvcc in /nowhere/bin"),
         ("gpu", "JML_BUILD='gpu': expected one of 'auto', 'cpu', 'cuda', 'none'"),
-        ("", "JML_BUILD='': expected one of 'auto', 'cpu', 'cuda', 'none'"),
     ],
 )
 def test_a_choice_that_cannot_be_built(choice, said, unpacked):
@@ -332,8 +331,10 @@ def test_a_choice_that_cannot_be_built(choice, said, unpacked):
 BROKEN = {"CC": "false", "CXX": "false", "NVCC_CCBIN": "false"}
 
 
-def test_auto_goes_on_where_the_compiler_fails(unpacked):
-    done = build("wheel", unpacked, unpacked / "out", "auto", **BROKEN)
+@pytest.mark.parametrize("choice", ["auto", ""])
+def test_auto_goes_on_where_the_compiler_fails(choice, unpacked):
+    """A variable that is set to nothing chooses nothing."""
+    done = build("wheel", unpacked, unpacked / "out", choice, **BROKEN)
     assert done.returncode == 0, done.stderr
     assert "the CPU kernels are left out" in done.stderr
     assert "the CUDA kernels are left out" in done.stderr
@@ -354,10 +355,16 @@ def test_auto_goes_on_where_there_is_no_nvcc(unpacked):
     assert "the CUDA kernels are left out: no nvcc in /nowhere/bin" in done.stderr
 
 
-@needs_nvcc
-def test_an_unknown_gpu_fails_even_where_auto_goes_on(unpacked):
-    """What was asked for is not left out in silence."""
-    asked = {"TORCH_CUDA_ARCH_LIST": "Hopper"}
+def test_an_unknown_gpu_fails_even_where_auto_goes_on(unpacked, tmp_path_factory):
+    """What was asked for is not left out in silence, and nothing is compiled before it is read."""
+    toolkit = tmp_path_factory.mktemp("toolkit")
+    nvcc = toolkit / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text("#!/bin/sh\nexit 1\n")
+    nvcc.chmod(0o755)
+    asked = {"TORCH_CUDA_ARCH_LIST": "Hopper", "CUDA_HOME": str(toolkit)}
     done = build("wheel", unpacked, unpacked / "out", "auto", **BROKEN, **asked)
     assert done.returncode != 0
     assert "TORCH_CUDA_ARCH_LIST: 'Hopper': expected numbers" in done.stderr
+    assert "left out" not in done.stderr
+    assert "false" not in done.stdout + done.stderr

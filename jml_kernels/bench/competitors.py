@@ -123,6 +123,11 @@ def named(names: list[str]) -> list[str]:
     return list(dict.fromkeys(every))
 
 
+def is_import_path(name: str) -> bool:
+    """Whether a name is the `module:function` of a loss of the user's own."""
+    return name not in COMPETITORS and ":" in name
+
+
 def find(name: str) -> Competitor:
     """A competitor by its name, or by the import path `module:function` of a loss.
 
@@ -131,7 +136,7 @@ def find(name: str) -> Competitor:
     """
     if name in COMPETITORS:
         return COMPETITORS[name]
-    if ":" not in name:
+    if not is_import_path(name):
         expected = ", ".join([*COMPETITORS, ALL_PEERS])
         raise ValueError(f"{name!r}: expected one of {expected}, or module:function")
     loss = _imported(name)

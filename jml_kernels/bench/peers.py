@@ -287,13 +287,15 @@ PEERS: dict[str, Competitor] = {
     "kornia-dice": Competitor(
         'dice_loss(average="macro") of kornia. It is the soft Dice loss of L1 norms, with sums '
         "over each image, the softmax inside, and 1e-8 in the denominator. It takes the mean "
-        "over the classes that are present in an image, then over images, and on labels equals "
-        'SoftDiceLoss(aggregation="image")',
+        "over the classes that are present in an image, then over images. On labels it equals "
+        'SoftDiceLoss(aggregation="image") as long as no image is ignored as a whole: such an '
+        "image counts as loss 1 here, and is left out of ours",
         partial(kornia, "dice_loss", {"average": "macro"}),
     ),
     "kornia-tversky": Competitor(
         "tversky_loss(alpha=1, beta=1) of kornia. It is kornia-dice with the soft Jaccard "
-        'index, and on labels equals JaccardMetricLoss(aggregation="image")',
+        'index, and on labels equals JaccardMetricLoss(aggregation="image") with the same '
+        "exception",
         partial(kornia, "tversky_loss", {"alpha": 1.0, "beta": 1.0}),
     ),
     "torchmetrics-jaccard": Competitor(

@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -18,9 +20,10 @@ from .cases import BenchmarkCase
 from .measure import measure
 from .peers import versions
 
-#: Where modules were found when this one was. A worker first imports this package from there, and
-#: not from a folder of its name, its sources perhaps, that happens to be the current one.
-_PATH = list(sys.path)
+#: Where modules were found when this one was, and at last where this package lies, if it is not
+#: installed. A worker first imports the package from there, and not from a folder of its name, its
+#: sources perhaps, that happens to be the current one.
+_PATH = [*sys.path, str(Path(__file__).parents[2])]
 
 
 class WorkerError(Exception):
@@ -67,16 +70,18 @@ def messages(settings: Settings) -> Iterator[dict]:
     """
     start = (
         f"import sys; sys.path[:] = {_PATH!r}; from jml_kernels.bench import worker; "
-        f"sys.path[:] = {sys.path!r}; worker.main()"
+        f"sys.path[:] = {sys.path!r}; worker.end_with_parent(); worker.main()"
     )
     command = [sys.executable, "-c", start, settings.json()]
     variables = environment(settings.allocator)
     variables["KINETO_LOG_LEVEL"] = "10"  # the profiler, which weighs memory, is to say nothing
     if settings.threads is not None:
         variables["OMP_NUM_THREADS"] = str(settings.threads)  # compiled code reads it here
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # see `end_with_parent`
+    with subprocess.Popen(command, **pipes, text=True, env=variables) as process:
         try:
             yield from map(json.loads, process.stdout)
+            process.wait()  # before its standard input is closed, which would end it
         except BaseException:  # whoever listens has had enough
             process.terminate()
             raise
@@ -93,6 +98,18 @@ def work(settings: Settings) -> Iterator[dict]:
         yield {"doing": case.name}
         row = measure(case, settings.names, settings.device, settings.rounds)
         yield {"result": row | {"allocator": settings.allocator}}
+
+
+def end_with_parent() -> None:
+    """End this process when standard input does: it is a pipe that the parent holds open, and that
+    the system closes however the parent ends, SIGKILL included."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def main() -> None:

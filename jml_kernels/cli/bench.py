@@ -3,7 +3,7 @@ libraries."""
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import sys
 from itertools import product
@@ -19,12 +19,14 @@ from ..backend import NAMES, choose
 from ..bench import plots, report
 from ..bench.allocators import SETTINGS
 from ..bench.cases import LABELS, LAYOUTS, OBJECTIVES, PRESETS, BenchmarkCase
-from ..bench.competitors import COMPILED, EAGER, named
+from ..bench.competitors import COMPILED, EAGER, is_import_path, named
 from ..bench.growth import AXES, BATCH, CLASSES
 from ..bench.session import Results, run
 from ..bench.worker import Settings, WorkerError
-from ..checks import LOGITS_DTYPES, check_choice
+from ..checks import LOGITS_DTYPES
 from ..extras import MissingPackageError
+from ..option_checks import check_choice
+from . import output
 
 DTYPES = tuple(str(dtype).removeprefix("torch.") for dtype in LOGITS_DTYPES)
 #: Other words for dtypes and layouts.
@@ -69,7 +71,8 @@ def bench(
         typer.Option(
             help="What to compare with: eager, compile (naive code), cross-entropy, soft-dice, a "
             "backend, BACKEND-in-place, the name of a peer, peers for all of them, or "
-            "module:function for a loss of your own."
+            "module:function for a loss of your own, for which modules are looked for in the "
+            "current folder too."
         ),
     ] = [EAGER, COMPILED],  # noqa: B006
     backend: Annotated[
@@ -120,7 +123,9 @@ def bench(
     json_file: Annotated[
         Path | None,
         typer.Option(
-            "--json", help="Write machine, settings, figures and the times of every turn here."
+            "--json",
+            help="Write machine, settings, figures and the times of every turn here; -: to "
+            "standard output, and the tables to standard error.",
         ),
     ] = None,
     plot: Annotated[
@@ -137,20 +142,25 @@ def bench(
     competitors take turns in one process. Their values and gradients are first checked against a
     float64 oracle on the same inputs, and nothing that is wrong is timed. Run nothing beside it.
 
-    Exit status 1: a result was wrong, or nothing could be measured.
+    Exit status 1: a result was wrong, nothing could be measured, or a file could not be written.
     """
-    sys.path.insert(0, os.getcwd())  # for losses of the user's own
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = output.console(json_file)
+    if not console.file.isatty():
+        console.width = 120
     try:
+        if any(map(is_import_path, against)):
+            sys.path.insert(0, os.getcwd())
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         check_choice("--device", device, ("cpu", "cuda"))
         check_choice("--allocator", allocator, ("both", *SETTINGS))
         cases = chosen_cases(shape, preset, dtype, layout, objective, labels, quick)
         axes = chosen_axes(growth, plot is not None)
         check_device(device)
+        if not math.isfinite(memory):
+            raise ValueError(f"--memory={memory}: expected a finite number of GiB")
         names = chosen_names(backend, device, against)
         for option, file in (("--json", json_file), ("--plot", plot)):
-            check_file(option, file)
+            output.check_file(option, file)
         if plot is not None:
             plots.check(plot)
     except (ValueError, MissingPackageError) as error:
@@ -169,17 +179,18 @@ def bench(
         tell(results, memory, console)
     if quick:
         console.print("--quick: the inputs are too small for the figures to mean anything.")
+    is_written = True
     if json_file is not None:
         written = document(results, settings, allocators, failed)
-        json_file.write_text(json.dumps(written, indent=1) + "\n")
-        console.print(f"Numbers: {json_file}", soft_wrap=True, highlight=False, markup=False)
+        is_written = output.write_json(written, json_file, console)
     if failed is not None:
-        Console(stderr=True).print(f"Error: {failed}", markup=False)
+        output.tell_error(failed)
         raise typer.Exit(1)
     if plot is not None:
-        plots.save(results.rows, results.sweeps, plot)
-        console.print(f"Plots: {plot}", soft_wrap=True, highlight=False, markup=False)
-    if any(row["wrong"] or names[0] not in row["figures"] for row in results.every_row()):
+        is_written &= save_plots(results, plot, console)
+    if not is_written or any(
+        row["wrong"] or names[0] not in row["figures"] for row in results.every_row()
+    ):
         raise typer.Exit(1)
 
 
@@ -272,11 +283,6 @@ def chosen_names(backend: str, device: str, against: list[str]) -> list[str]:
         raise ValueError(f"--against: {error}") from error
 
 
-def check_file(option: str, file: Path | None) -> None:
-    if file is not None and (file.is_dir() or not file.resolve().parent.is_dir()):
-        raise ValueError(f"{option}={str(file)!r}: expected a file in a folder that exists")
-
-
 def follow(
     settings: Settings, allocators: list[str], axes: list[str], console: Console, results: Results
 ) -> None:
@@ -303,6 +309,17 @@ def follow(
             on_row=lambda row: console.print(report.table(row), highlight=False),
             results=results,
         )
+
+
+def save_plots(results: Results, file: Path, console: Console) -> bool:
+    """Whether they could be written."""
+    try:
+        plots.save(results.rows, results.sweeps, file)
+    except OSError as error:
+        output.tell_error(str(error))
+        return False
+    console.print(f"Plots: {file}", soft_wrap=True, highlight=False, markup=False)
+    return True
 
 
 def tell(results: Results, memory: float, console: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from ..machine import describe
 from ..selfcheck import report as in_words
 from ..selfcheck.results import Row
 from ..selfcheck.runner import run
+from . import output
 
 
 def check(
@@ -38,7 +38,8 @@ def check(
         typer.Option(
             "--json",
             metavar="FILE",
-            help="Write all that was measured to this file.",
+            help="Write all that was measured to this file; -: to standard output, and the "
+            "tables to standard error.",
             dir_okay=False,
         ),
     ] = None,
@@ -53,15 +54,15 @@ def check(
     `--backend triton` runs Triton's kernels where there is no GPU too, through its interpreter, on
     fewer and smaller cases.
 
-    Exit status 1: a check failed, a backend that was asked for cannot run, or the file cannot be
-    in_words.
+    Exit status 1: a check failed, a backend that was asked for cannot run, or the file could not
+    be written.
     """
     names = _names(backend or [])
-    if file is not None and not file.absolute().parent.is_dir():
-        raise typer.BadParameter(
-            f"{str(file)!r}: expected a file in a folder that exists", param_hint="--json"
-        )
-    console, started = Console(), time.perf_counter()
+    try:
+        output.check_file("--json", file)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    console, started = output.console(file), time.perf_counter()
     machine = describe()  # while a GPU still answers, whatever a kernel does to it
     with _follow(console) as progress:
         report = run(names, quick, progress)
@@ -70,15 +71,12 @@ def check(
     if report.failures:
         console.print(in_words.failures(report))
     console.print(_verdict(len(report.failures), seconds))
+    is_written = True
     if file is not None:
-        content = in_words.to_json(report, machine, quick, seconds)
-        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-        try:
-            file.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            Console(stderr=True).print(f"Error: {error}", markup=False, soft_wrap=True)
-            raise typer.Exit(1) from None
-    if not report.holds:
+        is_written = output.write_json(
+            in_words.to_json(report, machine, quick, seconds), file, console
+        )
+    if not (report.holds and is_written):
         raise typer.Exit(1)
 
 

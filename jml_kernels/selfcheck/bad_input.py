@@ -1,15 +1,18 @@
-"""Bad input: labels out of range and logits that are no numbers."""
+"""Bad input: labels out of range, what is no probability, logits that are no numbers, and calls
+that are refused."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..functional import jaccard_metric_loss
 from .corpus import NOT_FINITE
-from .corpus.case import BLS, SIGMOID, LossCase
+from .corpus.case import BLS, LS, NONE, SIGMOID, LossCase
 from .corpus.drawing import arguments
 from .corpus.losses import make
 from .results import Measure, Mismatch, Subject, Trial
@@ -45,6 +48,66 @@ BAD_LABELS = [
 ]  # fmt: skip
 
 
+class NoProbability(NamedTuple):
+    """A value outside [0, 1] where a probability is expected.
+
+    Attributes:
+        where: the argument whose last element has it, "logits" or "target".
+    """
+
+    name: str
+    where: str
+    value: float
+    options: dict[str, object] = {}  # noqa: RUF012, nobody writes into it
+
+
+NO_PROBABILITIES = [
+    NoProbability("a target of 255", "target", 255.0),
+    NoProbability("a target of -0.5", "target", -0.5, options=SIGMOID),
+    NoProbability("a prediction of 1.5", "logits", 1.5, options=NONE),
+]
+
+
+class Refusal(NamedTuple):
+    """A call of `jaccard_metric_loss` that raises before any kernel runs.
+
+    Attributes:
+        error: what it raises.
+        words: of its message, which names what is wrong and, where there is one, the cure.
+        shape: of the logits, which are a leaf that requires grad.
+        target: made from labels and probabilities that fit the logits.
+    """
+
+    name: str
+    error: type[Exception]
+    words: tuple[str, ...]
+    shape: tuple[int, ...] = (1, 5, 6, 7)
+    target: Callable[[Tensor, Tensor], Tensor] = lambda labels, soft: labels
+    options: dict[str, object] = {}  # noqa: RUF012, nobody writes into it
+
+
+def _soft(labels: Tensor, soft: Tensor) -> Tensor:
+    return soft
+
+
+REFUSALS = [
+    Refusal("softmax of one class", ValueError, ("logits has shape", "activation='sigmoid'"),
+            shape=(1, 1, 6, 7)),
+    Refusal("in place on a leaf", RuntimeError, ("inplace_backward=True", "leaf"),
+            options={"inplace_backward": True}),
+    Refusal("smoothing of probabilities", ValueError, ("label_smoothing=0.1", "probabilities"),
+            target=_soft, options=LS),
+    Refusal("boundaries of probabilities", ValueError, ("boundary_size=3", "None"),
+            target=_soft, options={"boundary_size": 3}),
+    Refusal("labels with a channel", ValueError, ("target has shape (1, 1, 6, 7)", ".squeeze(1)"),
+            target=lambda labels, soft: labels.unsqueeze(1)),
+    Refusal("labels of floats", TypeError, ("target has shape (1, 6, 7)", ".long()"),
+            target=lambda labels, soft: labels.float()),
+    Refusal("a misspelt option", TypeError, ("'label_smothing'", "'label_smoothing'"),
+            options={"label_smothing": 0.1}),
+]  # fmt: skip
+
+
 def trials(subject: Subject) -> list[Trial]:
     chosen = subject.chosen(bad.case for bad in BAD_LABELS)
     return [
@@ -56,6 +119,14 @@ def trials(subject: Subject) -> list[Trial]:
         *[
             Trial(case.name, functools.partial(_is_not_a_number, case, subject))
             for case in subject.chosen(NOT_FINITE)
+        ],
+        *[
+            Trial(refusal.name, functools.partial(_is_refused_at_once, refusal, subject))
+            for refusal in REFUSALS
+        ],
+        *[
+            Trial(bad.name, functools.partial(_is_no_probability, bad, subject))
+            for bad in NO_PROBABILITIES
         ],
     ]
 
@@ -69,13 +140,51 @@ def _spoiled(bad: BadLabel, device: str) -> tuple[Tensor | None, ...]:
 
 def _is_refused(bad: BadLabel, subject: Subject) -> list[Measure]:
     tensors = _spoiled(bad, subject.device)
-    if subject.where in ("on the GPU", "emulated"):  # looking would make the GPU wait
+    if _cannot_look(subject):
         _require_nan(make(bad.case, subject.backend, subject.device)(*tensors))
     else:
         _require_index_error(bad, subject, tensors)
     if subject.device == "cuda":
         _require_index_error(bad, subject, tensors, validate=True)
     return []
+
+
+def _cannot_look(subject: Subject) -> bool:
+    """Whether reading values would make a GPU wait, so that what is wrong makes the loss NaN."""
+    return subject.where in ("on the GPU", "emulated")
+
+
+def _is_no_probability(bad: NoProbability, subject: Subject) -> list[Measure]:
+    logits, _, target = _fitting((1, 5, 6, 7), subject.device)
+    spoiled = logits if bad.where == "logits" else target
+    spoiled[0, 4, 5, 6] = bad.value
+    loss = functools.partial(
+        jaccard_metric_loss, logits, target, backend=subject.backend, **bad.options
+    )
+    words = (f"{bad.where} has value {bad.value:g} at position (0, 4, 5, 6)",)
+    if _cannot_look(subject):
+        _require_nan(loss())
+    else:
+        _require_error(ValueError, words, loss)
+    if subject.device == "cuda":
+        _require_error(ValueError, words, lambda: loss(validate=True))
+    return []
+
+
+def _is_refused_at_once(refusal: Refusal, subject: Subject) -> list[Measure]:
+    logits, labels, soft = _fitting(refusal.shape, subject.device)
+    target = refusal.target(labels, soft)
+    loss = functools.partial(jaccard_metric_loss, backend=subject.backend, **refusal.options)
+    _require_error(refusal.error, refusal.words, lambda: loss(logits.requires_grad_(), target))
+    return []
+
+
+def _fitting(shape: tuple[int, ...], device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, labels and probabilities that fit each other. All logits are such too."""
+    n, c, *spatial = shape
+    logits = torch.full(shape, 1 / c, device=device)
+    labels = torch.zeros((n, *spatial), dtype=torch.int64, device=device)
+    return logits, labels, logits.clone()
 
 
 def _is_not_a_number(case: LossCase, subject: Subject) -> list[Measure]:
@@ -87,13 +196,20 @@ def _is_not_a_number(case: LossCase, subject: Subject) -> list[Measure]:
 def _require_index_error(
     bad: BadLabel, subject: Subject, tensors: tuple[Tensor | None, ...], **more: object
 ) -> None:
-    expected = f"an IndexError that names label {bad.label}"
     loss = make(bad.case, subject.backend, subject.device, **more)
+    _require_error(IndexError, (f"label {bad.label} ",), lambda: loss(*tensors))
+
+
+def _require_error(
+    kind: type[Exception], words: tuple[str, ...], call: Callable[[], Tensor]
+) -> None:
+    article = "an" if kind is IndexError else "a"
+    expected = f"{article} {kind.__name__} that says {' and '.join(map(repr, words))}"
     try:
-        value = loss(*tensors)
-    except IndexError as error:
-        if f"label {bad.label} " not in str(error):
-            raise Mismatch(f"IndexError: {error}", expected) from None
+        value = call()
+    except kind as error:
+        if not all(word in str(error) for word in words):
+            raise Mismatch(f"{kind.__name__}: {error}", expected) from None
     else:
         raise Mismatch(f"loss {value.item()}", expected)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -93,6 +95,60 @@ def test_a_process(tmp_path, monkeypatch, capfd):
     out, err = capfd.readouterr()
     assert out == ""
     assert all(text in err for text in ("at import", "from a process", "not JSON"))
+
+
+def test_a_process_searches_where_its_parent_does(tmp_path, monkeypatch, capfd):
+    """And not in the current folder, where anything may lie."""
+    lib, here = tmp_path / "lib", tmp_path / "here"
+    for folder in (lib, here):
+        folder.mkdir()
+    (lib / "telling_loss.py").write_text(
+        "import os, sys\n"
+        "print('current folder:', os.getcwd() in sys.path or '' in sys.path)\n"
+        "loss = lambda logits, target: logits.sum() * 0\n"
+    )
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", [str(lib), *(path for path in sys.path if path)])
+    list(messages(replace(SETTINGS_OF_A_RUN, names=[OURS, "telling_loss:loss"])))
+    assert "current folder: False" in capfd.readouterr().err
+
+
+PARENT = """
+import sys
+from jml_kernels.bench.worker import Settings, messages
+for message in messages(Settings.parse(sys.argv[1])):
+    print(message, flush=True)
+"""
+ENDLESS = """
+import os, time
+
+def loss(logits, target):
+    print("worker", os.getpid(), flush=True)
+    time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_a_process_ends_with_its_parent(how, tmp_path):
+    """However that ends; the worker's standard error, which is the parent's, is then closed."""
+    (tmp_path / "endless_loss.py").write_text(ENDLESS)
+    settings = replace(SETTINGS_OF_A_RUN, names=[OURS, "endless_loss:loss"])
+    search = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, settings.json()],
+        env=os.environ | {"PYTHONPATH": search},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        worker = next(int(line.split()[1]) for line in parent.stderr if line.startswith("worker"))
+        parent.send_signal(how)
+        try:
+            parent.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.kill(worker, signal.SIGKILL)
+            raise
+    assert parent.returncode == -how
 
 
 @pytest.fixture

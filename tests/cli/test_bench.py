@@ -266,6 +266,42 @@ def test_json():
         assert row["errors"][OURS]["loss"] <= 1e-6
 
 
+def test_json_to_standard_output():
+    """It carries nothing else, so that other programs can read it."""
+    result = invoke(*TINY, "--growth", "batch", "--json", "-")
+    assert result.exit_code == 0
+    assert len(json.loads(result.stdout)["growth"]["batch"]) == 4
+    assert "Who takes part" in result.stderr
+    assert "How it grows with batch" in result.stderr
+    assert not Path("-").exists()
+
+
+def test_a_file_that_is_there_is_kept_until_it_is_written(told):
+    Path("results.json").write_text("of before")
+    assert invoke(*TINY, "--json", "results.json", "--plot", "no/x.png").exit_code == 2
+    assert Path("results.json").read_text() == "of before"
+    assert invoke(*TINY, "--json", "new.json", "--plot", "no/x.png").exit_code == 2
+    assert not Path("new.json").exists()
+    assert told == []
+
+
+def test_a_file_that_cannot_be_written_in_the_end(monkeypatch):
+    """What was measured, for an hour perhaps, is not lost."""
+
+    def messages(settings: Settings):
+        Path("results.json").mkdir()
+        yield from work(settings)
+
+    monkeypatch.setattr(session, "messages", messages)
+    result = invoke(*TINY, "--json", "results.json")
+    assert result.exit_code == 1
+    assert "Who takes part" in result.stdout
+    assert "results.json" in result.stderr
+    assert "its content goes to standard output" in result.stderr
+    found = json.loads(result.stdout[result.stdout.index("\n{\n") :])
+    assert len(found["cases"]) == 1
+
+
 def test_path_is_printed_as_it_is():
     """Square brackets are markup to rich."""
     Path("run[red]").mkdir()
@@ -292,6 +328,14 @@ def test_losses_of_the_current_folder(told):
     assert "my_losses:fails is left out: RuntimeError: not today" in text
     (line,) = (line for line in text.splitlines() if line.startswith("│ my_losses:Metric"))
     assert [cell.strip() for cell in line.split("│")[3:5]] == ["-", "-"]
+
+
+def test_the_current_folder_is_searched_for_losses_alone(folder):
+    """Else a triton.py that lies there would be taken for Triton."""
+    output(*TINY)
+    assert str(folder) not in sys.path
+    output(*TINY, "--against", "my_losses:loss")
+    assert sys.path[0] == str(folder)
 
 
 def test_a_bar_and_tables_do_not_mix(monkeypatch):
@@ -438,7 +482,11 @@ _CANNOT_RUN = next((name for name in NAMES if why_not(name, CPU)), None)
         (["--json", "."], "--json='.'", "expected a file"),
         (["--plot", "no/x.png"], "--plot='no/x.png'", "in a folder that exists"),
         (["--rounds", "1"], "--rounds", "2"),
+        (["--json", "x" * 300], "--json='xxx", "expected a file that can be written"),
+        (["--plot", "x" * 300 + ".png"], "--plot='xxx", "expected a file that can be written"),
         (["--memory", "0"], "--memory", "0.001"),
+        (["--memory", "inf"], "--memory=inf", "a finite number of GiB"),
+        (["--memory", "nan"], "--memory", "0.001"),
         (["--threads", "0"], "--threads", "1"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",

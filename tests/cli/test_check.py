@@ -142,6 +142,33 @@ def test_a_failure(two_checks, here, tmp_path):
     ]
 
 
+def test_json_to_standard_output(two_checks, here):
+    here()
+    result = invoke("--json", "-")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["passed"] is False
+    assert "1 failure" in result.stderr
+
+
+def test_a_file_that_cannot_be_written(two_checks, here, tmp_path, monkeypatch):
+    """It is tried before anything is checked; where it fails in the end, the content is printed."""
+    here()
+    ran = []
+    monkeypatch.setitem(runner.CHECKS, "one", lambda subject: ran.append(subject) or "not today")
+    result = invoke("--json", str(tmp_path / ("x" * 300)))
+    assert result.exit_code == 2
+    text = " ".join(result.output.replace("│", " ").split())
+    assert "expected a file that can be written" in text
+    assert ran == []
+
+    file = tmp_path / "check.json"
+    monkeypatch.setitem(runner.CHECKS, "one", lambda subject: file.mkdir(exist_ok=True) or "no")
+    result = invoke("--json", str(file))
+    assert result.exit_code == 1
+    assert "its content goes to standard output" in result.stderr
+    assert json.loads(result.stdout[result.stdout.index("\n{\n") :])["passed"] is True
+
+
 def test_a_folder_that_is_not_there(two_checks, tmp_path):
     result = invoke("--json", str(tmp_path / "nowhere" / "check.json"))
     assert result.exit_code == 2

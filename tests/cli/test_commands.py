@@ -53,6 +53,22 @@ def test_unknown_command_is_an_error():
     assert invoke("trian").exit_code == 2
 
 
+def test_module_does_not_search_the_current_folder(tmp_path):
+    """`python -m` does, and would run whatever lies there by the name of a package."""
+    for name in ("typer", "rich"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not today')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "jml_kernels", "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert jml.__version__ in done.stdout
+
+
 def test_module_runs_without_the_extra():
     """`python -m jml_kernels info` where nothing of the extra `demo` is installed."""
     code = (

@@ -13,7 +13,7 @@ from parametrize import each
 import jml_kernels as jml
 from jml_kernels import ops
 from jml_kernels.memory import allowed_beside
-from jml_kernels.selfcheck import memory_bound, on_gpu, runner
+from jml_kernels.selfcheck import bad_input, memory_bound, on_gpu, runner
 from jml_kernels.selfcheck.corpus.steps import ON_GPU
 from jml_kernels.selfcheck.report import rows_and_failures, to_json
 from jml_kernels.selfcheck.results import Measure, Mismatch, Report, Row, Subject, Trial
@@ -108,12 +108,33 @@ def test_a_fault_is_found(check, fault, found, monkeypatch):
 
 
 def test_bad_labels_and_numbers_are_each_looked_at(monkeypatch):
+    """What is refused before any kernel runs does not depend on one."""
     plant(monkeypatch, anything_goes)
-    row, failures = runner.try_all(
-        CPU, "bad input", runner.CHECKS["bad input"](CPU), runner.Silent()
-    )
+    others = {trial.name for trial in (*bad_input.REFUSALS, *bad_input.NO_PROBABILITIES)}
+    trials = [trial for trial in bad_input.trials(CPU) if trial.case not in others]
+    row, failures = runner.try_all(CPU, "bad input", trials, runner.Silent())
     assert row.passed == 0
     assert {failure.expected.split(" that")[0] for failure in failures} == {"an IndexError", "nan"}
+
+
+def test_a_call_that_is_not_refused_is_found(monkeypatch):
+    """Nor one that is refused in words of no use."""
+    monkeypatch.setattr(bad_input, "jaccard_metric_loss", lambda *_, **__: torch.zeros(()))
+    raised = [trial.error for trial in bad_input.REFUSALS]
+    raised += [ValueError for _ in bad_input.NO_PROBABILITIES]
+    trials = bad_input.trials(CPU)[-len(raised) :]
+    row, failures = runner.try_all(CPU, "bad input", trials, Nothing())
+    assert row.passed == 0
+    assert {failure.found for failure in failures} == {"loss 0.0"}
+
+    def without_words(*_, **__):
+        raise next(errors)
+
+    monkeypatch.setattr(bad_input, "jaccard_metric_loss", without_words)
+    errors = (error("no") for error in raised)
+    row, failures = runner.try_all(CPU, "bad input", trials, Nothing())
+    assert row.passed == 0
+    assert all(failure.found.endswith("Error: no") for failure in failures)
 
 
 # ---- what becomes of a trial ---------------------------------------------------------------------
