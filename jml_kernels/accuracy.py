@@ -46,8 +46,8 @@ def gradient_scale(logits: Tensor) -> Tensor:
 
 
 def made_by_an_operation(logits: Tensor) -> Tensor:
-    """Logits in their own memory that require grad and are no leaf, as a layer makes them: a gradient
-    may be written over these."""
+    """Logits in their own memory that require grad and are no leaf, as a layer makes them: a
+    gradient may be written over these."""
     anchor = torch.zeros((), dtype=logits.dtype, device=logits.device, requires_grad=True)
     return logits.detach().add_(anchor)
 
