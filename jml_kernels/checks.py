@@ -294,15 +294,16 @@ def check_integer_targets(
     labels: Tensor | None,
     dense: Tensor | None,
     mask: Tensor | None,
-    options: TargetOptions,
+    activation: str,
+    ignore_index: int | None,
     name: str = "target",
 ) -> None:
     """`check_label_range` of the labels or, without any, of a dense target of integers 0 and 1."""
     if labels is not None:
-        count = label_count(logits.shape[1], options.activation)
-        check_label_range(labels, mask, count, options.ignore_index, name)
+        count = label_count(logits.shape[1], activation)
+        check_label_range(labels, mask, count, ignore_index, name)
     elif is_integer(dense):
-        check_label_range(dense, mask, 2, options.ignore_index, name)
+        check_label_range(dense, mask, 2, ignore_index, name)
 
 
 def check_label_range(

@@ -182,7 +182,8 @@ def _checked_backend(
     else:
         looks = options.validate
     if looks:
+        name = label_name if labels is not None else dense_name
         checks.check_integer_targets(
-            logits, labels, dense, mask, options, label_name if labels is not None else dense_name
+            logits, labels, dense, mask, options.activation, options.ignore_index, name
         )
     return backend

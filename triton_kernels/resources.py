@@ -21,7 +21,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from ..checks import ACTIVATIONS, ACTIVE_CLASSES
+from ..checks import ACTIVATIONS, ACTIVE_CLASSES, REDUCTIONS
 from ..objective import ACTIVE_COLUMNS
 from ..overlaps import OVERLAPS, overlap_columns
 from ..packing import FormulaFloats, FormulaInts, TargetFloats, TargetInts
@@ -45,17 +45,24 @@ _CROSS_ENTROPY = column_bits("cross_entropy", "cross_entropy_weight")
 #: A formula with every part of it at once.
 _FORMULA = FormulaInputs(
     class_weights=None,
+    class_mask=None,
     ints=FormulaInts(
         log_loss=1,
         label_active=ACTIVE_CLASSES.index("label"),
         dense_active=ACTIVE_CLASSES.index("both"),
         is_divergence=1,
+        has_inactive_loss=1,
+        weighted_mean=1,
+        reduction=REDUCTIONS.index("mean"),
     ),
     floats=FormulaFloats(
         alpha=0.5,
         beta=0.5,
         gamma=1.5,
-        smooth=0.1,
+        smooth_numerator=0.1,
+        smooth_denominator=0.2,
+        index_floor=1e-7,
+        inactive_loss=0.5,
         dataset=0.5,
         image=0.3,
         per_class=0.2,

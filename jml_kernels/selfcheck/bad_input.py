@@ -80,7 +80,7 @@ REFUSALS = [
             target=_soft, options={"boundary_size": 3}),
     Refusal("labels with a channel", ValueError, ("target has shape (1, 1, 6, 7)", ".squeeze(1)"),
             target=lambda labels, soft: labels.unsqueeze(1)),
-    Refusal("labels of floats", TypeError, ("target has shape (1, 6, 7)", ".long()"),
+    Refusal("labels of floats", ValueError, ("target has shape (1, 6, 7)", ".long()"),
             target=lambda labels, soft: labels.float()),
     Refusal("a misspelt option", TypeError, ("'label_smothing'", "'label_smoothing'"),
             options={"label_smothing": 0.1}),

@@ -44,7 +44,7 @@ def expected(case: LossCase) -> Expected:
     if counted.numel() and counted.double().mean() < COUNTED:
         raise ValueError(f"case={case.name!r}: expected one with fewer ties")
     loss = make(case, "reference", "cpu")
-    return Expected(accuracy.answer(loss, logits.requires_grad_(), *others), counted)
+    return Expected(accuracy.answer(loss, differentiable(case, logits), *others), counted)
 
 
 def compare(case: LossCase, subject: Subject) -> list[Measure]:
