@@ -237,11 +237,11 @@ def overlap_term(
             factors = (weights * overlap_weight) * (
                 ratio(image, of_image) + ratio(per_class, images_of_class.to(tl.float64) * divisor)
             )
-            losses = class_losses(
+            image_losses = class_losses(
                 counts[0], counts[1], counts[2], alpha, beta, gamma, smooth_numerator,
                 smooth_denominator, index_floor, LOG_LOSS, CLAMPED, POWER,
             )  # fmt: skip
-            terms = tl.where(active, factors * losses[0], 0.0)
+            terms = tl.where(active, factors * image_losses[0], 0.0)
             if HAS_INACTIVE_LOSS:
                 terms += tl.where(entering & (active == 0), factors * inactive_loss, 0.0)
             if LOSS_OF_IMAGES:
@@ -249,9 +249,9 @@ def overlap_term(
             else:
                 value += tl.sum(terms, 0, keep_dims=True)
             grads = (
-                grads[0] + tl.where(active, factors * losses[1], 0.0),
-                grads[1] + tl.where(active, factors * losses[2], 0.0),
-                grads[2] + tl.where(active, factors * losses[3], 0.0),
+                grads[0] + tl.where(active, factors * image_losses[1], 0.0),
+                grads[1] + tl.where(active, factors * image_losses[2], 0.0),
+                grads[2] + tl.where(active, factors * image_losses[3], 0.0),
             )
         store_gradient(
             grad_sums, offsets, column_stride, inside, grads[0], grads[1], grads[2], OVERLAP
