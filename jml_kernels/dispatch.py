@@ -174,7 +174,7 @@ def _checked_backend(
                     f"{name} requires grad: expected {name}.detach(), or backend='reference' for "
                     "its gradient"
                 )
-    if options.inplace_backward:
+    if options.inplace_backward and not torch.compiler.is_compiling():
         checks.check_inplace(inputs)
     if logits.device.type == "cpu":
         # The CPU kernels look for themselves, and a compiled graph cannot branch on values.

@@ -197,8 +197,8 @@ def test_options_compile_without_a_graph_break(options, compiled, device):
     logits, target, *_ = shared(BY_NAME["float32"], device)
     module = jml.JaccardMetricLoss(backend=compiled, **options).to(device)
 
-    def total(*arguments):
-        return module(*arguments).sum()
+    def total(logits, *others):
+        return module(logits * 1, *others).sum()  # not over a leaf
 
     loss, gradient = step(total, logits.clone(), target, None)
     graph = torch.compile(total, fullgraph=True, backend="aot_eager")

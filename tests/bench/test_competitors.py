@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from jml_kernels.accuracy import made_by_an_operation
 from jml_kernels.backend import choose
 from jml_kernels.bench import competitors
 from jml_kernels.bench.cases import OBJECTIVES, BenchmarkCase, build
@@ -141,7 +142,7 @@ def test_loss(name, dtype, objective):
     if (name, objective) == ("soft-dice", "soft"):
         pytest.skip("it takes labels only")
     logits, *targets = build(case)
-    found = find(name).make(case)(logits.clone().requires_grad_(), *targets)
+    found = find(name).make(case)(made_by_an_operation(logits.clone()), *targets)
     assert found.dim() == 0
     assert found.requires_grad
     assert found.isfinite()
