@@ -254,7 +254,7 @@ FormulaArguments formula_arguments(const Problem& problem, const Results& result
   jml::Formula formula;
   const auto& overlap = overlaps[is_general ? number % 4 : 0];
   std::copy(&overlap[0][0], &overlap[0][0] + jml::kCounts * jml::kSums, &formula.overlap[0][0]);
-  formula.smooth = 1;
+  formula.smooth_numerator = formula.smooth_denominator = 1;
   formula.dataset = 0.5;
   formula.image = 0.3;
   formula.per_class = 0.2;
