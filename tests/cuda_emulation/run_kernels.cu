@@ -176,7 +176,7 @@ struct Problem {
     args.teacher_temperature = args.teacher ? 2 : 1;
     args.student_temperature = c.student_temperature;
     if (c.has_weights) args.ce_class_weights = {entropy_weights->data(), false, 1};
-    args.scale = {scale->data(), true, 1};
+    args.scale = {scale->data(), true, 0};
     set_columns();
   }
 
