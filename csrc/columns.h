@@ -18,6 +18,7 @@ enum Column : int {
   kTargetMax,
   kJointMax,
   kPresent,
+  kCounted,
   // sums per image
   kCrossEntropy,
   kCrossEntropyWeight,
@@ -25,15 +26,15 @@ enum Column : int {
   kValid,
   kColumns
 };
-inline constexpr int kSums = 6, kExtrema = 4, kTotals = 4;
+inline constexpr int kSums = 6, kExtrema = 5, kTotals = 4;
 inline constexpr int kClassColumns = kSums + kExtrema;
 
 inline constexpr const char* kColumnNames[kColumns] = {
     "true_positive",      "false_positive", "false_negative",
     "intersection",       "prediction_squared", "target_squared",
     "prediction_max",     "target_max",     "joint_max",
-    "present",            "cross_entropy",  "cross_entropy_weight",
-    "target_entropy",     "valid"};
+    "present",            "counted",        "cross_entropy",
+    "cross_entropy_weight", "target_entropy", "valid"};
 
 // The columns that are asked for of one target.
 struct Columns {

@@ -13,7 +13,8 @@
 
 namespace jml {
 
-enum class Active { all, present, label, prob, both };
+// The modes of jml_kernels/checks.py: `counted` is "all" of a dense target.
+enum class Active { all, present, label, prob, both, counted };
 // Over classes, as jml_kernels/checks.py has them; a loss of each class is not made here.
 enum class Reduction { mean, sum, image, none };
 
@@ -154,12 +155,18 @@ struct TargetStatistics {
     }
   }
 
+  // The number of pixels of an image that count.
+  JML_MATH double valid(int64_t n) const { return totals[(kValid - kCrossEntropy) * images + n]; }
+  // NaN if the image holds what is no label or no probability, which its number of pixels says, and
+  // 0 otherwise: added to a loss it makes that NaN, whichever terms and classes there are.
+  JML_MATH double poison(int64_t n) const { return 0 * valid(n); }
+
   // Whether a class of an image is active: its mode says so, and a pixel of the image counts.
   JML_MATH bool active(const Formula& formula, Active mode, int64_t n, int64_t c) const {
-    if (!formula.class_mask.at(c) || totals[(kValid - kCrossEntropy) * images + n] == 0)
-      return false;
+    if (!formula.class_mask.at(c) || valid(n) == 0) return false;
     if (mode == Active::all) return true;
     if (mode == Active::present) return extrema[at(kPresent - kSums, n, c)] > 0;
+    if (mode == Active::counted) return extrema[at(kCounted - kSums, n, c)] > 0;
     const int column = mode == Active::label  ? kTargetMax
                        : mode == Active::prob ? kPredictionMax
                                               : kJointMax;
@@ -277,7 +284,10 @@ template <typename Team>
 JML_MATH double add_term(Team& team, const Formula& formula, const Term& term,
                          TargetStatistics& target) {
   const int64_t n = target.images, c = target.classes;
-  const double entropy = term.ce_weight != 0 ? add_cross_entropy(team, term, target) : 0;
+  double poison = 0;
+  for (int64_t i = team.rank; i < n; i += team.size) poison += target.poison(i);
+  double entropy = team.sum(poison);
+  if (term.ce_weight != 0) entropy += add_cross_entropy(team, term, target);
   if (term.overlap_weight == 0) return entropy;
   OverlapTerm overlap{formula, term, target};
   double value = 0;
@@ -321,11 +331,11 @@ JML_MATH double add_term(Team& team, const Formula& formula, const Term& term,
 template <typename Team>
 JML_MATH double add_term_of_image(Team& team, const Formula& formula, const Term& term,
                                   TargetStatistics& target, int64_t i) {
-  double entropy = 0;
+  double entropy = target.poison(i);
   const double weight = target.cross_entropy_weight(i);
   if (term.ce_weight != 0 && weight != 0) {
     if (team.rank == i % team.size) target.grad_totals[i] += term.ce_weight / weight;
-    entropy = term.ce_weight * target.cross_entropy(term, i) / weight;
+    entropy += term.ce_weight * target.cross_entropy(term, i) / weight;
   }
   if (term.overlap_weight == 0) return entropy;
   OverlapTerm overlap{formula, term, target};

@@ -1,6 +1,7 @@
 // The mathematics of one pixel that the CPU and the CUDA kernels share: both call all of it.
 //
 //     bit_cast, max_or_nan     what the language lacks
+//     is_probability           whether a number may be one
 //     GradientCoefficients     how the gradients of the sums act on a probability
 //     softmax_gradient,
 //     sigmoid_gradient         from there through the activation to the logit
@@ -40,6 +41,13 @@ JML_MATH To bit_cast(From from) {
 template <typename T>
 JML_MATH T max_or_nan(T a, T b) {
   return ((b > a) | (b != b)) ? b : a;
+}
+
+// Whether a number lies in [0, 1], up to rounding (jml_kernels/checks.py); NaN does not.
+template <typename T>
+JML_MATH bool is_probability(T value) {
+  const T distance = value < T(0.5) ? T(0.5) - value : value - T(0.5);
+  return distance <= T(0.500001);
 }
 
 // ---- gradient by a probability -------------------------------------------------------------

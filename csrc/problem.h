@@ -57,10 +57,23 @@ JML_MATH void visit_integer(const TensorView& view, Visit visit) {
 constexpr int32_t kIgnored = -1;
 constexpr int32_t kOutOfRange = -2;
 
+// A label as the kernels compare it. The upper half of uint64 is no int64, and counts as the largest
+// of these: it must not wrap to a negative number, which could be ignore_index.
+template <typename Source>
+JML_MATH int64_t label_number(Source label) {
+  if constexpr (std::is_same_v<Source, uint64_t>)
+    return label > uint64_t(INT64_MAX) ? INT64_MAX : int64_t(label);
+  else
+    return int64_t(label);
+}
+
 JML_MATH int32_t label_code(int64_t label, int64_t ignore_index, int64_t label_count) {
   const int32_t in_range = uint64_t(label) < uint64_t(label_count) ? int32_t(label) : kOutOfRange;
   return label == ignore_index ? kIgnored : in_range;
 }
+
+// In place of an ignore_index, where nothing is ignored (jml_kernels/packing.py).
+constexpr int64_t kNever = INT64_MIN;
 
 struct Problem {
   TensorView logits;
@@ -93,6 +106,16 @@ struct Problem {
   JML_MATH bool independent() const { return activation == Activation::sigmoid || binary(); }
   JML_MATH bool integer_dense() const { return dense.given && dense.dtype >= DType::u8; }
   JML_MATH int64_t label_count() const { return binary() ? 2 : classes; }
+  // Whether the dense target is one of probabilities, and not of integers or a teacher's logits.
+  JML_MATH bool holds_probabilities() const {
+    return dense.given && !integer_dense() && (!teacher || activation == Activation::none);
+  }
+  // Whether elements of the dense target that equal ignore_index are ignored one by one: of integers
+  // always, of probabilities where it is none. Beside labels it is a label.
+  JML_MATH bool ignores_elements() const {
+    if (!dense.given || labels.given || teacher || ignore_index == kNever) return false;
+    return integer_dense() || (ignore_index != 0 && ignore_index != 1);
+  }
 };
 
 }  // namespace jml

@@ -167,7 +167,7 @@ inline FormulaOfTerms formula_of(const Tensor& logits, const FormulaInputs& inpu
   formula.class_weights = weights_of("class_weights", class_weights, logits);
   formula.class_mask = mask_of_classes(class_mask, logits);
   const auto active = [&](const char* name, int place) {
-    return Active(checked_index(name, inputs.ints[place], int64_t(Active::both)));
+    return Active(checked_index(name, inputs.ints[place], int64_t(Active::counted)));
   };
   result.of_labels = {floats[FormulaFloats::label_ce_weight],
                       floats[FormulaFloats::label_overlap_weight],

@@ -3,10 +3,12 @@ what was expected."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .packing import NEVER
 
 if TYPE_CHECKING:
     from .options import TargetOptions
@@ -15,6 +17,9 @@ LOGITS_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MAX_SPATIAL = 3
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 ACTIVE_CLASSES = ("all", "present", "label", "prob", "both")
+#: How a loss chooses active classes: beside the modes of users one that stands for "all" where the
+#: target is dense, whose elements may be ignored one by one.
+ACTIVE_MODES = (*ACTIVE_CLASSES, "counted")
 AGGREGATIONS = ("dataset", "image", "class")
 REDUCTIONS = ("mean", "sum", "image", "none")
 DISTILLATIONS = ("ce", "kl")
@@ -289,21 +294,98 @@ def label_count(num_classes: int, activation: str) -> int:
     return 2 if num_classes == 1 and activation != "softmax" else num_classes
 
 
-def check_integer_targets(
+# ---- values --------------------------------------------------------------------------------------
+# To look at the values of a tensor on a GPU makes the host wait: these are called where it need not,
+# or where the user asks for it.
+
+#: How far a probability may lie from 1/2. What it may lie outside of [0, 1] is rounding: averages
+#: and interpolations of probabilities end at 1 + 1e-7.
+PROBABILITY_REACH = 0.5 + 1e-6
+
+
+class Names(NamedTuple):
+    """What the arguments are called in the user's call."""
+
+    logits: str = "logits"
+    labels: str = "target"
+    dense: str = "target"
+
+
+def is_probability(values: Tensor) -> Tensor:
+    """Whether numbers lie in [0, 1], up to rounding; NaN does not."""
+    values = values if values.dtype == torch.float64 else values.float()
+    return (values - 0.5).abs() <= PROBABILITY_REACH
+
+
+def ignores_elements(
+    labels: Tensor | None, dense: Tensor | None, is_teacher: bool, ignore_index: int | None
+) -> bool:
+    """Whether elements of a dense target that equal ignore_index are ignored one by one: of
+    integers always, of probabilities where it is none. Beside labels it is a label."""
+    if labels is not None or dense is None or is_teacher or ignore_index in (None, NEVER):
+        return False
+    return is_integer(dense) or ignore_index not in (0, 1)
+
+
+def holds_probabilities(dense: Tensor | None, is_teacher: bool, activation: str) -> bool:
+    """Whether a dense target is one of probabilities, and not of integers or a teacher's logits."""
+    if dense is None or is_integer(dense):
+        return False
+    return not is_teacher or activation == "none"
+
+
+def check_values(
     logits: Tensor,
     labels: Tensor | None,
     dense: Tensor | None,
     mask: Tensor | None,
     activation: str,
     ignore_index: int | None,
-    name: str = "target",
+    is_teacher: bool,
+    names: Names = Names(),
 ) -> None:
-    """`check_label_range` of the labels or, without any, of a dense target of integers 0 and 1."""
+    """Look at every value that counts; the host waits.
+
+    Raises:
+        IndexError: for the first label outside of its range.
+        ValueError: for the first number that is no probability where one is expected: in a dense
+            target, and in the logits with activation="none".
+    """
+    ignore_index = None if ignore_index == NEVER else ignore_index
+    counted = torch.ones_like(logits[:, :1], dtype=torch.bool)
+    if mask is not None:
+        counted = counted & mask.unsqueeze(1)
     if labels is not None:
         count = label_count(logits.shape[1], activation)
-        check_label_range(labels, mask, count, ignore_index, name)
+        check_label_range(labels, mask, count, ignore_index, names.labels)
+        if ignore_index is not None:
+            counted = counted & ~is_ignored(labels, ignore_index).unsqueeze(1)
     elif is_integer(dense):
-        check_label_range(dense, mask, 2, ignore_index, name)
+        check_label_range(dense, mask, 2, ignore_index, names.dense)
+    ignores = ignores_elements(labels, dense, is_teacher, ignore_index)
+    if ignores:
+        counted = counted & ~is_ignored(dense, ignore_index)
+    cure = ""
+    if activation == "none":
+        cure = " with activation='none'"
+    if holds_probabilities(dense, is_teacher, activation):
+        of_dense = cure if is_teacher else f" or ignore_index={ignore_index}" if ignores else ""
+        _check_probabilities(dense, counted, names.dense, of_dense)
+    if activation == "none":
+        _check_probabilities(logits, counted, names.logits, cure)
+
+
+def _check_probabilities(values: Tensor, counted: Tensor, name: str, more: str) -> None:
+    bad = counted & ~is_probability(values.detach())
+    if not bad.any():
+        return
+    position = tuple(bad.nonzero()[0].tolist())
+    where = ", ".join(map(str, position))
+    # The words of the CPU kernel, csrc/cpu/faults.h.
+    raise ValueError(
+        f"{name} has value {values[position].item():g} at position ({where}): expected a "
+        f"probability in [0, 1]{more}"
+    )
 
 
 def check_label_range(
@@ -323,16 +405,19 @@ def check_label_range(
     if bad.any():
         position = tuple(bad.nonzero()[0].tolist())
         where = ", ".join(map(str, position))
-        # The words of the CPU kernel, csrc/cpu/operators.cpp.
+        # The words of the CPU kernel, csrc/cpu/faults.h.
         raise IndexError(
             f"{name} has label {integers[position].item()} at position ({where}): expected a label "
             f"in [0, {num_labels}) or ignore_index={ignore_index}"
         )
 
 
-def is_ignored(integers: Tensor, ignore_index: int) -> Tensor:
-    """Where integers are ignore_index. As int64, which is what kernels compare, the upper half of
-    uint64 is negative and is no ignore_index."""
+def is_ignored(target: Tensor, ignore_index: int) -> Tensor:
+    """Where labels, or elements of a dense target, are ignore_index. As int64, which is what kernels
+    compare, the upper half of uint64 is negative and is no ignore_index."""
+    if target.is_floating_point():
+        return target == ignore_index
+    integers = target
     index = integers.to(torch.int64)
     ignored = index == ignore_index
     return ignored & (index >= 0) if integers.dtype == torch.uint64 else ignored

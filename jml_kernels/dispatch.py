@@ -34,7 +34,7 @@ def target_loss(
     """The loss against one target, labels or dense; see `functional.jaccard_cross_entropy_loss`."""
     options = objective.options
     inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options)
-    backend = _checked_backend(inputs, options, "target", "target")
+    backend = _checked_backend(inputs, options, checks.Names())
     return _loss(backend, objective, inputs, class_weights)
 
 
@@ -62,13 +62,14 @@ def distillation_loss(
     elif ce_class_weights is not None:
         ce_class_weights = _checked_weights(ce_class_weights, student_logits)
     inputs = (student_logits, labels, dense, mask, ce_class_weights)
-    backend = _checked_backend(inputs, options, "labels", "teacher_logits")
-    if labels is None or torch.compiler.is_compiling():
+    names = checks.Names("student_logits", "labels", "teacher_logits")
+    backend = _checked_backend(inputs, options, names, is_teacher=True)
+    if torch.compiler.is_compiling():
         return _loss(backend, objective, inputs, class_weights)
     try:
         return _loss(backend, objective, inputs, class_weights)
-    except IndexError as error:  # of a kernel, which calls every target by the same name
-        raise IndexError(str(error).replace("target", "labels", 1)) from None
+    except (IndexError, ValueError) as error:  # of a kernel, which has names of its own
+        raise type(error)(_renamed(str(error))) from None
 
 
 def target_statistics(
@@ -82,7 +83,7 @@ def target_statistics(
     """Statistics against one target, by name: float64, (N, C), totals (N,). Those that `lists` do
     not ask for are 0."""
     inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options)
-    backend = _checked_backend(inputs, options, "target", "target")
+    backend = _checked_backend(inputs, options, checks.Names())
     return _statistics(backend, inputs, lists, options)[0]
 
 
@@ -153,21 +154,29 @@ def _in_single_or_double(weights: Tensor) -> Tensor:
     return weights if weights.dtype in (torch.float32, torch.float64) else weights.float()
 
 
+def _renamed(message: str) -> str:
+    """What a kernel says of a value, with the name that the argument has in a distillation."""
+    for ours, theirs in (("logits", "student_logits"), ("target", "labels")):
+        if message.startswith(f"{ours} has "):
+            return theirs + message.removeprefix(ours)
+    return message
+
+
 def _checked_backend(
-    inputs: Inputs, options: TargetOptions, label_name: str, dense_name: str
+    inputs: Inputs, options: TargetOptions, names: checks.Names, is_teacher: bool = False
 ) -> str:
     """The backend to run, with what depends on it checked: gradients that it does not give, and
-    labels out of range where looking for them makes no device wait.
-
-    Args:
-        label_name, dense_name: what labels and dense target are called in the user's call.
-    """
+    wrong values where looking for them makes no device wait."""
     logits, labels, dense, mask, ce_class_weights = inputs
     if mask is not None:
         checks.check_mask(mask, logits)
     backend = choose(options.backend, logits.device)
     if backend != "reference":
-        others = (labels, label_name), (dense, dense_name), (ce_class_weights, "ce_class_weights")
+        others = (
+            (labels, names.labels),
+            (dense, names.dense),
+            (ce_class_weights, "ce_class_weights"),
+        )
         for tensor, name in others:
             if tensor is not None and tensor.requires_grad:
                 raise ValueError(
@@ -182,8 +191,14 @@ def _checked_backend(
     else:
         looks = options.validate
     if looks:
-        name = label_name if labels is not None else dense_name
-        checks.check_integer_targets(
-            logits, labels, dense, mask, options.activation, options.ignore_index, name
+        checks.check_values(
+            logits,
+            labels,
+            dense,
+            mask,
+            options.activation,
+            options.ignore_index,
+            is_teacher,
+            names,
         )
     return backend

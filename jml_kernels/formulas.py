@@ -82,8 +82,8 @@ def active_from_extrema(extrema: Mapping[str, Tensor], mode: str, threshold: flo
     """Which classes count (section 2.4.3, Figure 4), bool of the extrema's shape."""
     if mode == "all":
         return torch.ones_like(extrema["present"], dtype=torch.bool)
-    if mode == "present":
-        return extrema["present"] > 0
+    if mode in ("present", "counted"):
+        return extrema[mode] > 0
     column = {"label": "target_max", "prob": "prediction_max", "both": "joint_max"}[mode]
     # Not `>`: a class whose maximum is NaN is active, so that the loss is NaN too.
     return ~(extrema[column] <= threshold)
@@ -231,4 +231,15 @@ def objective_loss(
                 statistics, objective, term.active_classes, class_weights, class_mask
             )
             terms.append(term.overlap_weight * loss)
-    return sum(terms)
+    return sum(terms) + poison(of_dense or of_labels, objective.options)
+
+
+def poison(statistics: Mapping[str, Tensor], options: LossOptions) -> Tensor:
+    """What makes a loss NaN where its input is wrong, whichever terms and classes it has, and 0
+    elsewhere. The kernels say that by a number of pixels that is NaN."""
+    valid = 0 * statistics["valid"]
+    if options.reduction == "image":
+        return valid
+    if options.reduction == "none" and options.aggregation_weights.get("image"):
+        return valid.unsqueeze(-1)
+    return valid.sum()

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import ACTIVATIONS, ACTIVE_CLASSES, AGGREGATIONS, REDUCTIONS
+from .checks import ACTIVATIONS, ACTIVE_MODES, AGGREGATIONS, REDUCTIONS
 from .options import DistillationOptions, LossOptions, TargetOptions
 from .overlaps import OVERLAPS, Overlap, overlap_columns
-from .packing import FormulaFloats, FormulaInts, TargetFloats, TargetInts
+from .packing import NEVER, FormulaFloats, FormulaInts, TargetFloats, TargetInts
 from .statistics import column_bits
 
 #: The columns that each mode of choosing active classes needs.
@@ -22,6 +22,7 @@ ACTIVE_COLUMNS = {
     "label": column_bits("target_max"),
     "prob": column_bits("prediction_max"),
     "both": column_bits("joint_max"),
+    "counted": column_bits("counted"),
 }
 
 
@@ -57,10 +58,6 @@ class Term(NamedTuple):
         if self.overlap_weight > 0:
             columns |= overlap_columns(overlap) | ACTIVE_COLUMNS[self.active_classes]
         return columns
-
-
-#: In place of ignore_index=None: no label is that far from 0.
-NEVER = -(2**63)
 
 
 class TargetLists(NamedTuple):
@@ -167,8 +164,8 @@ class Objective:
         of_labels, of_dense = self.of_labels, self.of_dense
         ints = FormulaInts(
             int(options.log_loss),
-            ACTIVE_CLASSES.index(of_labels.active_classes),
-            ACTIVE_CLASSES.index(of_dense.active_classes),
+            ACTIVE_MODES.index(of_labels.active_classes),
+            ACTIVE_MODES.index(of_dense.active_classes),
             int(self.is_divergence),
             int(options.inactive_loss is not None),
             int(options.weighted_mean),
@@ -200,8 +197,12 @@ def target_objective(
     Args:
         overlap: a name of `overlaps.OVERLAPS`.
     """
-    term = Term(ce_weight, 1 - ce_weight, options.active_classes)
-    return Objective(overlap, options, term, term, index_floor=index_floor)
+    of_labels = Term(ce_weight, 1 - ce_weight, options.active_classes)
+    # Elements of a dense target may be ignored one by one, and a class may be left with none.
+    of_dense = of_labels
+    if options.active_classes == "all" and options.ignore_index is not None:
+        of_dense = of_labels._replace(active_classes="counted")
+    return Objective(overlap, options, of_labels, of_dense, index_floor=index_floor)
 
 
 def distillation_objective(

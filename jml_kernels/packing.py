@@ -9,6 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
+#: In place of ignore_index=None: no label is that far from 0.
+NEVER = -(2**63)
+
+
 class TargetInts(NamedTuple):
     """How logits become probabilities and a target is read: the list `target_ints`."""
 
@@ -38,7 +42,7 @@ class FormulaInts(NamedTuple):
 
     log_loss: int
     label_active: int
-    """index of `checks.ACTIVE_CLASSES`, for the term of the labels"""
+    """index of `checks.ACTIVE_MODES`, for the term of the labels"""
     dense_active: int
     is_divergence: int
     """whether the dense target's own entropy is taken off its cross-entropy"""

@@ -14,7 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import ACTIVATIONS, is_ignored, label_count
+from .checks import (
+    ACTIVATIONS,
+    holds_probabilities,
+    ignores_elements,
+    is_ignored,
+    is_probability,
+    label_count,
+)
 from .packing import TargetFloats, TargetInts
 from .statistics import COLUMNS, EXTREMA, SUMS, TOTALS
 from .targets import smooth_labels
@@ -42,8 +49,11 @@ def label_target(
     label_smoothing: float,
     boundary_size: int,
     ignore_index: int,
-) -> tuple[Tensor, Tensor]:
-    """(y, v) of integer labels: y like the logits, v bool (N, 1, *spatial)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, v, wrong) of integer labels: y like the logits, v and wrong bool (N, 1, *spatial).
+
+    Whether there is a label out of range cannot be told without waiting for a GPU: what is `wrong`
+    makes the loss NaN instead."""
     num_classes = like.shape[1]
     num_labels = label_count(num_classes, activation)
     index = labels.to(torch.int64)
@@ -56,23 +66,37 @@ def label_target(
     y = smooth_labels(clean, num_labels, label_smoothing, boundary_size or None, -1, like.dtype)
     if num_labels > num_classes:  # binary: y is the chance of label 1
         y = y[:, 1:]
-    # Whether a label is bad cannot be told without waiting for a GPU: the loss is NaN instead.
-    return y.masked_fill(bad.unsqueeze(1), float("nan")), valid.unsqueeze(1)
+    wrong = bad.unsqueeze(1)
+    return y.masked_fill(wrong, float("nan")), valid.unsqueeze(1), wrong
 
 
 def dense_target(
-    dense: Tensor, mask: Tensor | None, like: Tensor, label_smoothing: float, ignore_index: int
-) -> tuple[Tensor, Tensor]:
-    """(y, v) of a dense target: probabilities as they are, integers as independent 0/1 labels
-    (smoothed as two classes each, ignored element by element)."""
-    valid = torch.ones_like(dense[:, :1], dtype=torch.bool) if mask is None else mask.unsqueeze(1)
+    dense: Tensor, valid: Tensor, like: Tensor, ignore_index: int | None, label_smoothing: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, v, wrong) of a dense target: probabilities as they are, integers as independent 0/1 labels
+    (smoothed as two classes each). Elements that equal ignore_index do not count."""
+    if ignore_index is not None:
+        valid = valid & ~is_ignored(dense, ignore_index)
     if dense.is_floating_point():
-        return dense.to(like.dtype), valid
-    index = dense.to(torch.int64)
-    valid = valid & ~is_ignored(dense, ignore_index)
-    bad = valid & (index != 0) & (index != 1)
-    y = (1 - label_smoothing) * index.to(like.dtype) + label_smoothing / 2
-    return y.masked_fill(bad, float("nan")), valid
+        y, fits = dense.to(like.dtype), is_probability(dense.detach())
+    else:
+        index = dense.to(torch.int64)
+        y = (1 - label_smoothing) * index.to(like.dtype) + label_smoothing / 2
+        fits = (index == 0) | (index == 1)
+    wrong = valid & ~fits
+    return torch.where(wrong, float("nan"), y), valid, wrong
+
+
+def teacher_target(
+    teacher: Tensor, valid: Tensor, like: Tensor, activation: str, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, v, wrong) of a teacher's logits, which are probabilities already with activation
+    "none"."""
+    y = probabilities(teacher.to(like.dtype) / temperature, activation)
+    wrong = torch.zeros_like(valid)
+    if holds_probabilities(teacher, True, activation):
+        wrong = valid & ~is_probability(teacher.detach())
+    return torch.where(wrong, float("nan"), y), valid, wrong
 
 
 def overlap_terms(x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -91,7 +115,8 @@ def overlap_terms(x: Tensor, y: Tensor) -> dict[str, Tensor]:
 
 
 def class_maxima(x: Tensor, y: Tensor, independent: bool) -> dict[str, Tensor]:
-    """The quantities whose maxima over pixels decide which classes are active (Figure 4)."""
+    """The quantities whose maxima over pixels decide which classes are active (Figure 4), of
+    elements that count."""
     if independent:
         present = y > 0.5
     else:
@@ -102,6 +127,7 @@ def class_maxima(x: Tensor, y: Tensor, independent: bool) -> dict[str, Tensor]:
         "target_max": y,
         "joint_max": x + y,
         "present": present.to(x.dtype),
+        "counted": torch.ones_like(x),
     }
 
 
@@ -158,13 +184,16 @@ def _targets(
     ce_class_weights: Tensor | None,
     ints: TargetInts,
     floats: TargetFloats,
-) -> tuple[list[Target], Tensor]:
-    """(targets, v), see `statistics`."""
+) -> tuple[list[Target], Tensor, Tensor]:
+    """(targets, v, wrong), see `statistics` and `label_target`."""
     activation, smoothing = ACTIVATIONS[ints.activation], floats.label_smoothing
     targets, weights = [], ce_class_weights
     is_teacher = floats.teacher_temperature > 0
+    everywhere = torch.ones_like(like[:, :1], dtype=torch.bool)
+    valid = everywhere if mask is None else mask.unsqueeze(1)
+    wrong = torch.zeros_like(valid)
     if labels is not None:
-        y, valid = label_target(
+        y, valid, wrong = label_target(
             labels, mask, like, activation, smoothing, ints.boundary_size, ints.ignore_index
         )
         counts = valid
@@ -174,20 +203,23 @@ def _targets(
         weights = None  # they are the first target's
     if dense is not None:
         if is_teacher:
-            dense = probabilities(dense.to(like.dtype) / floats.teacher_temperature, activation)
-        y, dense_valid = dense_target(dense, mask, like, smoothing, ints.ignore_index)
-        valid = dense_valid if labels is None else valid
+            temperature = floats.teacher_temperature
+            y, valid, is_wrong = teacher_target(dense, valid, like, activation, temperature)
+        else:
+            ignores = ignores_elements(labels, dense, is_teacher, ints.ignore_index)
+            ignore_index = ints.ignore_index if ignores else None
+            y, valid, is_wrong = dense_target(dense, valid, like, ignore_index, smoothing)
+        wrong = wrong | is_wrong
         counts = valid if is_independent(like, activation) else valid.any(dim=1, keepdim=True)
         temperature = floats.student_temperature
         targets.append(Target(ints.dense_columns, y, temperature, weights, counts, is_teacher))
-    return [t._replace(y=torch.where(valid, t.y, 0)) for t in targets], valid
+    return [t._replace(y=torch.where(valid, t.y, 0)) for t in targets], valid, wrong
 
 
-def _totals(z: Tensor, valid: Tensor, target: Target, activation: str) -> Tensor:
-    """(len(TOTALS), N)"""
+def _totals(z: Tensor, valid: Tensor, pixels: Tensor, target: Target, activation: str) -> Tensor:
+    """(len(TOTALS), N); pixels: (N,), the number of those that count."""
     independent = is_independent(z, activation)
-    zero = z.new_zeros(z.shape[:1], dtype=torch.float64)
-    total = dict.fromkeys(TOTALS, zero) | {"valid": _sum(valid.any(1, keepdim=True)).sum(1)}
+    total = dict.fromkeys(TOTALS, torch.zeros_like(pixels)) | {"valid": pixels}
     if target.requests("cross_entropy"):
         terms = cross_entropy(z / target.temperature, target.y, activation, independent)
         terms = _sum(torch.where(valid, terms, 0))
@@ -212,7 +244,8 @@ def statistics(
     inplace_backward: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Statistics of logits against each target given, labels first. A pixel that does not count
-    for the labels does not count for the dense target either.
+    for the labels does not count for the dense target either. An image that holds a label out of
+    range, or what is no probability, has NaN as its number of valid pixels.
 
     Args:
         logits: (N, C, *spatial).
@@ -233,10 +266,19 @@ def statistics(
     ints, floats = TargetInts(*target_ints), TargetFloats(*target_floats)
     activation = ACTIVATIONS[ints.activation]
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    targets, valid = _targets(logits.detach(), labels, dense, mask, ce_class_weights, ints, floats)
-    # Before the softmax, so that NaN in an ignored pixel reaches neither loss nor gradient.
-    z = torch.where(valid, logits, 0)
+    targets, valid, wrong = _targets(
+        logits.detach(), labels, dense, mask, ce_class_weights, ints, floats
+    )
+    if activation == "none":
+        is_wrong = valid & ~is_probability(logits.detach())
+        logits, wrong = torch.where(is_wrong, float("nan"), logits), wrong | is_wrong
+    # Before the softmax, so that NaN in an ignored pixel reaches neither loss nor gradient. An
+    # ignored element is a class of the softmax all the same.
+    of_softmax = valid.any(1, keepdim=True) if activation == "softmax" else valid
+    z = torch.where(of_softmax, logits, 0)
     x = torch.where(valid, probabilities(z, activation), 0)
+    pixels = _sum(valid.any(1, keepdim=True)).sum(1)
+    pixels = torch.where(wrong.flatten(1).any(1), float("nan"), pixels)
     zeros = x.new_zeros(x.shape[:2], dtype=torch.float64)
     sums, extrema = [], []
     for target in targets:
@@ -248,7 +290,7 @@ def statistics(
     return (
         torch.stack(sums).view(len(targets), len(SUMS), *logits.shape[:2]),
         torch.stack(extrema).view(len(targets), len(EXTREMA), *logits.shape[:2]),
-        torch.stack([_totals(z, valid, target, activation) for target in targets]),
+        torch.stack([_totals(z, valid, pixels, target, activation) for target in targets]),
     )
 
 

@@ -20,14 +20,17 @@ SUMS = (
     "target_squared",
 )
 #: Maxima over the valid pixels of an image, per class; they only choose active classes.
-EXTREMA = ("prediction_max", "target_max", "joint_max", "present")
+#: `counted` is 1 where a class has an element that counts: all classes of a pixel do, but those of a
+#: dense target whose elements are ignored one by one.
+EXTREMA = ("prediction_max", "target_max", "joint_max", "present", "counted")
 #: Sums over the valid pixels of an image and their classes; the first differentiable in the logits.
 #:     cross_entropy         of w_c * (-y * log x), and where classes are independent of
 #:                           w_c * (-y * log x - (1 - y) * log(1 - x))
 #:     cross_entropy_weight  what that is divided by in PyTorch's mean: the weights of the pixels'
 #:                           labels, the pixels of a dense target, or independent elements
 #:     target_entropy        of -y * log y (and 1 - y likewise), for a teacher; 0 for other targets
-#:     valid                 the number of pixels
+#:     valid                 the number of pixels; NaN where an image holds what is no label or no
+#:                           probability, and looking at its values would make a device wait
 TOTALS = ("cross_entropy", "cross_entropy_weight", "target_entropy", "valid")
 
 COLUMNS = SUMS + EXTREMA + TOTALS

@@ -99,9 +99,16 @@ def _check_targets(inputs: Inputs) -> None:
             checks.check_logits(dense, "dense")
 
 
-def check_label_range(inputs: Inputs) -> None:
-    """Raise the IndexError of a label out of range; only where reading labels makes nobody wait."""
-    checks.check_integer_targets(*inputs[:4], inputs.activation, inputs.ints.ignore_index)
+def check_values(inputs: Inputs) -> None:
+    """Raise the errors of `checks.check_values`; only where looking at values makes nobody wait."""
+    dense_name = "teacher_logits" if inputs.has_teacher else "target"
+    checks.check_values(
+        *inputs[:4],
+        inputs.activation,
+        inputs.ints.ignore_index,
+        inputs.has_teacher,
+        checks.Names(dense=dense_name),
+    )
 
 
 def checked_formula_inputs(
@@ -121,8 +128,8 @@ def checked_formula_inputs(
     ints = FormulaInts(*_checked_list("formula_ints", formula_ints, len(FormulaInts._fields)))
     floats = _checked_list("formula_floats", formula_floats, len(FormulaFloats._fields))
     matrix = _checked_list("overlap", overlap, N_COUNTS * len(SUMS))
-    _check_index("label_active", ints.label_active, checks.ACTIVE_CLASSES)
-    _check_index("dense_active", ints.dense_active, checks.ACTIVE_CLASSES)
+    _check_index("label_active", ints.label_active, checks.ACTIVE_MODES)
+    _check_index("dense_active", ints.dense_active, checks.ACTIVE_MODES)
     rows = tuple(tuple(matrix[i : i + len(SUMS)]) for i in range(0, len(matrix), len(SUMS)))
     return FormulaInputs(class_weights, class_mask, ints, FormulaFloats(*floats), rows)
 

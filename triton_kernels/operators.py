@@ -17,7 +17,7 @@ from .inputs import (
     N_INPUTS,
     Inputs,
     check_gradients,
-    check_label_range,
+    check_values,
     check_not_expanded,
     checked_formula_inputs,
     checked_inputs,
@@ -63,7 +63,7 @@ def statistics_backward_(grad_sums: Tensor, grad_totals: Tensor, *arguments) -> 
 def _statistics(inputs: Inputs) -> Statistics:
     logits = inputs.logits
     if not logits.is_cuda:
-        check_label_range(inputs)
+        check_values(inputs)
     if logits.numel() == 0:
         return new_statistics(inputs, torch.zeros)
     launches, outputs = forward_launches(inputs)
