@@ -295,8 +295,8 @@ def label_count(num_classes: int, activation: str) -> int:
 
 
 # ---- values --------------------------------------------------------------------------------------
-# To look at the values of a tensor on a GPU makes the host wait: these are called where it need not,
-# or where the user asks for it.
+# To look at the values of a tensor on a GPU makes the host wait: these are called where it need
+# not, or where the user asks for it.
 
 #: How far a probability may lie from 1/2. What it may lie outside of [0, 1] is rounding: averages
 #: and interpolations of probabilities end at 1 + 1e-7.
@@ -342,7 +342,7 @@ def check_values(
     activation: str,
     ignore_index: int | None,
     is_teacher: bool,
-    names: Names = Names(),
+    names: Names | None = None,
 ) -> None:
     """Look at every value that counts; the host waits.
 
@@ -351,6 +351,7 @@ def check_values(
         ValueError: for the first number that is no probability where one is expected: in a dense
             target, and in the logits with activation="none".
     """
+    names = names or Names()
     ignore_index = None if ignore_index == NEVER else ignore_index
     counted = torch.ones_like(logits[:, :1], dtype=torch.bool)
     if mask is not None:
@@ -413,8 +414,8 @@ def check_label_range(
 
 
 def is_ignored(target: Tensor, ignore_index: int) -> Tensor:
-    """Where labels, or elements of a dense target, are ignore_index. As int64, which is what kernels
-    compare, the upper half of uint64 is negative and is no ignore_index."""
+    """Where labels, or elements of a dense target, are ignore_index. As int64, which is what
+    kernels compare, the upper half of uint64 is negative and is no ignore_index."""
     if target.is_floating_point():
         return target == ignore_index
     integers = target

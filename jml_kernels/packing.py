@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-
 #: In place of ignore_index=None: no label is that far from 0.
 NEVER = -(2**63)
 

@@ -73,8 +73,8 @@ def label_target(
 def dense_target(
     dense: Tensor, valid: Tensor, like: Tensor, ignore_index: int | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(y, v, wrong) of a dense target: probabilities as they are, integers as independent 0/1 labels
-    (smoothed as two classes each). Elements that equal ignore_index do not count."""
+    """(y, v, wrong) of a dense target: probabilities as they are, integers as independent 0/1
+    labels (smoothed as two classes each). Elements that equal ignore_index do not count."""
     if ignore_index is not None:
         valid = valid & ~is_ignored(dense, ignore_index)
     if dense.is_floating_point():

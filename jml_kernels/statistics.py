@@ -20,8 +20,8 @@ SUMS = (
     "target_squared",
 )
 #: Maxima over the valid pixels of an image, per class; they only choose active classes.
-#: `counted` is 1 where a class has an element that counts: all classes of a pixel do, but those of a
-#: dense target whose elements are ignored one by one.
+#: `counted` is 1 where a class has an element that counts: all classes of a pixel do, but those of
+#: a dense target whose elements are ignored one by one.
 EXTREMA = ("prediction_max", "target_max", "joint_max", "present", "counted")
 #: Sums over the valid pixels of an image and their classes; the first differentiable in the logits.
 #:     cross_entropy         of w_c * (-y * log x), and where classes are independent of
