@@ -1,21 +1,23 @@
 // Huge pages for a fresh gradient.
 //
-// The system hands out memory when it is first written, page by page. With pages of 4 KiB that takes
-// about as long as the kernels of a whole training step; with huge pages of 2 MiB it happens once
-// where it happened 512 times. In its usual setting Linux gives huge pages only to memory for which
-// a program asks, and C's and PyTorch's allocators do not ask by themselves.
+// The system hands out memory when it is first written, page by page. With pages of 4 KiB this
+// takes about as long as the kernels of a whole training step; with huge pages of 2 MiB it happens
+// once where it happened 512 times. Many systems give huge pages only to memory for which a
+// program asks, and neither the C library nor PyTorch asks unless it is told to.
 //
 // What this does to the rest of the process:
 // - No more memory is resident: only the huge pages that lie wholly inside the gradient are asked
 //   for, and all of the gradient is written.
-// - Nobody takes the request back when the gradient is freed. Mostly the allocator unmaps such
-//   memory, and the request is gone with it. Memory that it keeps, as the warm setting of
-//   docs/performance.md does, still has its huge pages for the next gradient, and to ask again does
-//   nothing. Only if the allocator empties that memory without unmapping it (malloc_trim) may a few
-//   small tensors there hold a whole huge page later on: never more than the gradient held before.
-// - Where no huge page is free, the system may first move or reclaim other memory ("defrag" beside
-//   the setting below says whether), which can make a step slow, and else it gives small pages. The
-//   huge pages of a step are free again for the next one, so that this is paid about once.
+// - Nothing takes the request back when the gradient is freed. Where the allocator unmaps the
+//   memory, as glibc does above 32 MiB, the request is gone with it. Memory that the allocator
+//   keeps is as resident as before; the next gradient there finds its huge pages ready, and to ask
+//   again does nothing. Only if kept memory is emptied without being unmapped (malloc_trim) may a
+//   small tensor there hold a whole huge page later on. Together these hold no more than the
+//   gradient did.
+// - Where no huge page is free, the system gives small ones. It may try to make a huge one first,
+//   by moving or reclaiming other memory, and such a step is slow; the file "defrag" beside the
+//   one below says whether it does. The huge pages of a step are free again after it, so that as a
+//   rule the next step does not pay once more.
 #pragma once
 
 #include <cstddef>
@@ -50,8 +52,8 @@ inline bool huge_pages_are_given() {
   return given;
 }
 
-// Asks for huge pages inside fresh memory that is about to be written as a whole. Memory that is not
-// large, or a refusal of the system, means small pages: nothing else changes.
+// Asks for huge pages inside fresh memory that is about to be written as a whole. A refusal is
+// no error: the pages are small ones then.
 inline void ask_for_huge_pages(void* memory, size_t bytes) {
   if (bytes < kLeastBytesToAskFor || !huge_pages_are_given()) return;
   const uintptr_t start = reinterpret_cast<uintptr_t>(memory);
