@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from judges import assert_loss
+from needs import cpu_kernels
 
-import jml_kernels as jml
 from jml_kernels.selfcheck.corpus.case import LossCase
 
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -20,9 +20,7 @@ SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 #: Variables of the environment that choose another allocator, or let it ask for huge pages itself.
 OTHER_ALLOCATORS = ("GLIBC_TUNABLES", "LD_PRELOAD", "THP_MEM_ALLOC_ENABLE")
 
-cpu_only = pytest.mark.skipif(
-    jml.backends()["cpu"] is not None, reason=f"backend cpu: {jml.backends()['cpu']}"
-)
+pytestmark = cpu_kernels
 
 #: Prints whether huge pages are asked for at the start and in the middle of the gradient of logits
 #: (1, 16, height, 256). Each height needs a new process: what an allocator keeps stays asked for.
@@ -65,7 +63,6 @@ def refusal() -> str | None:
     return None
 
 
-@cpu_only
 @pytest.mark.parametrize(
     ("height", "asked"),
     [
@@ -91,7 +88,6 @@ def test_who_asks(height, asked, tmp_path):
     assert done.stdout.split() == ["False", str(asked)]
 
 
-@cpu_only
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_large_gradient_is_right(dtype, layout):
