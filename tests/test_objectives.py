@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from judges import assert_objective, assert_only
 from objective_oracle import activate, rows
@@ -27,7 +27,7 @@ from jml_kernels.ops import STATISTICS
 from jml_kernels.selfcheck.corpus import BY_NAME, CROSS_ENTROPY, DISTILLATION, INPUTS, LossCase
 from jml_kernels.selfcheck.corpus.case import WEIGHTS
 from jml_kernels.selfcheck.corpus.cross_entropy import OVERLAP_OPTIONS
-from jml_kernels.selfcheck.corpus.drawing import arguments, shared
+from jml_kernels.selfcheck.corpus.drawing import arguments, seed_without_ties, shared
 from jml_kernels.selfcheck.corpus.dtypes import FLOAT_DTYPES
 from jml_kernels.selfcheck.corpus.gradients import GRADIENT_OBJECTIVES
 from jml_kernels.selfcheck.corpus.layouts import LAYOUTS
@@ -619,4 +619,8 @@ def test_any_combination(backend, device, data):
         weights=one_of("weights", (), WEIGHTS),
         options=options,
     )
+    try:
+        seed_without_ties(case)
+    except ValueError:  # of many numbers in half types two meet, whatever is drawn
+        reject()
     assert_objective(case, backend, device)
