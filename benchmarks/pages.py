@@ -1,4 +1,4 @@
-"""Writes the figures of results/cpu.json into README.md and docs/performance.md, between comments
+"""Writes the figures of results/*.json into README.md and docs/performance.md, between comments
 that name a section:
 
     <!-- figures: jml warm -->
@@ -21,9 +21,11 @@ from jml_kernels.bench.timing import BACKWARD, FORWARD, STEP
 
 from .cpu import JUDGED, RESULTS
 from .goals import summary
+from .gpu.cases import CUDA, TRITON
 from .suites import CPU, CPU_IN_PLACE, NNUNET
 
 ROOT = Path(__file__).parents[1]
+GPU_RESULTS = sorted(RESULTS.parent.glob("gpu-*.json"))
 PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
 #: As it stands in a page.
 SECTION = re.compile(
@@ -84,9 +86,9 @@ def memory(name: str) -> Callable[[dict], str]:
     return cell
 
 
-def shares(part: str) -> Callable[[dict], str]:
+def shares(part: str, name: str = CPU) -> Callable[[dict], str]:
     """The speed of our loss, as a share of that of a copy."""
-    return lambda row: f"{row['figures'][CPU][part]['share']:.0%}"
+    return lambda row: f"{row['figures'][name][part]['share']:.0%}"
 
 
 def columns(*names: str) -> list[Column]:
@@ -232,6 +234,28 @@ def goals(results: dict) -> str:
     return "\n".join([f"{first}{':' if missed else '.'}", "", *(f"- {line}" for line in missed)])
 
 
+def gpus(results: dict) -> str:
+    """A table for each GPU: of all that was measured, also where others are ahead."""
+    return "\n\n".join(_on_a_gpu(found) for found in results["gpu"])
+
+
+def _on_a_gpu(found: dict) -> str:
+    versions, gpu = found["machine"]["versions"], found["machine"]["GPU"]
+    tested = ", ".join(
+        f"{of['passed']} passed and {of['failed']} failed of `{group}`"
+        for group, of in found["tests"].items()
+    )
+    of_cuda = [(f"`cuda` {part}", shares(part, CUDA)) for part in (FORWARD, BACKWARD)]
+    others = [(name, times(name)) for name in (TRITON, EAGER, COMPILED)]
+    heads = [(_HEADS.get(name, f"`{name}`"), cell) for name, cell in others]
+    held = [("memory", memory(CUDA)), ("of naive, eager", memory(EAGER))]
+    return (
+        f"{gpu['model']}, driver {gpu['driver']}, torch {versions['torch']}, Triton "
+        f"{versions['Triton']}, commit {found['commit'][:10]}. Tests: {tested}.\n\n"
+        + table(found["cases"], [*of_cuda, *heads, *held])
+    )
+
+
 SECTIONS: dict[str, Callable[[dict], str]] = {
     "machine": machine,
     "costs": costs,
@@ -245,7 +269,14 @@ SECTIONS: dict[str, Callable[[dict], str]] = {
     "growth": growth,
     "capacity": capacity,
     "goals": goals,
+    "GPU": gpus,
 }
+
+
+def measured() -> dict:
+    """All results: by suite those of the CPU, and under "gpu" those of each GPU."""
+    of_gpus = [json.loads(file.read_text()) for file in GPU_RESULTS]
+    return json.loads(RESULTS.read_text()) | {"gpu": of_gpus}
 
 
 def render(page: str, results: dict) -> str:
@@ -262,7 +293,7 @@ def render(page: str, results: dict) -> str:
 
 
 def main() -> None:
-    results = json.loads(RESULTS.read_text())
+    results = measured()
     for page in PAGES:
         page.write_text(render(page.read_text(), results))
         print(f"written: {page.relative_to(ROOT)}")

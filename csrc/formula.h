@@ -126,15 +126,24 @@ struct TargetStatistics {
 
   JML_MATH int64_t at(int column, int64_t n, int64_t c) const { return (column * images + n) * classes + c; }
 
+  // Whether the overlap is made of a column.
+  JML_MATH static bool is_used(const Formula& formula, int column) {
+    return formula.overlap[0][column] != 0 || formula.overlap[1][column] != 0 ||
+           formula.overlap[2][column] != 0;
+  }
+
   // The matrix times the sums. XY and TP are added first: TP - XY is exactly 0 wherever x or y is
   // hard, and stays so. A column with the factor 0 is not asked for, and not looked at.
   JML_MATH Counts counts(const Formula& formula, int64_t n, int64_t c) const {
     constexpr int kOrder[kSums] = {kIntersection,  kTruePositive,      kFalsePositive,
                                    kFalseNegative, kPredictionSquared, kTargetSquared};
+    double values[kSums];  // all are read before the first is used, so that none waits for another
+    for (int column = 0; column < kSums; ++column)
+      values[column] = is_used(formula, column) ? sums[at(column, n, c)] : 0;
     const auto count = [&](const double (&row)[kSums]) {
       double sum = 0;
       for (int column : kOrder)
-        if (row[column] != 0) sum += row[column] * sums[at(column, n, c)];
+        if (row[column] != 0) sum += row[column] * values[column];
       return sum;
     };
     return {count(formula.overlap[0]), count(formula.overlap[1]), count(formula.overlap[2])};
@@ -143,15 +152,18 @@ struct TargetStatistics {
   // The transposed matrix times the gradients of the counts.
   JML_MATH void add_gradient(const Formula& formula, int64_t n, int64_t c, const Counts& g,
                              double factor) {
+    double before[kSums];
+    for (int column = 0; column < kSums; ++column)
+      before[column] = is_used(formula, column) ? grad_sums[at(column, n, c)] : 0;
     for (int column = 0; column < kSums; ++column) {
+      if (!is_used(formula, column)) continue;
       const double of_tp = formula.overlap[0][column], of_fp = formula.overlap[1][column],
                    of_fn = formula.overlap[2][column];
-      if (of_tp == 0 && of_fp == 0 && of_fn == 0) continue;
       double sum = 0;
       if (of_tp != 0) sum += of_tp * g.tp;
       if (of_fp != 0) sum += of_fp * g.fp;
       if (of_fn != 0) sum += of_fn * g.fn;
-      grad_sums[at(column, n, c)] += factor * sum;
+      grad_sums[at(column, n, c)] = before[column] + factor * sum;
     }
   }
 
@@ -185,11 +197,17 @@ struct TargetStatistics {
   }
 };
 
-// Who computes: a class, or an image where there are no classes, belongs to the thread of the rank
-// that is its remainder; `sum` adds up over threads, in one order.
+// Who computes: a team of threads, which consists of crews of equal size. A class belongs to one crew,
+// whose threads share out the images, or an image to one crew, whose threads share out the classes:
+// thread i of a crew takes those whose number has the remainder i. `sum` adds up over the team and
+// `sum_of_crew` over a crew, each in one order, and all of its threads get the result. `sum` is also
+// a barrier: after it each thread sees what the others wrote.
 struct Alone {
-  static constexpr int64_t rank = 0, size = 1;
+  static constexpr int64_t rank = 0, size = 1;             // in the team
+  static constexpr int64_t crew = 0, crews = 1;            // the thread's crew, and how many there are
+  static constexpr int64_t crew_rank = 0, crew_size = 1;  // in the crew
   static double sum(double value) { return value; }
+  static double sum_of_crew(double value) { return value; }
 };
 
 template <typename Team>
@@ -221,33 +239,38 @@ struct OverlapTerm {
   JML_MATH bool counts(int64_t i, int64_t k) const {
     return formula.has_inactive_loss ? formula.class_mask.at(k) : active(i, k);
   }
-  // The number of images in which a class enters, or is active.
-  JML_MATH int64_t images_counted(int64_t k) const {
-    int64_t count = 0;
-    for (int64_t i = 0; i < target.images; ++i) count += counts(i, k);
-    return count;
+  // What a crew learns of its class: in how many images it enters.
+  template <typename Team>
+  JML_MATH double images_counted(Team& team, int64_t k) const {
+    double count = 0;
+    for (int64_t i = team.crew_rank; i < target.images; i += team.crew_size) count += counts(i, k);
+    return team.sum_of_crew(count);
   }
-  JML_MATH bool active_in_any(int64_t k) const {
-    for (int64_t i = 0; i < target.images; ++i)
-      if (active(i, k)) return true;
-    return false;
-  }
-  // `share` times the loss of a class in an image, and its gradient.
+  // The thread's part of `share` times the loss of a class in an image, and its gradient.
   JML_MATH double add(int64_t i, int64_t k, double share) {
     if (!active(i, k)) return share * formula.inactive_loss;
     const ClassLoss result = class_loss(formula, target.counts(formula, i, k));
     target.add_gradient(formula, i, k, result.gradient, share);
     return share * result.loss;
   }
-  // The same of a class in the whole batch.
-  JML_MATH double add_of_batch(int64_t k, double share) {
-    if (!active_in_any(k)) return share * formula.inactive_loss;
+  // The same of a class in the whole batch, by its crew. One of its threads has the loss.
+  template <typename Team>
+  JML_MATH double add_of_batch(Team& team, int64_t k, double share) {
+    double active_images = 0;
     Counts counts;
-    for (int64_t i = 0; i < target.images; ++i) counts.add(target.counts(formula, i, k));
+    for (int64_t i = team.crew_rank; i < target.images; i += team.crew_size) {
+      active_images += active(i, k);
+      counts.add(target.counts(formula, i, k));
+    }
+    active_images = team.sum_of_crew(active_images);
+    counts = {team.sum_of_crew(counts.tp), team.sum_of_crew(counts.fp),
+              team.sum_of_crew(counts.fn)};
+    const bool has_the_loss = team.crew_rank == 0;
+    if (active_images == 0) return has_the_loss ? share * formula.inactive_loss : 0;
     const ClassLoss result = class_loss(formula, counts);
-    for (int64_t i = 0; i < target.images; ++i)
+    for (int64_t i = team.crew_rank; i < target.images; i += team.crew_size)
       target.add_gradient(formula, i, k, result.gradient, share);
-    return share * result.loss;
+    return has_the_loss ? share * result.loss : 0;
   }
 };
 
@@ -255,97 +278,119 @@ struct OverlapTerm {
 struct Classes {
   double count = 0, divisor = 0;
 
-  // Adds up over threads, and applies the reduction.
-  template <typename Team>
-  JML_MATH void gather(Team& team, const Formula& formula) {
-    count = team.sum(count);
-    divisor = formula.reduction == Reduction::sum ? 1.0
-              : formula.weighted_mean             ? team.sum(divisor)
-                                                  : count;
+  JML_MATH void add(const Formula& formula, int64_t k) {
+    count += 1;
+    divisor += formula.class_weights.at(k);
+  }
+  // Adds up over threads with sum(value), and applies the reduction.
+  template <typename Sum>
+  JML_MATH void gather(const Formula& formula, Sum sum) {
+    count = sum(count);
+    divisor = sum(divisor);
+    if (!formula.weighted_mean) divisor = count;
+    if (formula.reduction == Reduction::sum) divisor = 1;
   }
   JML_MATH bool empty() const { return count == 0 || divisor == 0; }
 };
 
-// Those of an image.
+// Those of an image, found by its crew.
 template <typename Team>
 JML_MATH Classes classes_of_image(Team& team, const OverlapTerm& overlap, int64_t i) {
   Classes classes;
-  for (int64_t k = team.rank; k < overlap.target.classes; k += team.size)
-    if (overlap.counts(i, k)) {
-      classes.count += 1;
-      classes.divisor += overlap.formula.class_weights.at(k);
-    }
-  classes.gather(team, overlap.formula);
+  for (int64_t k = team.crew_rank; k < overlap.target.classes; k += team.crew_size)
+    if (overlap.counts(i, k)) classes.add(overlap.formula, k);
+  classes.gather(overlap.formula, [&](double value) { return team.sum_of_crew(value); });
   return classes;
+}
+
+// The thread's part of `share` times the weighted sum over the classes of an image, by its crew.
+template <typename Team>
+JML_MATH double add_classes_of_image(Team& team, OverlapTerm& overlap, const Classes& classes,
+                                  int64_t i, double share) {
+  double value = 0;
+  for (int64_t k = team.crew_rank; k < overlap.target.classes && !classes.empty();
+       k += team.crew_size)
+    if (overlap.counts(i, k))
+      value += overlap.add(i, k, share * overlap.formula.class_weights.at(k));
+  return value;
+}
+
+// Means over classes, of the batch or of the images in which they count: the thread's part.
+template <typename Team>
+JML_MATH double add_means_over_classes(Team& team, OverlapTerm& overlap) {
+  const Formula& formula = overlap.formula;
+  const int64_t n = overlap.target.images, c = overlap.target.classes;
+  Classes classes;
+  for (int64_t k = team.crew; k < c; k += team.crews)
+    if (overlap.images_counted(team, k) > 0 && team.crew_rank == 0) classes.add(formula, k);
+  classes.gather(formula, [&](double value) { return team.sum(value); });
+  if (classes.empty()) return 0;
+  double value = 0;
+  for (int64_t k = team.crew; k < c; k += team.crews) {
+    const double factor = overlap.term.overlap_weight * formula.class_weights.at(k);
+    const double images = overlap.images_counted(team, k);
+    if (images == 0) continue;
+    if (formula.dataset != 0)
+      value += overlap.add_of_batch(team, k, formula.dataset * factor / classes.divisor);
+    for (int64_t i = team.crew_rank; i < n && formula.per_class != 0; i += team.crew_size)
+      if (overlap.counts(i, k))
+        value += overlap.add(i, k, formula.per_class * factor / (images * classes.divisor));
+  }
+  return value;
+}
+
+// Mean over images, of means over the classes that count there: the thread's part.
+template <typename Team>
+JML_MATH double add_means_over_images(Team& team, OverlapTerm& overlap) {
+  const int64_t n = overlap.target.images;
+  double images = 0;
+  for (int64_t i = team.crew; i < n; i += team.crews)
+    images += classes_of_image(team, overlap, i).count > 0 && team.crew_rank == 0;
+  images = team.sum(images);
+  double value = 0;
+  for (int64_t i = team.crew; i < n; i += team.crews) {
+    const Classes classes = classes_of_image(team, overlap, i);
+    const double share =
+        overlap.formula.image * overlap.term.overlap_weight / (classes.divisor * images);
+    value += add_classes_of_image(team, overlap, classes, i, share);
+  }
+  return value;
 }
 
 // Adds `term` of the target to its gradients; returns its value, to every thread.
 template <typename Team>
 JML_MATH double add_term(Team& team, const Formula& formula, const Term& term,
                          TargetStatistics& target) {
-  const int64_t n = target.images, c = target.classes;
   double poison = 0;
-  for (int64_t i = team.rank; i < n; i += team.size) poison += target.poison(i);
+  for (int64_t i = team.rank; i < target.images; i += team.size) poison += target.poison(i);
   double entropy = team.sum(poison);
   if (term.ce_weight != 0) entropy += add_cross_entropy(team, term, target);
   if (term.overlap_weight == 0) return entropy;
   OverlapTerm overlap{formula, term, target};
   double value = 0;
-
-  // Means over classes, of the batch or of the images in which they count.
-  if (formula.dataset != 0 || formula.per_class != 0) {
-    Classes classes;
-    for (int64_t k = team.rank; k < c; k += team.size)
-      if (overlap.images_counted(k) > 0) {
-        classes.count += 1;
-        classes.divisor += formula.class_weights.at(k);
-      }
-    classes.gather(team, formula);
-    for (int64_t k = team.rank; k < c && !classes.empty(); k += team.size) {
-      const double factor = term.overlap_weight * formula.class_weights.at(k);
-      const double images = double(overlap.images_counted(k));
-      if (images == 0) continue;
-      if (formula.dataset != 0)
-        value += overlap.add_of_batch(k, formula.dataset * factor / classes.divisor);
-      for (int64_t i = 0; i < n && formula.per_class != 0; ++i)
-        if (overlap.counts(i, k))
-          value += overlap.add(i, k, formula.per_class * factor / (images * classes.divisor));
-    }
-  }
-  // Mean over images, of means over the classes that count there.
-  if (formula.image != 0) {
-    double images = 0;
-    for (int64_t i = 0; i < n; ++i) images += classes_of_image(team, overlap, i).count > 0;
-    for (int64_t i = 0; i < n; ++i) {
-      const Classes classes = classes_of_image(team, overlap, i);
-      if (classes.empty()) continue;
-      const double share = formula.image * term.overlap_weight / (classes.divisor * images);
-      for (int64_t k = team.rank; k < c; k += team.size)
-        if (overlap.counts(i, k)) value += overlap.add(i, k, share * formula.class_weights.at(k));
-    }
-  }
+  if (formula.dataset != 0 || formula.per_class != 0)
+    value += add_means_over_classes(team, overlap);
+  // Its sum of images parts what it adds to gradients from what was added above.
+  if (formula.image != 0) value += add_means_over_images(team, overlap);
   return entropy + team.sum(value);
 }
 
-// The same for one image alone, whose loss is that of no other: reduction "image".
+// The same for one image alone, whose loss is that of no other: reduction "image". Its crew makes it.
 template <typename Team>
 JML_MATH double add_term_of_image(Team& team, const Formula& formula, const Term& term,
                                   TargetStatistics& target, int64_t i) {
   double entropy = target.poison(i);
   const double weight = target.cross_entropy_weight(i);
   if (term.ce_weight != 0 && weight != 0) {
-    if (team.rank == i % team.size) target.grad_totals[i] += term.ce_weight / weight;
+    if (team.crew_rank == 0) target.grad_totals[i] += term.ce_weight / weight;
     entropy += term.ce_weight * target.cross_entropy(term, i) / weight;
   }
   if (term.overlap_weight == 0) return entropy;
   OverlapTerm overlap{formula, term, target};
   const Classes classes = classes_of_image(team, overlap, i);
-  double value = 0;
-  for (int64_t k = team.rank; k < target.classes && !classes.empty(); k += team.size)
-    if (overlap.counts(i, k))
-      value += overlap.add(i, k, formula.image * term.overlap_weight *
-                                     formula.class_weights.at(k) / classes.divisor);
-  return entropy + team.sum(value);
+  const double share = formula.image * term.overlap_weight / classes.divisor;
+  const double value = add_classes_of_image(team, overlap, classes, i, share);
+  return entropy + team.sum_of_crew(value);
 }
 
 }  // namespace jml

@@ -97,12 +97,12 @@ def test_active_classes_are_those_of_figure_4(mode, threshold, batch):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("threshold", [0.01, 0.4, 0.8, 1.3])
-def test_the_loss_is_over_active_classes(mode, threshold, batch, backend):
+def test_the_loss_is_over_active_classes(mode, threshold, batch, backend, device):
     logits, target = batch
     prob = torch.softmax(logits, dim=1)
     active = compute_active_classes(prob, target, mode, C, threshold).tolist()
     loss = jml.JaccardMetricLoss(active_classes=mode, active_threshold=threshold, backend=backend)(
-        logits, target
+        logits.to(device), target.to(device)
     )
     assert loss.item() == pytest.approx(
         mean([class_loss(prob[:, c], target[:, c]) for c in active]), abs=1e-14
@@ -133,9 +133,9 @@ def test_present_is_the_first_of_equal_maxima():
     assert jml.active_classes(uniform, uniform, "present").tolist() == [True, False, False, False]
 
 
-def test_present_is_the_first_of_equal_maxima_in_every_backend(backend):
-    target = torch.tensor([[0.2, 0.4], [0.4, 0.2], [0.4, 0.4]])[None]
-    statistics = jml.class_statistics(torch.zeros(1, 3, 2), target, backend=backend)
+def test_present_is_the_first_of_equal_maxima_in_every_backend(backend, device):
+    target = torch.tensor([[0.2, 0.4], [0.4, 0.2], [0.4, 0.4]], device=device)[None]
+    statistics = jml.class_statistics(torch.zeros_like(target), target, backend=backend)
     assert statistics.present.tolist() == [[True, True, False]]
 
 
@@ -157,12 +157,12 @@ def active_in(x: Tensor, y: Tensor, mode: str):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["dataset", "image", "class"])
-def test_aggregation(how, mode, batch, backend):
+def test_aggregation(how, mode, batch, backend, device):
     logits, target = batch
     x = torch.softmax(logits, dim=1)
     expected = expected_aggregate(x, target, how, active_in(x, target, mode))
     options = {"aggregation": how, "active_classes": mode, "backend": backend}
-    loss = jml.JaccardMetricLoss(**options)(logits, target)
+    loss = jml.JaccardMetricLoss(**options)(logits.to(device), target.to(device))
     assert loss.item() == pytest.approx(expected, abs=1e-14)
 
 
@@ -289,10 +289,11 @@ FAMILY = {
     ],
     ids=lambda options: ",".join(f"{k}={v}" for k, v in options.items()),
 )
-def test_tversky_index(overlap, options, batch, backend):
+def test_tversky_index(overlap, options, batch, backend, device):
     logits, target = batch
     function, which = FAMILY[overlap]
-    loss = function(logits, target, active_classes="all", backend=backend, **which, **options)
+    on_device = (logits.to(device), target.to(device))
+    loss = function(*on_device, active_classes="all", backend=backend, **which, **options)
     x = torch.softmax(logits, dim=1)
     alpha, beta = options.get("alpha", 1.0), options.get("beta", 1.0)
     smooth = options.get("smooth", 0.0)
@@ -370,10 +371,10 @@ def test_a_perfect_class_has_a_finite_gradient(gamma):
     assert (logits.grad == 0).all()
 
 
-def test_no_overlap_under_the_logarithm_is_finite(backend):
+def test_no_overlap_under_the_logarithm_is_finite(backend, device):
     """The logarithm takes 1e-7 in place of an index of 0, where its gradient is 0."""
-    x = torch.tensor([[[1.0, 0.0]]], requires_grad=True)
-    y = torch.tensor([[[0.0, 1.0]]])
+    x = torch.tensor([[[1.0, 0.0]]], device=device, requires_grad=True)
+    y = torch.tensor([[[0.0, 1.0]]], device=device)
     options = {"activation": "none", "log_loss": True, "backend": backend}
     loss = jml.JaccardMetricLoss(**options)(x, y)
     assert loss.item() == pytest.approx(-math.log(1e-7))

@@ -3,6 +3,7 @@ written, and that it goes on after what goes wrong."""
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import subprocess
@@ -339,6 +340,18 @@ def test_groups_are_files_that_are_there():
     for arguments in tests.GROUPS.values():
         for argument in arguments:
             assert not argument.startswith("tests") or (ROOT / argument).exists(), argument
+
+
+def test_what_judges_the_backends_asks_where_their_tensors_lie():
+    """A test that puts its tensors on the CPU passes here, and fails where there is a GPU."""
+    for file in tests._JUDGES:
+        for node in ast.walk(ast.parse((ROOT / "tests" / file).read_text())):
+            if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
+                continue
+            asked = {argument.arg for argument in node.args.args}
+            if asked & {"backend", "compiled", "finished"}:
+                # A Subject knows its backend's device.
+                assert "device" in asked or "Subject(" in ast.unparse(node), node.name
 
 
 # ---- Nsight Compute ------------------------------------------------------------------------------

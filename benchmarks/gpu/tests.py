@@ -45,6 +45,7 @@ _TOLD = 25
 def command(arguments: tuple[str, ...]) -> list[str]:
     found = [sys.executable, "-m", "pytest", "-o", "addopts=--import-mode=importlib", "-q", "-rf"]
     found += ["-p", "no:cacheprovider", "-p", f"{__package__}.outcomes", "--tb=short"]
+    found += ["--disable-warnings"]
     if importlib.util.find_spec("xdist"):
         processes = max(min(os.cpu_count() or 1, PROCESSES), 1)
         found += ["--numprocesses", str(processes), "--dist", "worksteal"]

@@ -8,7 +8,7 @@
 
 namespace jml::cuda {
 
-constexpr int kFinishThreads = 1024, kFormulaThreads = 256;
+constexpr int kFinishThreads = 1024, kFormulaThreads = 512;
 
 // ---- statistics -----------------------------------------------------------------------------
 // What a column of the statistics is made of: one slot of the partial sums (-1 makes it 0), or two
@@ -114,18 +114,43 @@ struct FormulaArguments {
   bool is_double;
 };
 
+// The block as a team (../formula.h). A crew is a power of two of lanes of one warp.
 struct Block {
-  int64_t rank, size;
+  int64_t rank, size, crew, crews, crew_rank, crew_size;
+  unsigned lanes;  // of the crew
   double* memory;
 
+  // `shared_out` are what the threads of a crew share out: images, or classes. A crew has no more
+  // threads than that, so that few of them have nothing to do.
+  __device__ Block(int64_t shared_out, double* memory)
+      : rank(threadIdx.x), size(blockDim.x), memory(memory) {
+    crew_size = 1;
+    while (crew_size < kLanes && 2 * crew_size <= shared_out) crew_size *= 2;
+    crew = rank / crew_size;
+    crews = size / crew_size;
+    crew_rank = rank % crew_size;
+    const int first_lane = int(rank - crew_rank) % kLanes;
+    lanes = (kAllLanes >> (kLanes - crew_size)) << first_lane;
+  }
+
   __device__ double sum(double value) const { return over_block<Add>(value, memory); }
+  __device__ double sum_of_crew(double value) const {
+    for (int offset = int(crew_size) / 2; offset > 0; offset /= 2)
+      value += __shfl_xor_sync(lanes, value, offset);
+    return value;
+  }
 };
 
-// One block does it: these are a few operations on N x C numbers.
+// One block does it: these are a few operations on N x C numbers. Most of its time it waits for
+// them to come from the cache, so that its threads take as many classes and images side by side as
+// there are.
 __global__ void __launch_bounds__(kFormulaThreads, 1)
     formula_kernel(const __grid_constant__ FormulaArguments args) {
-  Block block{threadIdx.x, blockDim.x, reinterpret_cast<double*>(shared_memory())};
   const int64_t n = args.images, c = args.classes;
+  const bool of_images = args.formula.reduction == Reduction::image;
+  const bool images_have_crews =
+      of_images || (args.formula.dataset == 0 && args.formula.per_class == 0);
+  Block block(images_have_crews ? c : n, reinterpret_cast<double*>(shared_memory()));
   const auto target_of = [&](int t) {
     return TargetStatistics{n,
                             c,
@@ -136,29 +161,24 @@ __global__ void __launch_bounds__(kFormulaThreads, 1)
                             args.grad_totals + t * kTotals * n};
   };
   const auto write = [&](int64_t i, double value) {
-    if (threadIdx.x != 0) return;
     if (args.is_double)
       static_cast<double*>(args.loss)[i] = value;
     else
       static_cast<float*>(args.loss)[i] = float(value);
   };
-  for (int t = 0; t < args.targets; ++t) {
-    TargetStatistics target = target_of(t);
-    // The formula shares out classes and images in the same way, so that the thread that adds to a
-    // number is the one that has written its 0.
-    for (int64_t k = block.rank; k < c; k += block.size)
-      for (int64_t i = 0; i < kSums * n; ++i) target.grad_sums[i * c + k] = 0;
-    for (int64_t i = block.rank; i < n; i += block.size)
-      for (int total = 0; total < kTotals; ++total) target.grad_totals[total * n + i] = 0;
-  }
-  if (args.formula.reduction == Reduction::image) {
-    for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = block.rank; i < args.targets * kSums * n * c; i += block.size)
+    args.grad_sums[i] = 0;
+  for (int64_t i = block.rank; i < args.targets * kTotals * n; i += block.size)
+    args.grad_totals[i] = 0;
+  __syncthreads();  // others add to what a thread has written
+  if (of_images) {
+    for (int64_t i = block.crew; i < n; i += block.crews) {
       double value = 0;
       for (int t = 0; t < args.targets; ++t) {
         TargetStatistics target = target_of(t);
         value += add_term_of_image(block, args.formula, args.terms[t], target, i);
       }
-      write(i, value);
+      if (block.crew_rank == 0) write(i, value);
     }
     return;
   }
@@ -167,7 +187,7 @@ __global__ void __launch_bounds__(kFormulaThreads, 1)
     TargetStatistics target = target_of(t);
     value += add_term(block, args.formula, args.terms[t], target);
   }
-  write(0, value);
+  if (block.rank == 0) write(0, value);
 }
 
 }  // namespace jml::cuda

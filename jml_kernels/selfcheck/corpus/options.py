@@ -28,6 +28,10 @@ FORMULA = [
              options={**LS, **options}, checked=True, quick=name == "mixture",
              interpreted=name in ("mixture", "gamma 0.5", "log"))
     for name, options in LOSS_OPTIONS.items()
+] + [
+    LossCase(f"loss {name}, many images", "threads share out images beside classes", (37, 5, 3, 4),
+             ignored=0.1, options={**LS, **LOSS_OPTIONS[name]}, interpreted=False)
+    for name in ("image", "mixture")
 ]  # fmt: skip
 
 ACTIVE = [
