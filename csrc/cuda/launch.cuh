@@ -133,7 +133,7 @@ inline Kind kind_of(const Problem& problem) {
   const bool smooth = problem.label_smoothing != 0;
   if (problem.has_labels()) {
     const Columns& columns = problem.label_columns;
-    if (any_requested(columns, {kPredictionSquared, kPredictionMax, kJointMax}))
+    if (any_requested(columns, {kPredictionSquared, kPredictionMax, kJointMax, kCounted}))
       return Kind::general;
     if ((smooth || has_dense) && any_requested(columns, {kIntersection, kTargetSquared, kPresent}))
       return Kind::general;
@@ -331,7 +331,7 @@ inline void set_total_sources(const Arguments& args, FinishArguments& finish) {
     set(kCrossEntropy, of_labels ? kLabelCrossEntropy : kDenseCrossEntropy, 1);
     if (of_labels && weighted)
       set(kCrossEntropyWeight, kLabelWeight, 1);
-    else if (!of_labels && args.integer_dense())
+    else if (!of_labels && args.ignores_elements())
       set(kCrossEntropyWeight, args.independent() ? kElements : kPixelsCounted, 1);
     else
       set(kCrossEntropyWeight, kPixelsCounted, elements);

@@ -72,6 +72,13 @@ struct Sums {
     }
   }
 
+  // Raises the maxima of all of the warp's classes to a value.
+  JML_DEVICE void raise_classes(int slot, const TileRange& range, double value) {
+    if (owned_class < 0 || owned_class >= range.classes) return;
+    double& sum = sum_of(slot, range.first_class + owned_class);
+    sum = Largest::apply(sum, value);
+  }
+
   JML_DEVICE F& bin(Bin which, int k) const { return bins[(which * K + k) * kLanes + lane]; }
 
   JML_DEVICE void raise_largest_target(int k, LargestTarget target) {
