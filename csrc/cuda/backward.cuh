@@ -236,7 +236,7 @@ struct Backward : PixelState<C> {
       go(std::true_type{});
     else if constexpr (!C::kDense)
       go(std::false_type{});
-    else if (Base::has_ignored)
+    else if (Base::has_ignored())
       go(std::true_type{});
     else
       go(std::false_type{});

@@ -135,7 +135,7 @@ struct Forward : PixelState<C> {
     }
     if constexpr (C::kDense) {
       each([&](int k, int v) { tile[k][v] = is_label(k, v) ? p_label[v] : p_elsewhere(k, v); });
-      if (Base::has_ignored)
+      if (Base::has_ignored())
         each([&](int k, int v) { tile[k][v] = Base::is_ignored(k, v) ? F(0) : tile[k][v]; });
       add_counted(args.slots.of_dense);
       add_overlap(
@@ -209,18 +209,24 @@ struct Forward : PixelState<C> {
   }
 
   // Which classes have an element that counts. All have, where a pixel counts and no element is
-  // ignored by itself; then the lanes have nothing to add up.
+  // ignored by itself.
   JML_DEVICE void add_counted(const int8_t (&slots)[kClassColumns]) {
     const int slot = slots[kCounted];
     if (slot < 0) return;
-    const auto counts = [&](int k, int v) { return valid(v) && !Base::is_ignored(k, v); };
-    bool some_ignored = Base::has_ignored, any_counts = false;
-    if constexpr (C::kGeneral) some_ignored = args.ignores_elements();
-    each_pixel([&](int v) { any_counts |= valid(v); });
-    if (__any_sync(kAllLanes, some_ignored))
-      raise(slot, [&](int k, int v) { return counts(k, v) ? F(1) : F(0); });
-    else if (__any_sync(kAllLanes, any_counts))
-      sums.raise_classes(slot, range, 1);
+    unsigned classes = 0;  // a bit for each
+    const bool some_ignored = C::kGeneral ? args.ignores_elements() : Base::has_ignored();
+    if (__any_sync(kAllLanes, some_ignored)) {
+      each_class([&](int k) {
+        bool any_counts = false;
+        each_pixel([&](int v) { any_counts |= valid(v) && !Base::is_ignored(k, v); });
+        if (__any_sync(kAllLanes, any_counts)) classes |= 1u << k;
+      });
+    } else {
+      bool any_counts = false;
+      each_pixel([&](int v) { any_counts |= valid(v); });
+      if (__any_sync(kAllLanes, any_counts)) classes = ~0u;
+    }
+    sums.mark(slot, range, classes);
   }
 
   // The columns that fast kernels know. Where the gap is NaN the false positive is NaN too.

@@ -9,10 +9,11 @@ namespace jml::cuda {
 // The low bits hold the class of the label plus 1, or 0 where no class is the label's (label 0 of a
 // binary task). The flags say whether the pixel counts, whether its label is smoothed, and whether
 // it is wrong: its label is out of range, or its dense target holds what is no probability. A wrong
-// pixel makes the loss NaN.
+// pixel makes the loss NaN. The last flag is for fast kernels, whether the thread has elements of
+// the pixel that are ignored one by one.
 struct Code {
-  static constexpr int kClass = (1 << 29) - 1, kValid = 1 << 29, kSmoothed = 1 << 30;
-  static constexpr int kWrong = int(1u << 31);
+  static constexpr int kClass = (1 << 28) - 1, kHasIgnored = 1 << 28, kValid = 1 << 29;
+  static constexpr int kSmoothed = 1 << 30, kWrong = int(1u << 31);
 };
 
 JML_DEVICE int label_code(const Problem& problem, int64_t label) {

@@ -16,7 +16,6 @@
 //     dense_tile                  [K][V]  dense target y; of a teacher its logits, and in fast
 //                                         kernels then y. An element that is ignored has the target
 //                                         -0, and one that is no probability NaN
-//     has_ignored                         fast kernels: whether the thread has ignored elements
 //     code                        [V]     what label and mask say (labels.cuh)
 //     label_in_chunk              [V]     k of the label's class; outside [0, K) for other classes
 //     z_max                       [V]     largest logit
@@ -70,9 +69,11 @@ struct Config {
                         kGeneral = kGeneral_;
   static constexpr bool kSoftmax = kActivation == Activation::softmax;
   static constexpr int K = K_, V = V_, kMaxThreads = kMaxWarps_ * kLanes;
-  // The registers of large tiles leave room for 12 warps on a multiprocessor. The compiler holds to
-  // that when it is told to.
-  static constexpr int kMinBlocks = kMaxWarps_ < 12 ? 12 / kMaxWarps_ : 1;
+  // The registers of large tiles leave room for 12 warps on a multiprocessor, and those of the tile
+  // for few classes beside a dense target for 16. The compiler holds to that when it is told to.
+  static constexpr int kWarpsAtATime = kDense_ && kMaxWarps_ == 1 ? 16 : 12;
+  static constexpr int kMinBlocks =
+      kMaxWarps_ < kWarpsAtATime ? kWarpsAtATime / kMaxWarps_ : 1;
   static_assert(K <= kLanes, "a lane takes the sums of one class");
 };
 
@@ -103,7 +104,6 @@ struct PixelState {
   TileRange range;
   F tile[K][V];
   F dense_tile[C::kDense ? K : 1][V];
-  bool has_ignored = false;
   int label_in_chunk[V];
   int code[V];
   F z_max[V], label_gap[V], exp_sum_others[V], inverse_exp_sum[V], log_exp_sum[V];
@@ -142,6 +142,12 @@ struct PixelState {
   JML_DEVICE int label_class(int v) const { return (code[v] & Code::kClass) - 1; }
   // NaN where the pixel is wrong, and 0 elsewhere: added to a pixel's numbers it makes the loss NaN.
   JML_DEVICE F poison(int v) const { return code[v] & Code::kWrong ? F(NAN) : F(0); }
+  // Fast kernels: whether the thread has elements that are ignored one by one.
+  JML_DEVICE bool has_ignored() const {
+    int flags = 0;
+    each_pixel([&](int v) { flags |= code[v]; });
+    return C::kDense && (flags & Code::kHasIgnored);
+  }
   // Whether an element counts nowhere though its pixel may count. Fast kernels ask only in threads
   // that have some such elements.
   JML_DEVICE bool is_ignored(int k, int v) const {
@@ -292,14 +298,13 @@ struct PixelState {
         largest_bits = bits > largest_bits ? bits : largest_bits;
       });
     each_pixel([&](int v) { states[v] = range.classes > 0 ? kCounts : kNoElements; });
-    has_ignored = false;
     if (largest_bits <= bit_cast<uint32_t>(1.000001f)) return;
     each_pixel([&](int v) { states[v] = kNoElements; });
     each([&](int k, int v) {
       F& target = dense_tile[C::kDense ? k : 0][v];
       target = checked_target(target);
       const bool ignored = is_ignored_target(target);
-      has_ignored |= ignored;
+      if (ignored) code[v] |= Code::kHasIgnored;
       states[v] = LargestNumber::apply(states[v], element_state(target, ignored));
     });
   }

@@ -72,11 +72,10 @@ struct Sums {
     }
   }
 
-  // Raises the maxima of all of the warp's classes to a value.
-  JML_DEVICE void raise_classes(int slot, const TileRange& range, double value) {
-    if (owned_class < 0 || owned_class >= range.classes) return;
-    double& sum = sum_of(slot, range.first_class + owned_class);
-    sum = Largest::apply(sum, value);
+  // Makes the numbers of some of the warp's classes 1: `which` has a bit for each class.
+  JML_DEVICE void mark(int slot, const TileRange& range, unsigned which) {
+    if (owned_class >= 0 && owned_class < range.classes && (which >> owned_class & 1))
+      sum_of(slot, range.first_class + owned_class) = 1;
   }
 
   JML_DEVICE F& bin(Bin which, int k) const { return bins[(which * K + k) * kLanes + lane]; }
