@@ -142,3 +142,16 @@ def test_a_wrong_value(classes, value, has_labels):
     mask[1, 5, 6] = False
     for numbers in valid_and_false_positives(mask):
         assert numbers.isfinite().all()
+
+
+@pytest.mark.parametrize("has_labels", [False, True])
+def test_without_ignored_elements_all_classes_count_or_none(has_labels):
+    """None in the second image, whose pixels are all masked out."""
+    logits, target, _ = Ignoring(19, -100, torch.float32).draw()
+    target = target.clamp(min=0)
+    mask = torch.ones(2, *logits.shape[2:], dtype=torch.bool)
+    mask[1] = False
+    targets = (target.argmax(1), None) if has_labels else (None, target)
+    _, extrema, _ = run(**operator_arguments(logits, *targets, mask, dense_columns=COLUMNS))
+    counted = extrema[0, EXTREMA.index("counted")]
+    assert (counted == torch.tensor([[1.0], [0.0]])).all()
