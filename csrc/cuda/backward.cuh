@@ -172,6 +172,7 @@ struct Backward : PixelState<C> {
   struct Element {
     F p, p_not, label_target, dense_target, g;
   };
+  template <bool kSomeIgnored>
   JML_DEVICE Element element_of(int k, int v, const ClassCoefficients& labels,
                                 const ClassCoefficients& dense) const {
     Element element{};
@@ -194,6 +195,8 @@ struct Backward : PixelState<C> {
         element.g += overlap_gradient(dense.overlap, element.p, element.dense_target,
                                       element.dense_target - element.p);
     }
+    // An ignored element is in no sum, but it is a class of the softmax.
+    if constexpr (kSomeIgnored) element.g = Base::is_ignored(k, v) ? F(0) : element.g;
     return element;
   }
 
@@ -204,16 +207,39 @@ struct Backward : PixelState<C> {
       });
     if constexpr (C::kSoftmax) add_over_classes();
     Base::each_chunk([&] {
-      Base::each_class([&](int k) {
-        const ClassCoefficients labels = coefficients_of_labels(range.first_class + k);
-        const ClassCoefficients dense = coefficients_of_dense(range.first_class + k);
-        each_pixel([&](int v) {
-          const F dz = logit_gradient(k, v, element_of(k, v, labels, dense), labels, dense);
-          tile[k][v] = valid(v) && !Base::is_ignored_bit(k, v) ? dz : F(0);
-        });
+      with_elements([&](auto some_ignored, int k, int v, const ClassCoefficients& labels,
+                        const ClassCoefficients& dense) {
+        constexpr bool kSomeIgnored = decltype(some_ignored)::value;
+        const Element element = element_of<kSomeIgnored>(k, v, labels, dense);
+        const F dz = logit_gradient(k, v, element, labels, dense);
+        // A softmax hands to an ignored element what the others have to do with it.
+        const bool counts = valid(v) && (C::kSoftmax || !Base::is_ignored(k, v));
+        tile[k][v] = counts ? dz : F(0);
       });
       store_tile<C::kGeneral>(tile, args, args.grad, args.grad_access, range, team, Base::staging);
     });
+  }
+
+  // Calls body(some_ignored, k, v, labels, dense), the last two the coefficients of the class, for
+  // the elements of a chunk. Threads of fast kernels that have no ignored elements, which are most,
+  // do not look for any.
+  template <typename Body>
+  JML_DEVICE void with_elements(Body body) const {
+    const auto go = [&](auto some_ignored) {
+      Base::each_class([&](int k) {
+        const ClassCoefficients labels = coefficients_of_labels(range.first_class + k);
+        const ClassCoefficients dense = coefficients_of_dense(range.first_class + k);
+        each_pixel([&](int v) { body(some_ignored, k, v, labels, dense); });
+      });
+    };
+    if constexpr (C::kGeneral)
+      go(std::true_type{});
+    else if constexpr (!C::kDense)
+      go(std::false_type{});
+    else if (Base::has_ignored())
+      go(std::true_type{});
+    else
+      go(std::false_type{});
   }
 
   // Finds what the gradient of a softmax needs of all classes.
@@ -221,15 +247,12 @@ struct Backward : PixelState<C> {
     enum { kDot, kDenseQMass, kSumsOfPixel };
     F sums[kSumsOfPixel][V] = {};
     Base::each_chunk([&] {
-      Base::each_class([&](int k) {
-        const ClassCoefficients labels = coefficients_of_labels(range.first_class + k);
-        const ClassCoefficients dense = coefficients_of_dense(range.first_class + k);
-        each_pixel([&](int v) {
-          const Element element = element_of(k, v, labels, dense);
-          sums[kDot][v] += element.p * element.g;
-          if constexpr (C::kDense)
-            sums[kDenseQMass][v] += dense.qw * element.dense_target;
-        });
+      with_elements([&](auto some_ignored, int k, int v, const ClassCoefficients& labels,
+                        const ClassCoefficients& dense) {
+        constexpr bool kSomeIgnored = decltype(some_ignored)::value;
+        const Element element = element_of<kSomeIgnored>(k, v, labels, dense);
+        sums[kDot][v] += element.p * element.g;
+        if constexpr (C::kDense) sums[kDenseQMass][v] += dense.qw * element.dense_target;
       });
     });
     Base::exchange.template over_warps<Add, C::kDense ? kSumsOfPixel : 1>(team, sums);

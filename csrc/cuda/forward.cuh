@@ -85,9 +85,11 @@ struct Forward : PixelState<C> {
 
   // ---- one number for each pixel ----
   JML_DEVICE void add_totals_of_pixels() {
-    int counted = 0;
-    each_pixel([&](int v) { counted += valid(v); });
-    if (!(C::kGeneral && args.integer_dense())) total(kPixelsCounted) += counted;
+    if (!counts_by_elements()) {
+      F counted = 0;
+      each_pixel([&](int v) { counted += valid(v) ? 1 + poison(v) : F(0); });
+      total(kPixelsCounted) += double(counted);
+    }
     if (C::kLabels && args.has_labels() &&
         (Base::label_cross_entropy_requested() || args.ce_class_weights.data))
       add_label_totals();
@@ -133,6 +135,9 @@ struct Forward : PixelState<C> {
     }
     if constexpr (C::kDense) {
       each([&](int k, int v) { tile[k][v] = is_label(k, v) ? p_label[v] : p_elsewhere(k, v); });
+      if (Base::has_ignored())
+        each([&](int k, int v) { tile[k][v] = Base::is_ignored(k, v) ? F(0) : tile[k][v]; });
+      add_counted(args.slots.of_dense);
       add_overlap(
           args.slots.of_dense, [&](int k, int v) { return tile[k][v]; },
           [&](int k, int v) { return dense_tile[k][v]; },
@@ -203,6 +208,27 @@ struct Forward : PixelState<C> {
     });
   }
 
+  // Which classes have an element that counts. All have, where a pixel counts and no element is
+  // ignored by itself.
+  JML_DEVICE void add_counted(const int8_t (&slots)[kClassColumns]) {
+    const int slot = slots[kCounted];
+    if (slot < 0) return;
+    unsigned classes = 0;  // a bit for each
+    const bool some_ignored = C::kGeneral ? args.ignores_elements() : Base::has_ignored();
+    if (__any_sync(kAllLanes, some_ignored)) {
+      each_class([&](int k) {
+        bool any_counts = false;
+        each_pixel([&](int v) { any_counts |= valid(v) && !Base::is_ignored(k, v); });
+        if (__any_sync(kAllLanes, any_counts)) classes |= 1u << k;
+      });
+    } else {
+      bool any_counts = false;
+      each_pixel([&](int v) { any_counts |= valid(v); });
+      if (__any_sync(kAllLanes, any_counts)) classes = ~0u;
+    }
+    sums.mark(slot, range, classes);
+  }
+
   // The columns that fast kernels know. Where the gap is NaN the false positive is NaN too.
   template <typename P, typename Y, typename Gap>
   JML_DEVICE void add_overlap(const int8_t (&slots)[kClassColumns], P p, Y y, Gap gap) {
@@ -213,7 +239,7 @@ struct Forward : PixelState<C> {
     raise(slots[kTargetMax], y);
   }
 
-  // All columns.
+  // All columns but that of the classes that count.
   template <typename P, typename Y, typename Gap, typename Present>
   JML_DEVICE void add_columns(const int8_t (&slots)[kClassColumns], P p, Y y, Gap gap,
                               Present present) {
@@ -223,7 +249,7 @@ struct Forward : PixelState<C> {
     raise(slots[kPredictionMax], p);
     raise(slots[kJointMax], [&](int k, int v) { return p(k, v) + y(k, v); });
     raise(slots[kPresent], [&](int k, int v) {
-      return valid(v) && present(k, v) ? F(1) : F(0);
+      return valid(v) && !Base::is_ignored(k, v) && present(k, v) ? F(1) : F(0);
     });
   }
 
@@ -265,42 +291,59 @@ struct Forward : PixelState<C> {
   }
 
   // ---- general kernels: whatever the activation, chunk by chunk ----
+  // Whether a pixel counts if one of its elements does. Of a softmax this is known before
+  // (PixelState::apply_state).
+  JML_DEVICE bool counts_by_elements() const {
+    return C::kGeneral && !C::kSoftmax && args.ignores_elements();
+  }
+
+  // Whether NaN as a target says that the target was no probability, and no label 0 or 1.
+  JML_DEVICE bool has_checked_targets() const {
+    return args.integer_dense() || args.holds_probabilities();
+  }
+
   JML_DEVICE void add_chunks() {
-    const bool dense_is_integer = C::kDense && args.integer_dense();
     F any_counts[1][V] = {};  // whether a pixel has an element that counts
     Base::each_chunk([&] {
       if constexpr (!C::kSoftmax) add_cross_entropies_of_elements();
       F p[K][V], p_not_at_label[V] = {};
       int elements = 0;
+      bool any_wrong = false;
       each([&](int k, int v) {
         F p_not;
+        const bool counts = valid(v) && !Base::is_ignored(k, v);
         p[k][v] = Base::probability(k, v, p_not);
+        p[k][v] = counts ? p[k][v] : F(0);
         p_not_at_label[v] = is_label(k, v) ? p_not : p_not_at_label[v];
-        if (dense_is_integer && valid(v) && !Base::is_ignored_bit(k, v)) {
-          any_counts[0][v] = 1;
-          ++elements;
-        }
+        if (!counts) return;
+        any_counts[0][v] = 1;
+        ++elements;
+        if constexpr (C::kActivation == Activation::none) any_wrong |= p[k][v] != p[k][v];
+        if (has_checked_targets()) any_wrong |= dense_tile[k][v] != dense_tile[k][v];
       });
       total(kElements) += elements;
+      if (any_wrong) total(kPixelsCounted) = NAN;
 #pragma unroll 1
       for (int target = args.has_labels() ? 0 : 1; target < 1 + args.has_dense(); ++target) {
         const bool of_labels = target == 0;
+        const int8_t(&slots)[kClassColumns] = of_labels ? args.slots.of_labels
+                                                        : args.slots.of_dense;
         F y[K][V], gap[K][V];
         each([&](int k, int v) {
           y[k][v] = of_labels ? Base::label_target(k, v) : Base::dense_target(k, v);
           gap[k][v] = of_labels && is_label(k, v) ? p_not_at_label[v] - label_deficit(v)
                                                   : y[k][v] - p[k][v];
         });
+        add_counted(slots);
         add_columns(
-            of_labels ? args.slots.of_labels : args.slots.of_dense,
-            [&](int k, int v) { return p[k][v]; }, [&](int k, int v) { return y[k][v]; },
+            slots, [&](int k, int v) { return p[k][v]; }, [&](int k, int v) { return y[k][v]; },
             [&](int k, int v) { return gap[k][v]; },
             [&](int k, int v) {
               return of_labels ? is_present_in_label(k, v) : is_present_in_dense(k, v, y[k][v]);
             });
       }
     });
-    if (!dense_is_integer) return;
+    if (!counts_by_elements()) return;
     Base::exchange.template over_warps<Largest, 1>(team, any_counts);
     if (team.warp == 0) each_pixel([&](int v) { total(kPixelsCounted) += any_counts[0][v]; });
   }
@@ -310,7 +353,7 @@ struct Forward : PixelState<C> {
     const F scale = F(args.student_scale);
     F of_labels = 0, of_dense = 0, of_teacher = 0;
     each([&](int k, int v) {
-      if (!valid(v) || Base::is_ignored_bit(k, v)) return;
+      if (!valid(v) || Base::is_ignored(k, v)) return;
       const int c = range.first_class + k;
       if (Base::label_cross_entropy_requested())
         of_labels += Base::label_weight(c) *

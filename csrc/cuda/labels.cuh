@@ -8,10 +8,12 @@ namespace jml::cuda {
 
 // The low bits hold the class of the label plus 1, or 0 where no class is the label's (label 0 of a
 // binary task). The flags say whether the pixel counts, whether its label is smoothed, and whether
-// its label is out of range.
+// it is wrong: its label is out of range, or its dense target holds what is no probability. A wrong
+// pixel makes the loss NaN. The last flag is for fast kernels, whether the thread has elements of
+// the pixel that are ignored one by one.
 struct Code {
-  static constexpr int kClass = (1 << 29) - 1, kValid = 1 << 29, kSmoothed = 1 << 30;
-  static constexpr int kBadLabel = int(1u << 31);
+  static constexpr int kClass = (1 << 28) - 1, kHasIgnored = 1 << 28, kValid = 1 << 29;
+  static constexpr int kSmoothed = 1 << 30, kWrong = int(1u << 31);
 };
 
 JML_DEVICE int label_code(const Problem& problem, int64_t label) {
@@ -40,7 +42,7 @@ JML_DEVICE bool at_boundary(const Arguments& args, const L* labels, int64_t pixe
       const L* const line =
           center + z * args.labels.spatial_stride[0] + y * args.labels.spatial_stride[1];
       for (int x = -left; x <= right; ++x) {
-        const int code = label_code(args, int64_t(line[x * args.labels.spatial_stride[2]]));
+        const int code = label_code(args, label_number(line[x * args.labels.spatial_stride[2]]));
         lowest = code < lowest ? code : lowest;
         highest = code > highest ? code : highest;
       }
@@ -62,8 +64,8 @@ JML_DEVICE int code_of(const Arguments& args, const TileRange& range, int64_t va
   if (pixel >= args.pixels || is_masked(args, range, pixel)) return 0;
   const int label = label_code(args, value);
   if (label == kIgnored) return 0;
-  // A label out of range makes the loss NaN. It stands for class 0, so that a class is active.
-  if (label == kOutOfRange) return Code::kValid | Code::kBadLabel | 1;
+  // A label out of range stands for class 0, so that all that comes of it is within the arrays.
+  if (label == kOutOfRange) return Code::kValid | Code::kWrong | 1;
   const bool smoothed = !kHard && args.target_elsewhere != 0 && args.boundary_size == 0;
   return Code::kValid | (smoothed ? Code::kSmoothed : 0) | (label + (args.binary() ? 0 : 1));
 }
@@ -91,7 +93,7 @@ JML_DEVICE void write_codes(const Arguments& args, const TileRange& range, const
       const int place = v * team.threads() + team.rank();
       const int64_t pixel = pixel_of_place(place);
       values[v] = place < V * kLanes && pixel < args.pixels
-                      ? int64_t(labels[offset_of(args, args.labels, args.labels_access, pixel)])
+                      ? label_number(labels[offset_of(args, args.labels, args.labels_access, pixel)])
                       : 0;
     }
   });

@@ -14,7 +14,8 @@
 //     tile                        [K][V]  z, and in fast kernels then e^(z - z_max), with 0 at the
 //                                         label, and then p; in the backward at last the gradient
 //     dense_tile                  [K][V]  dense target y; of a teacher its logits, and in fast
-//                                         kernels then y
+//                                         kernels then y. An element that is ignored has the target
+//                                         -0, and one that is no probability NaN
 //     code                        [V]     what label and mask say (labels.cuh)
 //     label_in_chunk              [V]     k of the label's class; outside [0, K) for other classes
 //     z_max                       [V]     largest logit
@@ -44,6 +45,16 @@
 
 namespace jml::cuda {
 
+// An ignored element has the target -0, which adds to sums what 0 does, and only tells the kernels
+// to leave out its p. The targets of others are never -0 where anything is ignored.
+template <typename F>
+JML_DEVICE bool is_ignored_target(F target) {
+  if constexpr (sizeof(F) == sizeof(double))
+    return bit_cast<uint64_t>(target) == bit_cast<uint64_t>(-0.0);
+  else
+    return bit_cast<uint32_t>(target) == bit_cast<uint32_t>(-0.0f);
+}
+
 // What a kernel is compiled for.
 //     kLabels, kDense   the targets that there may be
 //     kHard             labels without smoothing, and no column but those that add one number for
@@ -58,9 +69,11 @@ struct Config {
                         kGeneral = kGeneral_;
   static constexpr bool kSoftmax = kActivation == Activation::softmax;
   static constexpr int K = K_, V = V_, kMaxThreads = kMaxWarps_ * kLanes;
-  // The registers of large tiles leave room for 12 warps on a multiprocessor. The compiler holds to
-  // that when it is told to.
-  static constexpr int kMinBlocks = kMaxWarps_ < 12 ? 12 / kMaxWarps_ : 1;
+  // The registers of large tiles leave room for 12 warps on a multiprocessor, and those of the tile
+  // for few classes beside a dense target for 16. The compiler holds to that when it is told to.
+  static constexpr int kWarpsAtATime = kDense_ && kMaxWarps_ == 1 ? 16 : 12;
+  static constexpr int kMinBlocks =
+      kMaxWarps_ < kWarpsAtATime ? kWarpsAtATime / kMaxWarps_ : 1;
   static_assert(K <= kLanes, "a lane takes the sums of one class");
 };
 
@@ -127,9 +140,22 @@ struct PixelState {
   JML_DEVICE bool is_label(int k, int v) const { return C::kLabels && label_in_chunk[v] == k; }
   // The class of the label, or -1.
   JML_DEVICE int label_class(int v) const { return (code[v] & Code::kClass) - 1; }
-  // NaN where the label is out of range, and 0 elsewhere: added to a pixel's numbers it makes the
-  // loss NaN.
-  JML_DEVICE F poison(int v) const { return code[v] & Code::kBadLabel ? F(NAN) : F(0); }
+  // NaN where the pixel is wrong, and 0 elsewhere: added to a pixel's numbers it makes the loss NaN.
+  JML_DEVICE F poison(int v) const { return code[v] & Code::kWrong ? F(NAN) : F(0); }
+  // Fast kernels: whether the thread has elements that are ignored one by one.
+  JML_DEVICE bool has_ignored() const {
+    int flags = 0;
+    each_pixel([&](int v) { flags |= code[v]; });
+    return C::kDense && (flags & Code::kHasIgnored);
+  }
+  // Whether an element counts nowhere though its pixel may count. Fast kernels ask only in threads
+  // that have some such elements.
+  JML_DEVICE bool is_ignored(int k, int v) const {
+    if constexpr (!C::kDense)
+      return false;
+    else
+      return (!C::kGeneral || args.ignores_elements()) && is_ignored_target(dense_tile[k][v]);
+  }
 
   // ---- target of labels ----
   JML_DEVICE F target_elsewhere(int v) const {
@@ -198,6 +224,8 @@ struct PixelState {
       else
         each([&](int k, int v) { dense_tile[k][v] = 0; });
     }
+    if constexpr (C::kActivation == Activation::none)
+      each([&](int k, int v) { tile[k][v] = is_probability(tile[k][v]) ? tile[k][v] : F(NAN); });
     bool all_count = true;
     each_pixel([&](int v) { all_count &= valid(v); });
     if (__all_sync(kAllLanes, all_count)) return;
@@ -215,13 +243,21 @@ struct PixelState {
     }
     fill_tile<false, C::kGeneral>(dense_tile, args, args.dense, args.dense_access, range, team,
                                   staging);
+    if (C::kGeneral && args.holds_probabilities())
+      each([&](int k, int v) { dense_tile[k][v] = checked_target(dense_tile[k][v]); });
     if (args.teacher) {
       const F scale = F(args.teacher_scale);
       each([&](int k, int v) { dense_tile[k][v] *= scale; });
     }
   }
 
-  // Reads integers 0 and 1 of each class as targets. Those to ignore become -1, and others NaN.
+  // A probability as a target: -0 where it is ignored, and NaN where it is none.
+  JML_DEVICE F checked_target(F value) const {
+    if (args.ignores_elements() && value == F(args.ignored_target)) return F(-0.0);
+    return is_probability(value) ? value + F(0) : F(NAN);  // -0 + 0 is 0
+  }
+
+  // Reads integers 0 and 1 of each class as targets. Those to ignore become -0, and others NaN.
   JML_DEVICE void read_bits() {
     const F at_zero = smoothed_target_elsewhere, at_one = 1 - smoothed_label_deficit;
     int64_t offsets[V];
@@ -231,15 +267,58 @@ struct PixelState {
     visit_integer(args.dense, [&](const auto* bits) {
       each([&](int k, int v) {
         const bool inside = pixel_of<V>(args, range, v, team.lane) < args.pixels;
-        const int64_t bit = inside ? int64_t(bits[offsets[v] + k * args.dense.class_stride])
-                                   : args.ignore_index;
+        const int64_t bit =
+            inside ? label_number(bits[offsets[v] + k * args.dense.class_stride]) : 0;
         const F target = bit == 1 ? at_one : bit == 0 ? at_zero : F(NAN);
-        dense_tile[C::kDense ? k : 0][v] = bit == args.ignore_index ? F(-1) : target;
+        const bool ignored = args.ignores_elements() && bit == args.ignore_index;
+        dense_tile[C::kDense ? k : 0][v] = ignored ? F(-0.0) : target;
       });
     });
   }
-  JML_DEVICE bool is_ignored_bit(int k, int v) const {
-    return C::kDense && args.integer_dense() && dense_tile[C::kDense ? k : 0][v] == F(-1);
+
+  // ---- elements that are ignored, or wrong ----
+  // What a thread knows of the dense target of a pixel, so that the largest of all threads' tells
+  // of the pixel: whether an element is wrong, else whether one counts, else whether all of them are
+  // ignored.
+  static constexpr F kNoElements = F(-INFINITY), kAllIgnored = F(-1), kCounts = F(0),
+                     kSomeWrong = F(INFINITY);
+
+  JML_DEVICE static F element_state(F target, bool ignored) {
+    return ignored ? kAllIgnored : target != target ? kSomeWrong : kCounts;
+  }
+
+  // Fast kernels: looks through the thread's dense target of probabilities. Mostly all of these are
+  // some, which shows in the largest of them as bits: negative numbers and NaN have larger bits.
+  JML_DEVICE void check_targets(F (&states)[V]) {
+    uint32_t largest_bits = 0;
+#pragma unroll
+    for (int k = 0; k < K; ++k)
+      each_pixel([&](int v) {
+        const uint32_t bits = bit_cast<uint32_t>(float(dense_tile[C::kDense ? k : 0][v]));
+        largest_bits = bits > largest_bits ? bits : largest_bits;
+      });
+    each_pixel([&](int v) { states[v] = range.classes > 0 ? kCounts : kNoElements; });
+    if (largest_bits <= bit_cast<uint32_t>(1.000001f)) return;
+    each_pixel([&](int v) { states[v] = kNoElements; });
+    each([&](int k, int v) {
+      F& target = dense_tile[C::kDense ? k : 0][v];
+      target = checked_target(target);
+      const bool ignored = is_ignored_target(target);
+      if (ignored) code[v] |= Code::kHasIgnored;
+      states[v] = LargestNumber::apply(states[v], element_state(target, ignored));
+    });
+  }
+
+  // Takes note of what a pixel's elements are. Where all are ignored the pixel does not count, and
+  // may hold anything.
+  JML_DEVICE void apply_state(int v, F state) {
+    if (state == kCounts) return;
+    if (state == kSomeWrong) code[v] |= Code::kWrong;
+    if (state != kAllIgnored) return;
+    code[v] &= ~Code::kValid;
+    z_max[v] = 0;
+#pragma unroll
+    for (int k = 0; k < K; ++k) tile[k][v] = dense_tile[C::kDense ? k : 0][v] = 0;
   }
 
   // ---- softmax ----
@@ -256,21 +335,36 @@ struct PixelState {
   JML_DEVICE F label_weight(int c) const { return F(args.ce_class_weights.at(c)); }
   JML_DEVICE F dense_weight(int c) const { return args.has_labels() ? F(1) : label_weight(c); }
 
-  // Finds the largest logit over all classes, and a teacher's.
+  // Finds the largest logit over all classes, and a teacher's; of another dense target the state of
+  // each pixel's elements.
   JML_DEVICE void find_z_max() {
     F largest[2][V];
     each_pixel([&](int v) { largest[0][v] = largest[1][v] = F(-INFINITY); });
     each_chunk([&] {
       each([&](int k, int v) {
         largest[0][v] = LargestNumber::apply(largest[0][v], tile[k][v]);
-        if constexpr (C::kDense)
-          largest[1][v] = LargestNumber::apply(largest[1][v], dense_tile[k][v]);
       });
+      if constexpr (C::kDense) {
+        if (args.teacher)
+          each([&](int k, int v) {
+            largest[1][v] = LargestNumber::apply(largest[1][v], dense_tile[k][v]);
+          });
+        else if constexpr (C::kGeneral)
+          each([&](int k, int v) {
+            const F state = element_state(dense_tile[k][v], is_ignored(k, v));
+            largest[1][v] = LargestNumber::apply(largest[1][v], state);
+          });
+        else
+          check_targets(largest[1]);
+      }
     });
     exchange.template over_warps<LargestNumber, C::kDense ? 2 : 1>(team, largest);
     each_pixel([&](int v) {
       z_max[v] = largest[0][v];
       teacher_z_max[v] = largest[1][v];
+      if constexpr (C::kDense) {
+        if (!args.teacher) apply_state(v, largest[1][v]);
+      }
     });
   }
 
@@ -408,7 +502,7 @@ struct PixelState {
       return (C::kGeneral ? exp_fast(tile[k][v] - z_max[v]) : tile[k][v]) * inverse_exp_sum[v];
     } else {
       const F value = tile[k][v];
-      if (!valid(v) || is_ignored_bit(k, v)) {
+      if (!valid(v) || is_ignored(k, v)) {
         p_not = 0;
         return 0;
       }
@@ -436,7 +530,7 @@ struct PixelState {
         target = exp_fast(target - teacher_z_max[v]) * teacher_inverse_exp_sum[v];
       else if (args.teacher && C::kActivation == Activation::sigmoid)
         target = sigmoid_of(target);
-      return valid(v) && !is_ignored_bit(k, v) ? target : F(0);
+      return valid(v) ? target : F(0);
     }
   }
 

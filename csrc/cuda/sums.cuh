@@ -72,6 +72,12 @@ struct Sums {
     }
   }
 
+  // Makes the numbers of some of the warp's classes 1: `which` has a bit for each class.
+  JML_DEVICE void mark(int slot, const TileRange& range, unsigned which) {
+    if (owned_class >= 0 && owned_class < range.classes && (which >> owned_class & 1))
+      sum_of(slot, range.first_class + owned_class) = 1;
+  }
+
   JML_DEVICE F& bin(Bin which, int k) const { return bins[(which * K + k) * kLanes + lane]; }
 
   JML_DEVICE void raise_largest_target(int k, LargestTarget target) {

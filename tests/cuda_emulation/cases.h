@@ -17,7 +17,8 @@ struct Case {
   bool has_labels = false, has_mask = false, has_weights = false;
   bool in_place = false;          // the gradient lies over the logits
   bool every_column = false;      // else those that a fast kernel takes
-  bool has_bad_label = false;     // one that is no class: the loss is NaN
+  bool has_wrong_value = false;   // a label that is no class, or no probability: the loss is NaN
+  bool has_ignored = false;       // probabilities of which some are ignored
   bool has_one_part = false;      // a block has all tiles of an image, else a third
   DType label_dtype = DType::i64, dense_dtype = DType::f32;
   Dense dense = Dense::none;
@@ -77,7 +78,8 @@ inline std::vector<Case> cases() {
                  bits = Dense::bits;
   constexpr auto sigmoid = Activation::sigmoid, none = Activation::none;
   const auto mask = &Case::has_mask, weights = &Case::has_weights, in_place = &Case::in_place,
-             every = &Case::every_column, bad = &Case::has_bad_label, long_ = &Case::has_one_part;
+             every = &Case::every_column, wrong = &Case::has_wrong_value,
+             ignored = &Case::has_ignored, long_ = &Case::has_one_part;
   // Tiles have 32 to 256 pixels (csrc/cuda/configs.cuh), and images mostly more than one tile.
   return {
       // ---- hard labels; first what meets most of the barriers ----
@@ -101,7 +103,7 @@ inline std::vector<Case> cases() {
       Case(bf16, 100, image(1, 11, 13), cropped).with_labels(i64).but(in_place),
       Case(f16, 264, image(1, 5, 29), last).with_labels(i16),
       Case(f32, 9, image(2, 45, 50), planes).with_labels(i64).but(long_),
-      Case(f32, 30, image(1, 9, 15), planes).with_labels(u8).but(weights).but(bad),
+      Case(f32, 30, image(1, 9, 15), planes).with_labels(u8).but(weights).but(wrong),
       // ---- smoothed labels ----
       Case(f16, 8, image(2, 18, 32), planes).with_labels(i64).smooth(0.1, 3),
       Case(f32, 4, image(2, 7, 13, 3), cropped).with_labels(u8).smooth(0.2, 3).but(mask),
@@ -119,7 +121,7 @@ inline std::vector<Case> cases() {
       Case(f32, 72, image(1, 11, 13), last).with_labels(i64).smooth(0.1).but(in_place),
       Case(bf16, 65, image(1, 7, 20), planes).with_labels(i64).smooth(0.1).but(mask),
       Case(f32, 67, image(1, 7, 11), planes).with_labels(u8).smooth(0.1),
-      Case(bf16, 30, image(1, 9, 15), cropped).with_labels(i64).smooth(0.1).but(bad),
+      Case(bf16, 30, image(1, 9, 15), cropped).with_labels(i64).smooth(0.1).but(wrong),
       // ---- a dense target ----
       Case(f32, 5, image(2, 10, 14), planes).with_dense(probabilities, f32),
       Case(f16, 7, image(2, 11, 13), last).with_dense(teacher, f32).but(mask),
@@ -151,10 +153,15 @@ inline std::vector<Case> cases() {
       Case(bf16, 64, image(1, 7, 11), last).with_dense(probabilities, f32),
       Case(f32, 61, image(1, 7, 11), planes).with_dense(teacher, f32).with_labels(i64),
       Case(f32, 150, image(1, 7, 11), last).with_dense(probabilities, f32).but(mask),
+      Case(f32, 6, image(2, 10, 14), planes).with_dense(probabilities, f16).but(ignored),
+      Case(f16, 19, image(1, 7, 13), last).with_dense(probabilities, f32).but(ignored).but(mask),
+      Case(f32, 62, image(1, 7, 11), planes).with_dense(probabilities, bf16).but(ignored),
+      Case(f32, 20, image(1, 7, 11), planes).with_dense(probabilities, f32).but(wrong),
+      Case(f16, 63, image(1, 7, 11), last).with_dense(probabilities, f32).but(wrong),
       Case(f16, 21, image(1, 7, 11), planes)
           .with_dense(probabilities, f32)
           .with_labels(i64)
-          .but(bad),
+          .but(wrong),
       // ---- anything else, in float ----
       Case(f32, 3, image(2, 7, 13), planes).with_labels(i64).but(every).but(mask),
       Case(f32, 5, image(2, 7, 13), last).with_labels(i64).but(every).but(weights),
@@ -193,6 +200,12 @@ inline std::vector<Case> cases() {
           .with_labels(i16)
           .but(in_place),
       Case(f32, 1, image(1, 7, 13), planes).as(none).with_dense(bits, i16),
+      Case(f32, 40, image(1, 5, 13), planes)
+          .with_dense(probabilities, f32)
+          .but(ignored)
+          .but(every),
+      Case(f32, 6, image(1, 5, 13), last).as(none).with_dense(probabilities, f32).but(ignored),
+      Case(f32, 5, image(1, 5, 13), planes).as(none).with_labels(i64).but(wrong),
       // ---- and in double ----
       Case(f64, 4, image(2, 5, 13), last).with_labels(i64).but(weights),
       Case(f64, 5, image(2, 5, 13), planes).with_labels(i64).smooth(0.1, 3),

@@ -100,15 +100,17 @@ struct Problem {
              c.layout == Layout::cropped ? Layout::planes : c.layout),
         counts(size_t(shape.images * shape.pixels()), true) {
     Chance chance;
-    if (c.activation == Activation::none)
+    if (c.activation == Activation::none) {
       fill_probabilities(logits, shape, chance);
-    else
+      if (c.has_wrong_value) logits.set(0, shape.classes - 1, 3, -0.5);
+    } else {
       fill_logits(logits, shape, chance);
+    }
     if (c.has_labels) fill_labels(chance);
     if (c.dense == Dense::bits)
       fill_bits(chance);
     else if (c.dense == Dense::probabilities || c.activation == Activation::none)
-      fill_probabilities(dense, shape, chance);
+      fill_targets(chance);
     else
       fill_logits(dense, shape, chance);
     if (c.has_mask) fill_mask(chance);
@@ -140,7 +142,19 @@ struct Problem {
         labels.set(n, 0, pixel, double(is_ignored ? ignored(c.label_dtype) : found));
         if (is_ignored) counts[size_t(n * shape.pixels() + pixel)] = false;
       }
-    if (c.has_bad_label) labels.set(0, 0, 3, double(shape.classes));
+    if (c.has_wrong_value && c.activation != Activation::none)
+      labels.set(0, 0, 3, double(shape.classes));
+  }
+  // Of every fourth pixel nothing counts, of the others not every class.
+  void fill_targets(Chance& chance) {
+    fill_probabilities(dense, shape, chance);
+    if (c.has_wrong_value) dense.set(0, shape.classes - 1, 3, 1.5);
+    if (!c.has_ignored) return;
+    each(shape, [&](int64_t n, int64_t k, int64_t pixel) {
+      if (pixel % 4 != 0 && chance.next() >= 0.05) return;
+      dense.set(n, k, pixel, double(ignored(c.dense_dtype)));
+      if (pixel % 4 == 0) counts[size_t(n * shape.pixels() + pixel)] = false;
+    });
   }
   void fill_bits(Chance& chance) {
     each(shape, [&](int64_t n, int64_t k, int64_t pixel) {
@@ -189,9 +203,9 @@ struct Problem {
       return columns;
     };
     const bool is_hard = c.smoothing == 0 && c.dense == Dense::none;
-    args.label_columns = is_hard ? all_but({kPredictionSquared, kPredictionMax, kJointMax})
+    args.label_columns = is_hard ? all_but({kPredictionSquared, kPredictionMax, kJointMax, kCounted})
                                  : all_but({kIntersection, kPredictionSquared, kTargetSquared,
-                                            kPredictionMax, kJointMax, kPresent});
+                                            kPredictionMax, kJointMax, kPresent, kCounted});
     args.dense_columns = all_but(
         {kPredictionSquared, kTargetSquared, kPredictionMax, kJointMax, kPresent});
     if (c.every_column || kind_of(args) == Kind::general)
@@ -251,6 +265,7 @@ FormulaArguments formula_arguments(const Problem& problem, const Results& result
       {{0, 0, 0, 1, 0, 0}, {0, 0, 0, -1, 1, 0}, {0, 0, 0, -1, 0, 1}}};
   constexpr Active actives[] = {Active::all, Active::label, Active::present, Active::prob,
                                 Active::both};
+  const bool counts_classes = problem.c.has_ignored && number % 2 == 0;
   jml::Formula formula;
   const auto& overlap = overlaps[is_general ? number % 4 : 0];
   std::copy(&overlap[0][0], &overlap[0][0] + jml::kCounts * jml::kSums, &formula.overlap[0][0]);
@@ -259,7 +274,9 @@ FormulaArguments formula_arguments(const Problem& problem, const Results& result
   formula.image = 0.3;
   formula.per_class = 0.2;
   formula.class_weights = {problem.class_weights->data(), true, 1};
-  const jml::Term term{1, 1, actives[number % (is_general ? 5 : 2)], args.teacher};
+  const Active active =
+      counts_classes ? Active::counted : actives[number % (is_general ? 5 : 2)];
+  const jml::Term term{1, 1, active, args.teacher};
   return {formula,
           {term, term},
           args.targets(),
@@ -307,7 +324,7 @@ void check_statistics(const Problem& problem, const std::vector<double>& sums,
       const auto total = [&](int column) {
         return totals[size_t((target * jml::kTotals + column - jml::kCrossEntropy) * images + n)];
       };
-      if (c.dense == Dense::bits && classes > 1) continue;
+      if ((c.dense == Dense::bits || c.has_ignored) && classes > 1) continue;
       const double counted = double(problem.counted(n));
       expect(total(jml::kValid) == counted, "another number of pixels counts");
       const double hits = sum(jml::kTruePositive), tolerance = std::max(
@@ -376,9 +393,9 @@ void run(const Case& c, int number) {
   hash.add(grad.bytes());
   const double loss = loss_of(results);
   hash.add(std::vector<double>{loss});
-  if (c.has_bad_label) {  // which NaN it is depends on the compiler
+  if (c.has_wrong_value) {  // which NaN it is depends on the compiler
     printf("made NaN\n");
-    return expect(std::isnan(loss), "a bad label does not show");
+    return expect(std::isnan(loss), "a wrong value does not show");
   }
   printf("made %016llx\n", static_cast<unsigned long long>(hash.value));
   expect(std::isfinite(loss), "the loss is not finite, or not written");
