@@ -75,6 +75,7 @@ def chunk_elements(
     INTEGERS: tl.constexpr,
     INTEGER_COLUMNS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
     HARD: tl.constexpr,
     TEACHER: tl.constexpr,
 ):
@@ -97,6 +98,9 @@ def chunk_elements(
             dense_y = probabilities(chunk.dense, state.teacher_softmax, ACTIVATION)[0]
         dense_y = tl.where(valid, dense_y, 0.0)
         g += overlap_gradient(coefficients.dense, p, dense_y, dense_y - p, DENSE_COLUMNS)
+    if IGNORES and ACTIVATION == SOFTMAX:
+        # What is ignored is a class of the softmax all the same, and has no overlap.
+        g = tl.where(valid, g, 0.0)
     return Elements(p, p_not, g, label_y, dense_y)
 
 
@@ -116,6 +120,7 @@ def read_elements(
     INTEGERS: tl.constexpr,
     INTEGER_COLUMNS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
     HARD: tl.constexpr,
     FIRST_LABEL: tl.constexpr,
     TEACHER: tl.constexpr,
@@ -125,8 +130,8 @@ def read_elements(
 ):
     """(chunk, coefficients, elements) of a chunk that registers do not hold any more."""
     chunk = read_chunk(
-        source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES,
-        BLOCK_C, DTYPE,
+        source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, False, FIRST_LABEL,
+        TEACHER, CLASSES, BLOCK_C, DTYPE,
     )  # fmt: skip
     coefficients = chunk_coefficients(
         grad_sums, grad_totals, grad_loss, ce_class_weights, chunk_index, image, images,
@@ -134,7 +139,7 @@ def read_elements(
     )  # fmt: skip
     elements = chunk_elements(
         chunk, state, source.labels, coefficients, ACTIVATION, INTEGERS, INTEGER_COLUMNS,
-        DENSE_COLUMNS, HARD, TEACHER,
+        DENSE_COLUMNS, IGNORES, HARD, TEACHER,
     )  # fmt: skip
     return chunk, coefficients, elements
 
@@ -171,6 +176,7 @@ def logits_gradient(
     INDEPENDENT: tl.constexpr,
     INTEGER_COLUMNS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
     TEMPERED: tl.constexpr,
 ):
     """dz of a chunk; `sums` are those over all classes."""
@@ -196,7 +202,10 @@ def logits_gradient(
             ACTIVATION, INDEPENDENT,
         )  # fmt: skip
     # What does not count may hold anything.
-    return tl.where(chunk.valid, dz, 0.0)
+    if IGNORES and ACTIVATION == SOFTMAX:
+        return tl.where(state.elements > 0, dz, 0.0)
+    else:
+        return tl.where(chunk.valid, dz, 0.0)
 
 
 @triton.jit(do_not_specialize=["images"])
@@ -230,6 +239,7 @@ def backward_kernel(
     INTEGERS: tl.constexpr,
     INTEGER_COLUMNS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
     HARD: tl.constexpr,
     WINDOW: tl.constexpr,
     SPATIAL: tl.constexpr,
@@ -249,6 +259,8 @@ def backward_kernel(
     BINARY: tl.constexpr = CLASSES == 1 and ACTIVATION != SOFTMAX
     FIRST_LABEL: tl.constexpr = 1 if BINARY else 0
     LABEL_COUNT: tl.constexpr = 2 if BINARY else CLASSES
+    # Only its elements tell whether a pixel takes part in the softmax.
+    COUNTING: tl.constexpr = IGNORES and ACTIVATION == SOFTMAX
 
     program = tl.program_id(0)
     image = (program // parts).to(tl.int64)
@@ -285,35 +297,36 @@ def backward_kernel(
             teacher_scale,
         )  # fmt: skip
         chunk = read_chunk(
-            source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C,
-            DTYPE,
+            source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, False, FIRST_LABEL, TEACHER,
+            CLASSES, BLOCK_C, DTYPE,
         )  # fmt: skip
         state = pixel_state(
-            chunk, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False
+            chunk, scale, ACTIVATION, INTEGERS, COUNTING, TEACHER, False, False, TEMPERED, False
         )
         for chunk_index in range(1, CHUNKS):
             other_chunk = read_chunk(
-                source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
-                CLASSES, BLOCK_C, DTYPE,
+                source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, False,
+                FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             other_state = pixel_state(
-                other_chunk, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False
-            )
+                other_chunk, scale, ACTIVATION, INTEGERS, COUNTING, TEACHER, False, False, TEMPERED,
+                False,
+            )  # fmt: skip
             state = merge_pixel_states(
-                state, other_state, scale, ACTIVATION, TEACHER, TEMPERED, False
+                state, other_state, scale, ACTIVATION, COUNTING, TEACHER, TEMPERED, False
             )
         state = poisoned(state, labels.poison, ACTIVATION, INTEGERS)
 
         elements = chunk_elements(
             chunk, state, labels, coefficients, ACTIVATION, INTEGERS, INTEGER_COLUMNS,
-            DENSE_COLUMNS, HARD, TEACHER,
+            DENSE_COLUMNS, IGNORES, HARD, TEACHER,
         )  # fmt: skip
         sums = class_sums(elements, coefficients, INTEGER_COLUMNS, DENSE_COLUMNS)
         for chunk_index in range(1, CHUNKS):
             other_chunk, other_coefficients, other_elements = read_elements(
                 source, state, grad_sums, grad_totals, grad_loss, ce_class_weights, chunk_index,
                 image, images, student_scale, ACTIVATION, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS,
-                HARD, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
+                IGNORES, HARD, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             other_sums = class_sums(
                 other_elements, other_coefficients, INTEGER_COLUMNS, DENSE_COLUMNS
@@ -322,17 +335,17 @@ def backward_kernel(
 
         dz = logits_gradient(
             chunk, state, elements, coefficients, sums, scale, ACTIVATION, INDEPENDENT,
-            INTEGER_COLUMNS, DENSE_COLUMNS, TEMPERED,
+            INTEGER_COLUMNS, DENSE_COLUMNS, IGNORES, TEMPERED,
         )  # fmt: skip
         store_tile(grad_view, chunk.classes, position, chunk.inside, dz)
         for chunk_index in range(1, CHUNKS):
             other_chunk, other_coefficients, other_elements = read_elements(
                 source, state, grad_sums, grad_totals, grad_loss, ce_class_weights, chunk_index,
                 image, images, student_scale, ACTIVATION, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS,
-                HARD, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
+                IGNORES, HARD, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             dz = logits_gradient(
                 other_chunk, state, other_elements, other_coefficients, sums, scale, ACTIVATION,
-                INDEPENDENT, INTEGER_COLUMNS, DENSE_COLUMNS, TEMPERED,
+                INDEPENDENT, INTEGER_COLUMNS, DENSE_COLUMNS, IGNORES, TEMPERED,
             )  # fmt: skip
             store_tile(grad_view, other_chunk.classes, position, other_chunk.inside, dz)

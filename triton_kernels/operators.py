@@ -17,8 +17,8 @@ from .inputs import (
     N_INPUTS,
     Inputs,
     check_gradients,
-    check_values,
     check_not_expanded,
+    check_values,
     checked_formula_inputs,
     checked_inputs,
 )
