@@ -37,6 +37,7 @@ from .pixel_math import (
     tempered_probabilities,
 )
 from .pixel_state import merge_pixel_states, pixel_state, poisoned
+from .softmax import exp_sum
 from .tile_io import fill_pixels, locate, store_tile, view_of
 
 
@@ -203,7 +204,9 @@ def logits_gradient(
         )  # fmt: skip
     # What does not count may hold anything.
     if IGNORES and ACTIVATION == SOFTMAX:
-        return tl.where(state.elements > 0, dz, 0.0)
+        # A class that does not count has its part in the softmax of those that do. Where none does
+        # that part is 0, but for logits that make no softmax.
+        return tl.where(chunk.valid | (exp_sum(state.softmax) > 0), dz, 0.0)
     else:
         return tl.where(chunk.valid, dz, 0.0)
 
@@ -259,8 +262,6 @@ def backward_kernel(
     BINARY: tl.constexpr = CLASSES == 1 and ACTIVATION != SOFTMAX
     FIRST_LABEL: tl.constexpr = 1 if BINARY else 0
     LABEL_COUNT: tl.constexpr = 2 if BINARY else CLASSES
-    # Only its elements tell whether a pixel takes part in the softmax.
-    COUNTING: tl.constexpr = IGNORES and ACTIVATION == SOFTMAX
 
     program = tl.program_id(0)
     image = (program // parts).to(tl.int64)
@@ -301,7 +302,7 @@ def backward_kernel(
             CLASSES, BLOCK_C, DTYPE,
         )  # fmt: skip
         state = pixel_state(
-            chunk, scale, ACTIVATION, INTEGERS, COUNTING, TEACHER, False, False, TEMPERED, False
+            chunk, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False
         )
         for chunk_index in range(1, CHUNKS):
             other_chunk = read_chunk(
@@ -309,11 +310,10 @@ def backward_kernel(
                 FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             other_state = pixel_state(
-                other_chunk, scale, ACTIVATION, INTEGERS, COUNTING, TEACHER, False, False, TEMPERED,
-                False,
-            )  # fmt: skip
+                other_chunk, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False
+            )
             state = merge_pixel_states(
-                state, other_state, scale, ACTIVATION, COUNTING, TEACHER, TEMPERED, False
+                state, other_state, scale, ACTIVATION, TEACHER, TEMPERED, False
             )
         state = poisoned(state, labels.poison, ACTIVATION, INTEGERS)
 

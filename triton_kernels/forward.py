@@ -31,31 +31,19 @@ from .pixel_math import (
     probabilities,
 )
 from .pixel_state import merge_pixel_states, pixel_state, poisoned
-from .sums import add, add_folded, flush, flush_totals, raise_maxima, zeros
+from .sums import PROPAGATE_NAN, add, add_folded, flush, flush_totals, raise_maxima, zeros
 from .tile_io import fill_pixels, locate, view_of
 
 
 @triton.jit
-def pixel_counts(
-    state,
-    labels,
-    chunk_index,
-    INTEGERS: tl.constexpr,
-    COUNTING: tl.constexpr,
-    DTYPE: tl.constexpr,
-):
-    """(1 where a pixel counts, how many of its elements do): tiles of (1, pixels), NaN where one of
-    these has a wrong value. The first chunk counts pixels for all, and the others none."""
+def pixel_counts(chunk, COUNTING: tl.constexpr):
+    """(1 where a pixel counts, how many elements of the chunk do): tiles of (1, pixels), 0 where
+    none counts, and NaN where what counts has a wrong value."""
     if COUNTING:
-        elements = state.elements
-        pixels = tl.where(elements > 0, 1.0, elements)
+        elements = tl.sum(chunk.counts, 0, keep_dims=True)
+        return tl.where(elements > 0, 1.0, elements), elements
     else:
-        elements = labels.valid.to(DTYPE)
-        if INTEGERS == LABELS:
-            elements += labels.poison
-        pixels = elements
-    is_first = chunk_index == 0
-    return tl.where(is_first, pixels, 0.0), tl.where(is_first, elements, 0.0)
+        return chunk.counts, chunk.counts
 
 
 @triton.jit
@@ -64,7 +52,7 @@ def chunk_terms(
     state,
     labels,
     ce_class_weights,
-    pixels,
+    counted_before,
     student_scale,
     CLASSES: tl.constexpr,
     ACTIVATION: tl.constexpr,
@@ -73,18 +61,19 @@ def chunk_terms(
     INTEGER_COLUMNS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
     IGNORES: tl.constexpr,
+    COUNTING: tl.constexpr,
     HARD: tl.constexpr,
     FIRST_LABEL: tl.constexpr,
     TEACHER: tl.constexpr,
     TEMPERED: tl.constexpr,
     ARGMAX: tl.constexpr,
 ):
-    """What a chunk adds to the statistics: (terms of sums, of maxima, of totals).
+    """What a chunk adds to the statistics: (terms of sums, of maxima, of totals, counted).
 
-    pixels: what the chunk counts, see `pixel_counts`.
+    counted_before, counted: (1, pixels), 1 for the pixels that earlier chunks have counted, and
+    those and this one; NaN where one has a wrong value.
     """
     classes, inside, z, is_label, valid, _, dense = chunk
-    valid_pixels, valid_elements = pixels
     p, p_not = probabilities(z, state.softmax, ACTIVATION)
     p = tl.where(valid, p, 0.0)
     sums = ()
@@ -93,6 +82,8 @@ def chunk_terms(
     weights = None
     if ce_class_weights is not None:
         weights = tl.load(ce_class_weights + classes, mask=classes < CLASSES, other=0.0).to(z.dtype)
+    counted, valid_elements = pixel_counts(chunk, COUNTING)
+    valid_pixels = tl.maximum(counted - counted_before, 0.0, propagate_nan=PROPAGATE_NAN)
     if INTEGERS:
         label, _, _, label_deficit, target_elsewhere = labels
         y, gap = label_target(
@@ -152,7 +143,8 @@ def chunk_terms(
             )
             terms = tl.where(valid & inside, terms, 0.0)
             totals = totals + (tl.sum(terms, 0, keep_dims=True),)
-    return sums, maxima, totals + (valid_pixels,)
+    counted = tl.maximum(counted_before, counted, propagate_nan=PROPAGATE_NAN)
+    return sums, maxima, totals + (valid_pixels,), counted
 
 
 @triton.jit
@@ -269,8 +261,8 @@ def forward_kernel(
                 TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             state = pixel_state(
-                chunk, student_scale, ACTIVATION, INTEGERS, COUNTING, TEACHER, LOGARITHM, ENTROPY,
-                TEMPERED, ARGMAX,
+                chunk, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY, TEMPERED,
+                ARGMAX,
             )  # fmt: skip
             for chunk_index in range(1, CHUNKS):
                 other_chunk = read_chunk(
@@ -278,15 +270,15 @@ def forward_kernel(
                     FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
                 )  # fmt: skip
                 other_state = pixel_state(
-                    other_chunk, student_scale, ACTIVATION, INTEGERS, COUNTING, TEACHER, LOGARITHM,
-                    ENTROPY, TEMPERED, ARGMAX,
+                    other_chunk, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY,
+                    TEMPERED, ARGMAX,
                 )  # fmt: skip
                 state = merge_pixel_states(
-                    state, other_state, student_scale, ACTIVATION, COUNTING, TEACHER, TEMPERED,
-                    ARGMAX,
-                )  # fmt: skip
+                    state, other_state, student_scale, ACTIVATION, TEACHER, TEMPERED, ARGMAX
+                )
             state = poisoned(state, labels.poison, ACTIVATION, INTEGERS)
 
+            counted = tl.zeros([1, BLOCK_P], DTYPE)
             for chunk_index in range(CHUNKS):
                 if CHUNKS > 1:
                     current = read_chunk(
@@ -295,13 +287,10 @@ def forward_kernel(
                     )  # fmt: skip
                 else:
                     current = chunk
-                pixels_of_chunk = pixel_counts(
-                    state, labels, chunk_index, INTEGERS, COUNTING, DTYPE
-                )
-                sum_terms, maximum_terms, total_terms = chunk_terms(
-                    current, state, labels, ce_class_weights, pixels_of_chunk, student_scale,
-                    CLASSES, ACTIVATION, INDEPENDENT, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS,
-                    IGNORES, HARD, FIRST_LABEL, TEACHER, TEMPERED, ARGMAX,
+                sum_terms, maximum_terms, total_terms, counted = chunk_terms(
+                    current, state, labels, ce_class_weights, counted, student_scale, CLASSES,
+                    ACTIVATION, INDEPENDENT, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS, IGNORES,
+                    COUNTING, HARD, FIRST_LABEL, TEACHER, TEMPERED, ARGMAX,
                 )  # fmt: skip
                 sums = add_folded(sums, sum_terms, SUMS, FOLD, ADJACENT)
                 maxima = raise_maxima(maxima, maximum_terms, MAXIMA)

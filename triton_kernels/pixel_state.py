@@ -13,8 +13,6 @@ from .softmax import SoftmaxState, add_poison, merge_softmax_states, softmax_sta
 class PixelState(NamedTuple):
     """What the classes that were looked at say of each pixel; parts that nobody needs are empty."""
 
-    elements: tl.tensor
-    """(1, pixels), how many of its elements count; NaN where one of them has a wrong value"""
     softmax: SoftmaxState
     teacher_softmax: SoftmaxState
     """of the teacher's logits"""
@@ -28,7 +26,6 @@ def pixel_state(
     student_scale,
     ACTIVATION: tl.constexpr,
     INTEGERS: tl.constexpr,
-    COUNTING: tl.constexpr,
     TEACHER: tl.constexpr,
     LOGARITHM: tl.constexpr,
     ENTROPY: tl.constexpr,
@@ -37,16 +34,12 @@ def pixel_state(
 ):
     """The state of the pixels of a chunk, by the chunk's classes.
 
-    COUNTING: whether only all classes together tell whether a pixel counts, and whether it has a
-    wrong value. LOGARITHM, ENTROPY: whether log p and log y are requested. ARGMAX: whether only all
-    classes together tell which one is present.
+    LOGARITHM, ENTROPY: whether log p and log y are requested. ARGMAX: whether only all classes
+    together tell which one is present.
     """
-    elements = ()
     softmax = ()
     teacher_softmax = ()
     largest_target = ()
-    if COUNTING:
-        elements = tl.sum(chunk.counts, 0, keep_dims=True)
     if ACTIVATION == SOFTMAX:
         softmax = softmax_state(
             chunk.z, chunk.is_label, student_scale, INTEGERS != NO_INTEGERS, LOGARITHM, TEMPERED
@@ -61,7 +54,7 @@ def pixel_state(
             y = tl.where(chunk.valid, chunk.dense, 0.0)
             y = tl.where(chunk.inside, y, float("-inf"))
         largest_target = first_largest(y, chunk.classes)
-    return PixelState(elements, softmax, teacher_softmax, largest_target)
+    return PixelState(softmax, teacher_softmax, largest_target)
 
 
 @triton.jit
@@ -70,18 +63,14 @@ def merge_pixel_states(
     b,
     student_scale,
     ACTIVATION: tl.constexpr,
-    COUNTING: tl.constexpr,
     TEACHER: tl.constexpr,
     TEMPERED: tl.constexpr,
     ARGMAX: tl.constexpr,
 ):
     """The state by the classes of both sides, where b's come after a's."""
-    elements = ()
     softmax = ()
     teacher_softmax = ()
     largest_target = ()
-    if COUNTING:
-        elements = a.elements + b.elements
     if ACTIVATION == SOFTMAX:
         softmax = merge_softmax_states(a.softmax, b.softmax, student_scale, TEMPERED)
         if TEACHER:
@@ -90,7 +79,7 @@ def merge_pixel_states(
             )
     if ARGMAX:
         largest_target = merge_first_largest(a.largest_target, b.largest_target)
-    return PixelState(elements, softmax, teacher_softmax, largest_target)
+    return PixelState(softmax, teacher_softmax, largest_target)
 
 
 @triton.jit
@@ -100,4 +89,4 @@ def poisoned(state, poison, ACTIVATION: tl.constexpr, INTEGERS: tl.constexpr):
     softmax = state.softmax
     if ACTIVATION == SOFTMAX and INTEGERS == LABELS:
         softmax = add_poison(softmax, poison)
-    return PixelState(state.elements, softmax, state.teacher_softmax, state.largest_target)
+    return PixelState(softmax, state.teacher_softmax, state.largest_target)
