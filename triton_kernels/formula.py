@@ -103,6 +103,13 @@ def valid_pixels(totals, n, images):
 
 
 @triton.jit
+def poison(totals, n, images):
+    """NaN for the images of a block that hold a wrong value, else 0: added to a loss it makes that
+    NaN, whichever terms and classes there are."""
+    return 0.0 * valid_pixels(totals, n, images)
+
+
+@triton.jit
 def active_of_images(
     extrema, totals, class_mask, n, classes, images, threshold, EXTREMUM: tl.constexpr,
     CLASSES: tl.constexpr,
@@ -305,9 +312,7 @@ def cross_entropy_term(
 ):
     """The cross-entropy of one target, as a term of the objective; writes the gradients of its
     totals. With LOSS_OF_IMAGES each image's goes to loss_of_images, (N,), and 0 is returned.
-
-    It is NaN where an image holds a wrong value, whichever terms and classes there are: 0 times the
-    number of valid pixels is added, whose NaN says so."""
+    An image's is NaN where it holds a wrong value, see `poison`."""
     ce_sum = tl.sum(tl.zeros([1], tl.float64))
     weight_sum = tl.sum(tl.zeros([1], tl.float64))
     if HAS_CE:
@@ -317,15 +322,12 @@ def cross_entropy_term(
             ce_sum += tl.sum(terms)
             weight_sum += tl.sum(weights)
     factor = ratio(ce_weight, weight_sum)
-    poison_sum = tl.sum(tl.zeros([1], tl.float64))
     for first in range(0, images, BLOCK_N):
         n = first + tl.arange(0, BLOCK_N)
         zero = tl.zeros([BLOCK_N], tl.float64)
         factors = zero + factor
-        poison = 0.0 * valid_pixels(totals, n, images)
-        poison_sum += tl.sum(poison)
         if LOSS_OF_IMAGES:
-            value = poison
+            value = poison(totals, n, images)
             if HAS_CE:
                 terms, weights = cross_entropies(totals, n, images, IS_DIVERGENCE)
                 factors = ratio(ce_weight + zero, weights)
@@ -336,7 +338,16 @@ def cross_entropy_term(
             tl.store(grad_totals + row * images + n, grad, mask=n < images)
     if LOSS_OF_IMAGES:
         ce_sum *= 0
-    return tl.where(weight_sum == 0, 0.0, factor * ce_sum) + poison_sum
+    return tl.where(weight_sum == 0, 0.0, factor * ce_sum)
+
+
+@triton.jit
+def poison_of_batch(totals, images, BLOCK_N: tl.constexpr):
+    """The sum of `poison` over images."""
+    total = tl.sum(tl.zeros([1], tl.float64))
+    for first in range(0, images, BLOCK_N):
+        total += tl.sum(poison(totals, first + tl.arange(0, BLOCK_N), images))
+    return total
 
 
 # ---- the kernel ----------------------------------------------------------------------------------
@@ -428,4 +439,5 @@ def formula_kernel(
                 grad_sums + t * N_SUMS * column_stride, images, CLASSES, BLOCK_N, BLOCK_C
             )
     if not LOSS_OF_IMAGES:
+        total += poison_of_batch(totals, images, BLOCK_N)  # all targets have the same pixels
         tl.store(loss, total.to(loss.dtype.element_ty))
