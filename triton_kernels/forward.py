@@ -111,9 +111,9 @@ def chunk_terms(
             terms = tl.where(valid & inside, terms, 0.0)
             totals = totals + (tl.sum(terms, 0, keep_dims=True),)
         if CROSS_ENTROPY_WEIGHT & INTEGER_COLUMNS:
-            if INTEGERS == BITS:
+            if INTEGERS == BITS and INDEPENDENT:
                 totals = totals + (valid_elements,)
-            elif weights is not None and not INDEPENDENT:
+            elif INTEGERS == LABELS and weights is not None and not INDEPENDENT:
                 label_weight = tl.load(ce_class_weights + label, mask=label >= 0, other=0.0)
                 totals = totals + (valid_pixels * label_weight.to(z.dtype),)
     if DENSE_COLUMNS:

@@ -166,7 +166,7 @@ def target_columns(inputs: Inputs, common: dict[str, object]) -> list[TargetColu
             TargetColumns(
                 common["INTEGER_COLUMNS"],
                 is_hard=common["HARD"],
-                has_weight_sum=is_bits or has_weights,
+                has_weight_sum=independent if is_bits else has_weights,
             )
         )
     if inputs.dense is not None and not is_bits:

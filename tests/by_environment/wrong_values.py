@@ -124,6 +124,18 @@ def test_ignored_elements(case):
     assert (gradient[expected_gradient == 0] == 0).all()
 
 
+def test_what_a_cross_entropy_is_divided_by():
+    """Where classes share out a pixel these are pixels, of bits too."""
+    logits, target = drawn((2, 5, 5, 7), "none")
+    bits = (target > 0.3).to(torch.int64)
+    bits[:, :, 1, 2:] = -100
+    bits[0, :3] = -100
+    arguments = operator_arguments(logits, None, bits, activation="none")
+    found = STATISTICS[BACKEND](*arguments.values(), False)[2][0]
+    assert found[TOTALS.index("cross_entropy_weight")].tolist() == [30, 30]
+    assert found[TOTALS.index("valid")].tolist() == [30, 30]
+
+
 @pytest.mark.parametrize("classes", [3, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_a_class_without_an_element_is_inactive(activation, classes):
