@@ -14,6 +14,7 @@ INTERPRETED = {
     "losses": {"not slow": 20, "slow": 14},
     "objectives": {"not slow": 30, "slow": 120},
     "whole_steps": {"not slow": 10, "slow": 6},
+    "wrong_values": {"not slow": 30, "slow": 10},
 }
 
 

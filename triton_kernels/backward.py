@@ -37,6 +37,7 @@ from .pixel_math import (
     tempered_probabilities,
 )
 from .pixel_state import merge_pixel_states, pixel_state, poisoned
+from .softmax import exp_sum
 from .tile_io import fill_pixels, locate, store_tile, view_of
 
 
@@ -75,6 +76,7 @@ def chunk_elements(
     INTEGERS: tl.constexpr,
     INTEGER_COLUMNS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
     HARD: tl.constexpr,
     TEACHER: tl.constexpr,
 ):
@@ -97,6 +99,9 @@ def chunk_elements(
             dense_y = probabilities(chunk.dense, state.teacher_softmax, ACTIVATION)[0]
         dense_y = tl.where(valid, dense_y, 0.0)
         g += overlap_gradient(coefficients.dense, p, dense_y, dense_y - p, DENSE_COLUMNS)
+    if IGNORES and ACTIVATION == SOFTMAX:
+        # What is ignored is a class of the softmax all the same, and has no overlap.
+        g = tl.where(valid, g, 0.0)
     return Elements(p, p_not, g, label_y, dense_y)
 
 
@@ -116,6 +121,7 @@ def read_elements(
     INTEGERS: tl.constexpr,
     INTEGER_COLUMNS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
     HARD: tl.constexpr,
     FIRST_LABEL: tl.constexpr,
     TEACHER: tl.constexpr,
@@ -125,8 +131,8 @@ def read_elements(
 ):
     """(chunk, coefficients, elements) of a chunk that registers do not hold any more."""
     chunk = read_chunk(
-        source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES,
-        BLOCK_C, DTYPE,
+        source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, False, FIRST_LABEL,
+        TEACHER, CLASSES, BLOCK_C, DTYPE,
     )  # fmt: skip
     coefficients = chunk_coefficients(
         grad_sums, grad_totals, grad_loss, ce_class_weights, chunk_index, image, images,
@@ -134,7 +140,7 @@ def read_elements(
     )  # fmt: skip
     elements = chunk_elements(
         chunk, state, source.labels, coefficients, ACTIVATION, INTEGERS, INTEGER_COLUMNS,
-        DENSE_COLUMNS, HARD, TEACHER,
+        DENSE_COLUMNS, IGNORES, HARD, TEACHER,
     )  # fmt: skip
     return chunk, coefficients, elements
 
@@ -171,6 +177,7 @@ def logits_gradient(
     INDEPENDENT: tl.constexpr,
     INTEGER_COLUMNS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
     TEMPERED: tl.constexpr,
 ):
     """dz of a chunk; `sums` are those over all classes."""
@@ -196,7 +203,12 @@ def logits_gradient(
             ACTIVATION, INDEPENDENT,
         )  # fmt: skip
     # What does not count may hold anything.
-    return tl.where(chunk.valid, dz, 0.0)
+    if IGNORES and ACTIVATION == SOFTMAX:
+        # A class that does not count has its part in the softmax of those that do. Where none does
+        # that part is 0, but for logits that make no softmax.
+        return tl.where(chunk.valid | (exp_sum(state.softmax) > 0), dz, 0.0)
+    else:
+        return tl.where(chunk.valid, dz, 0.0)
 
 
 @triton.jit(do_not_specialize=["images"])
@@ -230,6 +242,7 @@ def backward_kernel(
     INTEGERS: tl.constexpr,
     INTEGER_COLUMNS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
     HARD: tl.constexpr,
     WINDOW: tl.constexpr,
     SPATIAL: tl.constexpr,
@@ -285,16 +298,16 @@ def backward_kernel(
             teacher_scale,
         )  # fmt: skip
         chunk = read_chunk(
-            source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C,
-            DTYPE,
+            source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, False, FIRST_LABEL, TEACHER,
+            CLASSES, BLOCK_C, DTYPE,
         )  # fmt: skip
         state = pixel_state(
             chunk, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False
         )
         for chunk_index in range(1, CHUNKS):
             other_chunk = read_chunk(
-                source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
-                CLASSES, BLOCK_C, DTYPE,
+                source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, False,
+                FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             other_state = pixel_state(
                 other_chunk, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False
@@ -306,14 +319,14 @@ def backward_kernel(
 
         elements = chunk_elements(
             chunk, state, labels, coefficients, ACTIVATION, INTEGERS, INTEGER_COLUMNS,
-            DENSE_COLUMNS, HARD, TEACHER,
+            DENSE_COLUMNS, IGNORES, HARD, TEACHER,
         )  # fmt: skip
         sums = class_sums(elements, coefficients, INTEGER_COLUMNS, DENSE_COLUMNS)
         for chunk_index in range(1, CHUNKS):
             other_chunk, other_coefficients, other_elements = read_elements(
                 source, state, grad_sums, grad_totals, grad_loss, ce_class_weights, chunk_index,
                 image, images, student_scale, ACTIVATION, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS,
-                HARD, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
+                IGNORES, HARD, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             other_sums = class_sums(
                 other_elements, other_coefficients, INTEGER_COLUMNS, DENSE_COLUMNS
@@ -322,17 +335,17 @@ def backward_kernel(
 
         dz = logits_gradient(
             chunk, state, elements, coefficients, sums, scale, ACTIVATION, INDEPENDENT,
-            INTEGER_COLUMNS, DENSE_COLUMNS, TEMPERED,
+            INTEGER_COLUMNS, DENSE_COLUMNS, IGNORES, TEMPERED,
         )  # fmt: skip
         store_tile(grad_view, chunk.classes, position, chunk.inside, dz)
         for chunk_index in range(1, CHUNKS):
             other_chunk, other_coefficients, other_elements = read_elements(
                 source, state, grad_sums, grad_totals, grad_loss, ce_class_weights, chunk_index,
                 image, images, student_scale, ACTIVATION, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS,
-                HARD, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
+                IGNORES, HARD, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             dz = logits_gradient(
                 other_chunk, state, other_elements, other_coefficients, sums, scale, ACTIVATION,
-                INDEPENDENT, INTEGER_COLUMNS, DENSE_COLUMNS, TEMPERED,
+                INDEPENDENT, INTEGER_COLUMNS, DENSE_COLUMNS, IGNORES, TEMPERED,
             )  # fmt: skip
             store_tile(grad_view, other_chunk.classes, position, other_chunk.inside, dz)

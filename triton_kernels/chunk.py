@@ -6,8 +6,8 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from .labels import BITS, LABELS, LabelState, poison_where
-from .pixel_math import NONE, SOFTMAX
+from .labels import BITS, LABELS, LabelState, as_int64, poison_where
+from .pixel_math import NONE, SOFTMAX, is_probability
 from .tile_io import Position, View, fill_tile
 
 
@@ -39,10 +39,19 @@ class Chunk(NamedTuple):
     is_label: tl.tensor
     """(classes, pixels), whether a class is the label; empty without integers"""
     valid: tl.tensor
-    """(1, pixels), whether a pixel counts; of bits (classes, pixels), for each element"""
+    """(1, pixels), whether a pixel counts; (classes, pixels), whether an element does, where those
+    of the target may be ignored one by one"""
+    counts: tl.tensor
+    """1 where `valid`, else 0; NaN where what counts has a wrong value"""
     dense: tl.tensor
     """(classes, pixels), the dense target, or a teacher's logits over the temperature; empty
     without one"""
+
+
+@triton.jit
+def ignored_value(view, ignore_index, DTYPE: tl.constexpr):
+    """ignore_index as a tensor of probabilities holds it."""
+    return ignore_index.to(tl.float32).to(view.start.dtype.element_ty).to(DTYPE)
 
 
 @triton.jit
@@ -52,33 +61,52 @@ def read_chunk(
     ACTIVATION: tl.constexpr,
     INTEGERS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
+    CHECKED: tl.constexpr,
     FIRST_LABEL: tl.constexpr,
     TEACHER: tl.constexpr,
     CLASSES: tl.constexpr,
     BLOCK_C: tl.constexpr,
     DTYPE: tl.constexpr,
 ):
+    """IGNORES: whether elements of a dense target of probabilities that equal ignore_index do not
+    count. CHECKED: whether what is no probability where one is expected becomes NaN: the forward
+    tells, and the backward of a loss that is NaN need not."""
     position = source.position
     classes = chunk_index * BLOCK_C + tl.arange(0, BLOCK_C)[:, None]
     inside = source.in_image & (classes < CLASSES)
     ruled_out: tl.constexpr = 0.0 if ACTIVATION == NONE else float("-inf")
     z = fill_tile(source.logits, classes, position, inside, ruled_out).to(DTYPE)
     valid = source.labels.valid
+    fits = valid
     is_label = ()
     if INTEGERS == BITS:
-        bit = fill_tile(source.integers, classes, position, inside, 0).to(tl.int64)
+        bit = as_int64(fill_tile(source.integers, classes, position, inside, 0))
         valid = valid & inside & (bit != source.ignore_index)
         is_label = valid & (bit == 1)
-        z += poison_where(valid & (bit != 0) & (bit != 1), DTYPE)
+        fits = (bit == 0) | (bit == 1)
+        z += poison_where(valid & ~fits, DTYPE)
     elif INTEGERS == LABELS:
         is_label = classes + FIRST_LABEL == source.labels.label
         if ACTIVATION != SOFTMAX:
             z += source.labels.poison
     dense = ()
     if DENSE_COLUMNS:
+        outside: tl.constexpr = ruled_out if TEACHER else 0.0
+        dense = fill_tile(source.dense, classes, position, inside, outside).to(DTYPE)
+        if IGNORES:
+            ignored = ignored_value(source.dense, source.ignore_index, DTYPE)
+            valid = valid & inside & (dense != ignored)
+        if CHECKED and (ACTIVATION == NONE or not TEACHER):
+            fits = is_probability(dense)
+            dense = tl.where(fits, dense, float("nan"))
         if TEACHER:
-            dense = fill_tile(source.dense, classes, position, inside, float("-inf")).to(DTYPE)
             dense = dense * source.teacher_scale
-        else:
-            dense = fill_tile(source.dense, classes, position, inside, 0.0).to(DTYPE)
-    return Chunk(classes, inside, z, is_label, valid, dense)
+    if CHECKED and ACTIVATION == NONE:
+        z_fits = is_probability(z)
+        fits = fits & z_fits
+        z = tl.where(z_fits, z, float("nan"))
+    counts = tl.where(valid, tl.where(fits, 1.0, float("nan")), 0.0).to(DTYPE)
+    if INTEGERS == LABELS:
+        counts += source.labels.poison
+    return Chunk(classes, inside, z, is_label, valid, counts, dense)

@@ -18,8 +18,9 @@ from .overlap import overlap_counts, store_gradient
 
 #: In place of the index of an extremum: all classes are active, and none has to be looked at.
 ALL_ACTIVE = tl.constexpr(-1)
-#: Which of the extrema says whether a class is present.
+#: The extrema that are 0 or 1: whether a class is present, and whether any element of it counts.
 PRESENT_EXTREMUM = tl.constexpr(EXTREMA.index("present"))
+COUNTED_EXTREMUM = tl.constexpr(EXTREMA.index("counted"))
 #: The rows of the totals.
 CE_ROW = tl.constexpr(TOTALS.index("cross_entropy"))
 CE_WEIGHT_ROW = tl.constexpr(TOTALS.index("cross_entropy_weight"))
@@ -88,11 +89,24 @@ def active_classes(extrema, offsets, column_stride, inside, threshold, EXTREMUM:
     else:
         pointers = extrema + EXTREMUM * column_stride + offsets
         extremum = tl.load(pointers, mask=inside, other=0.0)
-        if EXTREMUM == PRESENT_EXTREMUM:
+        if EXTREMUM == PRESENT_EXTREMUM or EXTREMUM == COUNTED_EXTREMUM:  # noqa: PLR1714, SIM109
             return inside & (extremum > 0)
         else:
             # Not `>`: a class whose maximum is NaN is active, so that the loss is NaN too.
             return inside & ~(extremum <= threshold)
+
+
+@triton.jit
+def valid_pixels(totals, n, images):
+    """How many pixels count in each image of a block; NaN where one holds a wrong value."""
+    return tl.load(totals + VALID_ROW * images + n, mask=n < images, other=0.0)
+
+
+@triton.jit
+def poison(totals, n, images):
+    """NaN for the images of a block that hold a wrong value, else 0: added to a loss it makes that
+    NaN, whichever terms and classes there are."""
+    return 0.0 * valid_pixels(totals, n, images)
 
 
 @triton.jit
@@ -109,8 +123,7 @@ def active_of_images(
     offsets = n.to(tl.int64) * CLASSES + classes
     active = active_classes(extrema, offsets, column_stride, allowed, threshold, EXTREMUM)
     # An image without a pixel that counts has no active class.
-    valid = tl.load(totals + VALID_ROW * images + n, mask=n < images, other=0.0)
-    return active & (valid > 0), allowed
+    return active & (valid_pixels(totals, n, images) != 0), allowed
 
 
 @triton.jit
@@ -298,7 +311,8 @@ def cross_entropy_term(
     BLOCK_N: tl.constexpr,
 ):
     """The cross-entropy of one target, as a term of the objective; writes the gradients of its
-    totals. With LOSS_OF_IMAGES each image's goes to loss_of_images, (N,), and 0 is returned."""
+    totals. With LOSS_OF_IMAGES each image's goes to loss_of_images, (N,), and 0 is returned.
+    An image's is NaN where it holds a wrong value, see `poison`."""
     ce_sum = tl.sum(tl.zeros([1], tl.float64))
     weight_sum = tl.sum(tl.zeros([1], tl.float64))
     if HAS_CE:
@@ -312,10 +326,12 @@ def cross_entropy_term(
         n = first + tl.arange(0, BLOCK_N)
         zero = tl.zeros([BLOCK_N], tl.float64)
         factors = zero + factor
-        if LOSS_OF_IMAGES and HAS_CE:
-            terms, weights = cross_entropies(totals, n, images, IS_DIVERGENCE)
-            factors = ratio(ce_weight + zero, weights)
-            value = tl.where(weights == 0, 0.0, factors * terms)
+        if LOSS_OF_IMAGES:
+            value = poison(totals, n, images)
+            if HAS_CE:
+                terms, weights = cross_entropies(totals, n, images, IS_DIVERGENCE)
+                factors = ratio(ce_weight + zero, weights)
+                value += tl.where(weights == 0, 0.0, factors * terms)
             tl.store(loss_of_images + n, value, mask=n < images)
         for row in tl.static_range(N_TOTALS):
             grad = factors if row == CE_ROW and HAS_CE else zero
@@ -323,6 +339,15 @@ def cross_entropy_term(
     if LOSS_OF_IMAGES:
         ce_sum *= 0
     return tl.where(weight_sum == 0, 0.0, factor * ce_sum)
+
+
+@triton.jit
+def poison_of_batch(totals, images, BLOCK_N: tl.constexpr):
+    """The sum of `poison` over images."""
+    total = tl.sum(tl.zeros([1], tl.float64))
+    for first in range(0, images, BLOCK_N):
+        total += tl.sum(poison(totals, first + tl.arange(0, BLOCK_N), images))
+    return total
 
 
 # ---- the kernel ----------------------------------------------------------------------------------
@@ -414,4 +439,5 @@ def formula_kernel(
                 grad_sums + t * N_SUMS * column_stride, images, CLASSES, BLOCK_N, BLOCK_C
             )
     if not LOSS_OF_IMAGES:
+        total += poison_of_batch(totals, images, BLOCK_N)  # all targets have the same pixels
         tl.store(loss, total.to(loss.dtype.element_ty))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..checks import ACTIVE_CLASSES, REDUCTIONS, result_dtype
+from ..checks import ACTIVE_MODES, REDUCTIONS, result_dtype
 from ..formulas import is_clamped
 from ..objective import ACTIVE_COLUMNS
 from ..statistics import EXTREMA, column_bits
@@ -74,8 +74,8 @@ def formula_launch(
     return Launch(formula_kernel, 1, arguments), outputs
 
 
-def _extremum(active_classes: int) -> int:
+def _extremum(mode: int) -> int:
     """The index of the extremum that a mode of choosing active classes looks at."""
-    needed = ACTIVE_COLUMNS[ACTIVE_CLASSES[active_classes]]
+    needed = ACTIVE_COLUMNS[ACTIVE_MODES[mode]]
     indices = (i for i, name in enumerate(EXTREMA) if needed & column_bits(name))
     return next(indices, ALL_ACTIVE.value)

@@ -31,8 +31,19 @@ from .pixel_math import (
     probabilities,
 )
 from .pixel_state import merge_pixel_states, pixel_state, poisoned
-from .sums import add, add_folded, flush, flush_totals, raise_maxima, zeros
+from .sums import PROPAGATE_NAN, add, add_folded, flush, flush_totals, raise_maxima, zeros
 from .tile_io import fill_pixels, locate, view_of
+
+
+@triton.jit
+def pixel_counts(chunk, COUNTING: tl.constexpr):
+    """(1 where a pixel counts, how many elements of the chunk do): tiles of (1, pixels), 0 where
+    none counts, and NaN where what counts has a wrong value."""
+    if COUNTING:
+        elements = tl.sum(chunk.counts, 0, keep_dims=True)
+        return tl.where(elements > 0, 1.0, elements), elements
+    else:
+        return chunk.counts, chunk.counts
 
 
 @triton.jit
@@ -49,6 +60,8 @@ def chunk_terms(
     INTEGERS: tl.constexpr,
     INTEGER_COLUMNS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
+    COUNTING: tl.constexpr,
     HARD: tl.constexpr,
     FIRST_LABEL: tl.constexpr,
     TEACHER: tl.constexpr,
@@ -58,9 +71,9 @@ def chunk_terms(
     """What a chunk adds to the statistics: (terms of sums, of maxima, of totals, counted).
 
     counted_before, counted: (1, pixels), 1 for the pixels that earlier chunks have counted, and
-    those and this one.
+    those and this one; NaN where one has a wrong value.
     """
-    classes, inside, z, is_label, valid, dense = chunk
+    classes, inside, z, is_label, valid, _, dense = chunk
     p, p_not = probabilities(z, state.softmax, ACTIVATION)
     p = tl.where(valid, p, 0.0)
     sums = ()
@@ -69,12 +82,10 @@ def chunk_terms(
     weights = None
     if ce_class_weights is not None:
         weights = tl.load(ce_class_weights + classes, mask=classes < CLASSES, other=0.0).to(z.dtype)
-    counted = valid.to(z.dtype)
-    if INTEGERS == BITS:
-        counted = tl.max(counted, 0, keep_dims=True)
-    newly_counted = tl.maximum(counted - counted_before, 0.0)
+    counted, valid_elements = pixel_counts(chunk, COUNTING)
+    valid_pixels = tl.maximum(counted - counted_before, 0.0, propagate_nan=PROPAGATE_NAN)
     if INTEGERS:
-        label, _, poison, label_deficit, target_elsewhere = labels
+        label, _, _, label_deficit, target_elsewhere = labels
         y, gap = label_target(
             is_label, p, p_not, label_deficit, tl.where(valid & inside, target_elsewhere, 0.0)
         )
@@ -92,7 +103,7 @@ def chunk_terms(
             present = valid & (classes == tl.where(is_largest, label - FIRST_LABEL, 0))
         else:
             present = is_label
-        maxima = maxima_terms(p, y, present, INTEGER_COLUMNS)
+        maxima = maxima_terms(p, y, present, valid, INTEGER_COLUMNS)
         if CROSS_ENTROPY & INTEGER_COLUMNS:
             terms = cross_entropy_terms(z, y, state.softmax, 1.0, ACTIVATION, INDEPENDENT, False)
             if weights is not None:
@@ -100,11 +111,11 @@ def chunk_terms(
             terms = tl.where(valid & inside, terms, 0.0)
             totals = totals + (tl.sum(terms, 0, keep_dims=True),)
         if CROSS_ENTROPY_WEIGHT & INTEGER_COLUMNS:
-            if INTEGERS == BITS:
-                totals = totals + (tl.sum(valid.to(z.dtype), 0, keep_dims=True),)
-            elif weights is not None and not INDEPENDENT:
+            if INTEGERS == BITS and INDEPENDENT:
+                totals = totals + (valid_elements,)
+            elif INTEGERS == LABELS and weights is not None and not INDEPENDENT:
                 label_weight = tl.load(ce_class_weights + label, mask=label >= 0, other=0.0)
-                totals = totals + (newly_counted * (label_weight.to(z.dtype) + poison),)
+                totals = totals + (valid_pixels * label_weight.to(z.dtype),)
     if DENSE_COLUMNS:
         y = dense
         if TEACHER:
@@ -115,7 +126,7 @@ def chunk_terms(
             present = valid & (classes == state.largest_target[1])
         else:
             present = valid & (y > 0.5)
-        maxima = maxima + maxima_terms(p, y, present, DENSE_COLUMNS)
+        maxima = maxima + maxima_terms(p, y, present, valid, DENSE_COLUMNS)
         if CROSS_ENTROPY & DENSE_COLUMNS:
             terms = cross_entropy_terms(
                 z, y, state.softmax, student_scale, ACTIVATION, INDEPENDENT, TEMPERED
@@ -124,13 +135,16 @@ def chunk_terms(
                 terms *= weights
             terms = tl.where(valid & inside, terms, 0.0)
             totals = totals + (tl.sum(terms, 0, keep_dims=True),)
+        if CROSS_ENTROPY_WEIGHT & DENSE_COLUMNS and IGNORES and INDEPENDENT:
+            totals = totals + (valid_elements,)
         if TEACHER and TARGET_ENTROPY & DENSE_COLUMNS:
             terms = cross_entropy_terms(
                 dense, y, state.teacher_softmax, 1.0, ACTIVATION, INDEPENDENT, False
             )
             terms = tl.where(valid & inside, terms, 0.0)
             totals = totals + (tl.sum(terms, 0, keep_dims=True),)
-    return sums, maxima, totals + (newly_counted,), tl.maximum(counted_before, counted)
+    counted = tl.maximum(counted_before, counted, propagate_nan=PROPAGATE_NAN)
+    return sums, maxima, totals + (valid_pixels,), counted
 
 
 @triton.jit
@@ -160,6 +174,7 @@ def forward_kernel(
     INTEGERS: tl.constexpr,
     INTEGER_COLUMNS: tl.constexpr,
     DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
     HARD: tl.constexpr,
     WINDOW: tl.constexpr,
     SPATIAL: tl.constexpr,
@@ -183,6 +198,7 @@ def forward_kernel(
         the label and target_elsewhere at all other classes.
     teacher_scale, student_scale: 1 / temperature.
     INTEGERS: what `integers` holds, see labels.py.
+    IGNORES: whether elements of `dense`, which are probabilities, may be ignored one by one.
     HARD: whether the target of integers is 0 or 1, and p lies between them.
     WINDOW: of boundary smoothing; 0 where every pixel is smoothed, or none. SPATIAL: how many
         spatial dimensions it has.
@@ -200,6 +216,9 @@ def forward_kernel(
     ARGMAX: tl.constexpr = (PRESENT & TILED_COLUMNS) != 0 and not INDEPENDENT
     LOGARITHM: tl.constexpr = (CROSS_ENTROPY & (INTEGER_COLUMNS | DENSE_COLUMNS)) != 0
     ENTROPY: tl.constexpr = (TARGET_ENTROPY & DENSE_COLUMNS) != 0
+    # Whether a pixel counts, and whether it has a wrong value, is said by its elements.
+    CHECKED: tl.constexpr = ACTIVATION == NONE or (DENSE_COLUMNS != 0 and not TEACHER)
+    COUNTING: tl.constexpr = CHECKED or IGNORES or INTEGERS == BITS
     ROW: tl.constexpr = (SUMS + MAXIMA) * CLASSES + TOTALS
 
     program = tl.program_id(0)
@@ -238,8 +257,8 @@ def forward_kernel(
                 teacher_scale,
             )  # fmt: skip
             chunk = read_chunk(
-                source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER, CLASSES,
-                BLOCK_C, DTYPE,
+                source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, CHECKED, FIRST_LABEL,
+                TEACHER, CLASSES, BLOCK_C, DTYPE,
             )  # fmt: skip
             state = pixel_state(
                 chunk, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY, TEMPERED,
@@ -247,8 +266,8 @@ def forward_kernel(
             )  # fmt: skip
             for chunk_index in range(1, CHUNKS):
                 other_chunk = read_chunk(
-                    source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL, TEACHER,
-                    CLASSES, BLOCK_C, DTYPE,
+                    source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, CHECKED,
+                    FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
                 )  # fmt: skip
                 other_state = pixel_state(
                     other_chunk, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY,
@@ -263,15 +282,15 @@ def forward_kernel(
             for chunk_index in range(CHUNKS):
                 if CHUNKS > 1:
                     current = read_chunk(
-                        source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, FIRST_LABEL,
-                        TEACHER, CLASSES, BLOCK_C, DTYPE,
+                        source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, CHECKED,
+                        FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
                     )  # fmt: skip
                 else:
                     current = chunk
                 sum_terms, maximum_terms, total_terms, counted = chunk_terms(
                     current, state, labels, ce_class_weights, counted, student_scale, CLASSES,
-                    ACTIVATION, INDEPENDENT, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS, HARD,
-                    FIRST_LABEL, TEACHER, TEMPERED, ARGMAX,
+                    ACTIVATION, INDEPENDENT, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS, IGNORES,
+                    COUNTING, HARD, FIRST_LABEL, TEACHER, TEMPERED, ARGMAX,
                 )  # fmt: skip
                 sums = add_folded(sums, sum_terms, SUMS, FOLD, ADJACENT)
                 maxima = raise_maxima(maxima, maximum_terms, MAXIMA)

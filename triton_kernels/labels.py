@@ -20,6 +20,8 @@ BITS = tl.constexpr(2)
 IGNORED = tl.constexpr(-1)
 OUT_OF_RANGE = tl.constexpr(-2)
 
+LARGEST_INT64 = tl.constexpr(2**63 - 1)
+
 
 class LabelState(NamedTuple):
     """What is one number for each pixel: tiles of (1, pixels). Without labels of pixels `label` and
@@ -43,9 +45,19 @@ def poison_where(is_bad, DTYPE: tl.constexpr):
 
 
 @triton.jit
+def as_int64(integers):
+    """Integers as kernels compare them. The upper half of uint64 is no int64, and counts as the
+    largest of these: it must not wrap to a negative number, which could be ignore_index."""
+    numbers = integers.to(tl.int64)
+    if integers.dtype == tl.uint64:
+        numbers = tl.where(numbers < 0, LARGEST_INT64, numbers)
+    return numbers
+
+
+@triton.jit
 def label_codes(view, position, inside, ignore_index, LABEL_COUNT: tl.constexpr):
     """The label of each pixel, or IGNORED or OUT_OF_RANGE."""
-    label = fill_pixels(view, position, inside).to(tl.int64)
+    label = as_int64(fill_pixels(view, position, inside))
     code = tl.where((label >= 0) & (label < LABEL_COUNT), label, OUT_OF_RANGE)
     return tl.where(label == ignore_index, IGNORED, code).to(tl.int32)
 

@@ -12,9 +12,9 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from ..checks import is_integer, label_count
+from ..checks import ignores_elements, is_integer, label_count
 from ..reference import is_independent
-from ..statistics import EXTREMA, SUMS, TOTALS
+from ..statistics import EXTREMA, SUMS, TOTALS, column_bits
 from .backward import backward_kernel
 from .finish import finish_kernel
 from .forward import forward_kernel
@@ -63,8 +63,14 @@ def common_arguments(inputs: Inputs) -> dict[str, object]:
     has_bits = dense is not None and is_integer(dense)
     integers = as_integers(dense if has_bits else labels)
     integer_columns = ints.dense_columns if has_bits else ints.label_columns
-    if has_bits or not ints.dense_columns:
+    dense_columns = ints.dense_columns
+    if labels is None:  # whoever asks for nothing else gets the number of valid pixels
+        dense_columns |= column_bits("valid")
+    if has_bits or not dense_columns:
         dense = None  # nobody needs to read it
+    ignores = dense is not None and ignores_elements(
+        labels, dense, inputs.has_teacher, ints.ignore_index
+    )
     has_teacher = dense is not None and inputs.has_teacher
     label_numbers = 2 if has_bits else label_count(logits.shape[1], inputs.activation)
     is_boundary = ints.boundary_size > 0 and not has_bits
@@ -99,7 +105,8 @@ def common_arguments(inputs: Inputs) -> dict[str, object]:
         "ACTIVATION": ints.activation,
         "INTEGERS": kind.value,
         "INTEGER_COLUMNS": integer_columns,
-        "DENSE_COLUMNS": 0 if dense is None else ints.dense_columns,
+        "DENSE_COLUMNS": 0 if dense is None else dense_columns,
+        "IGNORES": ignores,
         "HARD": integers is not None and smoothing == 0 and inputs.activation != "none",
         "WINDOW": ints.boundary_size if is_boundary and smoothing > 0 else 0,
         "SPATIAL": logits.dim() - 2,
@@ -159,11 +166,17 @@ def target_columns(inputs: Inputs, common: dict[str, object]) -> list[TargetColu
             TargetColumns(
                 common["INTEGER_COLUMNS"],
                 is_hard=common["HARD"],
-                has_weight_sum=is_bits or has_weights,
+                has_weight_sum=independent if is_bits else has_weights,
             )
         )
     if inputs.dense is not None and not is_bits:
-        targets.append(TargetColumns(inputs.ints.dense_columns, is_teacher=common["TEACHER"]))
+        targets.append(
+            TargetColumns(
+                inputs.ints.dense_columns,
+                is_teacher=common["TEACHER"],
+                has_weight_sum=common["IGNORES"] and independent,
+            )
+        )
     return targets
 
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from ..checks import ACTIVATIONS
+from ..checks import ACTIVATIONS, PROBABILITY_REACH
 from .columns import (
+    COUNTED,
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
     INTERSECTION,
@@ -28,6 +29,8 @@ from .softmax import exp_sum, finite_max
 SOFTMAX = tl.constexpr(ACTIVATIONS.index("softmax"))
 SIGMOID = tl.constexpr(ACTIVATIONS.index("sigmoid"))
 NONE = tl.constexpr(ACTIVATIONS.index("none"))
+
+REACH = tl.constexpr(PROBABILITY_REACH)
 
 
 # ---- probabilities -------------------------------------------------------------------------------
@@ -47,6 +50,12 @@ def probabilities(z, softmax, ACTIVATION: tl.constexpr):
         return tl.where(z < 0, e, 1.0) * inverse, tl.where(z < 0, 1.0, e) * inverse
     else:
         return z, 1.0 - z
+
+
+@triton.jit
+def is_probability(values):
+    """Whether numbers lie in [0, 1], up to rounding; NaN does not. See `checks.is_probability`."""
+    return tl.abs(values - 0.5) <= REACH
 
 
 @triton.jit
@@ -126,8 +135,10 @@ def overlap_terms(p, y, gap, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def maxima_terms(p, y, present, COLUMNS: tl.constexpr):
-    """The terms of the extrema, whose maxima over pixels choose the active classes."""
+def maxima_terms(p, y, present, counted, COLUMNS: tl.constexpr):
+    """The terms of the extrema, whose maxima over pixels choose the active classes.
+
+    counted: whether an element counts, (1, pixels) where those of a pixel do together."""
     terms = ()
     if PREDICTION_MAX & COLUMNS:
         terms = terms + (p,)
@@ -137,6 +148,8 @@ def maxima_terms(p, y, present, COLUMNS: tl.constexpr):
         terms = terms + (p + y,)
     if PRESENT & COLUMNS:
         terms = terms + (tl.where(present, 1.0, tl.zeros_like(p)),)
+    if COUNTED & COLUMNS:
+        terms = terms + (tl.where(counted, 1.0, tl.zeros_like(p)),)
     return terms
 
 

@@ -51,7 +51,8 @@ def pixel_state(
             y = tl.where(chunk.is_label, 1.0, tl.zeros_like(chunk.z))
             y = tl.where(chunk.inside, y, float("-inf"))
         else:
-            y = tl.where(chunk.inside & chunk.valid, chunk.dense, float("-inf"))
+            y = tl.where(chunk.valid, chunk.dense, 0.0)
+            y = tl.where(chunk.inside, y, float("-inf"))
         largest_target = first_largest(y, chunk.classes)
     return PixelState(softmax, teacher_softmax, largest_target)
 

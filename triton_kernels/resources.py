@@ -25,7 +25,7 @@ from ..checks import ACTIVATIONS, ACTIVE_CLASSES, REDUCTIONS
 from ..objective import ACTIVE_COLUMNS
 from ..overlaps import OVERLAPS, overlap_columns
 from ..packing import FormulaFloats, FormulaInts, TargetFloats, TargetInts
-from ..statistics import EXTREMA, SUMS, TOTALS, column_bits
+from ..statistics import ClassStatistics, column_bits
 from .formula_launch import formula_launch
 from .inputs import FormulaInputs, Inputs
 from .launch import Launch, backward_launch, forward_launches
@@ -83,7 +83,7 @@ class SampleCall:
     Attributes:
         kind: "labels"; "boundary", with smoothing; "soft", probabilities; "objective", labels and
             cross-entropy; "distillation", labels and a teacher, cross-entropy against both;
-            "statistics", every column against soft targets; "multi-label", 0 and 1 of each class.
+            "statistics", every column that users ask for; "multi-label", 0 and 1 of each class.
     """
 
     classes: int
@@ -122,7 +122,7 @@ class SampleCall:
         if self.kind in ("objective", "distillation"):
             columns |= _CROSS_ENTROPY
         if self.kind == "statistics":
-            columns = column_bits(*SUMS, *EXTREMA, *TOTALS)
+            columns = column_bits(*ClassStatistics._fields)
         is_boundary = self.kind == "boundary"
         activation, teacher_temperature = "softmax", 0.0
         if self.kind == "multi-label":
