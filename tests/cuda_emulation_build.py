@@ -88,14 +88,14 @@ class Change(NamedTuple):
 # many; fewer meet at the same barriers.
 _SMALLER_BLOCKS = (
     Change("cuda/finish.cuh", "kFinishThreads = 1024", "kFinishThreads = 64"),
-    Change("cuda/finish.cuh", "kFormulaThreads = 256", "kFormulaThreads = 64"),
+    Change("cuda/finish.cuh", "kFormulaThreads = 512", "kFormulaThreads = 64"),
 )
 
 
 @functools.cache
 def run_kernels(sanitizer: str, changes: tuple[Change, ...] = ()) -> Path:
     """The program of cuda_emulation/run_kernels.cu, with the kernels of a copy of csrc/. With
-    changes, those of hard labels and of dense targets have them, and the others do not."""
+    changes, those of hard labels, and of dense targets beside labels, have them; the others do not."""
     require(sanitizer)
     smaller = _SMALLER_BLOCKS if sanitizer == "thread" else ()
     with _alone():
@@ -111,7 +111,8 @@ def _build_run_kernels(
 ) -> Path:
     csrc = _copy_csrc(folder, changes)
     names = [Path(name).stem for name in build_cuda.sources() if name.endswith("_kernels.cu")]
-    again = [name for name in names if not unchanged or name in {"hard_kernels", "dense_kernels"}]
+    planted = ("hard_kernels", "label_and_dense_kernels")
+    again = [name for name in names if not unchanged or name in planted]
     sources = [Path("tests/cuda_emulation/run_kernels.cu")]
     sources += [csrc / "cuda" / f"{name}.cu" for name in again]
     # Templates that both have are linked from the first: the changed ones.

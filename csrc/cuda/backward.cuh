@@ -21,8 +21,9 @@
 namespace jml::cuda {
 
 // What the gradient needs of each class of an image, in shared memory: the GradientCoefficients of
-// pixel_math.h, and q w. Those of labels come first, then those of the dense target.
-enum Coefficient { kConstant, kOfSign, kOfTarget, kOfProbability, kQw, kCoefficients };
+// pixel_math.h, and q w. Those of labels come first, then those of the dense target. Fast kernels
+// have no use for the last one, so that the others of a class are 16 bytes, which are read at once.
+enum Coefficient { kConstant, kOfSign, kOfTarget, kQw, kOfProbability, kCoefficients };
 // With hard labels g is one of two numbers of the class, and these are in the first two places.
 constexpr Coefficient kGradientElsewhere = kConstant, kGradientAtLabel = kOfSign;
 
@@ -35,7 +36,9 @@ struct Backward : PixelState<C> {
       Base::target_elsewhere, Base::team, Base::tile, Base::valid;
   static constexpr int K = C::K, V = C::V;
 
-  F* coefficients;    // [targets][kCoefficients][classes]
+  static constexpr int kStored = C::kGeneral ? kCoefficients : kOfProbability;
+
+  F* coefficients;    // [targets][classes][kStored]
   F qw_sum = 0;       // of the labels' cross-entropy, over all classes
   F dot[V];           // sum of p g over classes
   F label_qw[V];      // q w of the label's class
@@ -43,14 +46,14 @@ struct Backward : PixelState<C> {
 
   static int64_t shared_bytes(const Arguments& args, int warps) {
     return Base::shared_bytes(warps, args.staged_bytes) +
-           args.targets() * kCoefficients * args.classes * int64_t(sizeof(F));
+           args.targets() * args.classes * kStored * int64_t(sizeof(F));
   }
 
   JML_DEVICE explicit Backward(const Arguments& args)
       : Base(args), coefficients(reinterpret_cast<F*>(Base::free_memory())) {
     for (int target = 0; target < args.targets(); ++target) write_coefficients(target);
     team.sync();
-    if (C::kLabels && args.has_labels() && args.target_elsewhere != 0)
+    if (Base::has_labels() && args.target_elsewhere != 0)
       for (int c = 0; c < args.classes; ++c) qw_sum += coefficient(0, kQw, c);
   }
 
@@ -71,7 +74,7 @@ struct Backward : PixelState<C> {
 
  private:
   JML_DEVICE F coefficient(int target, Coefficient which, int c) const {
-    return coefficients[(target * kCoefficients + which) * args.classes + c];
+    return coefficients[(target * args.classes + c) * kStored + which];
   }
   JML_DEVICE void write_coefficients(int target) {
     const double factor = args.scale.at(Base::range.image);
@@ -89,7 +92,7 @@ struct Backward : PixelState<C> {
           gradient_of(kTruePositive), gradient_of(kFalsePositive), gradient_of(kFalseNegative),
           gradient_of(kIntersection), gradient_of(kPredictionSquared));
       const auto put = [&](Coefficient which, double value) {
-        coefficients[(target * kCoefficients + which) * args.classes + c] = F(value);
+        coefficients[(target * args.classes + c) * kStored + which] = F(value);
       };
       if constexpr (C::kHard) {
         put(kGradientElsewhere, of_class.constant + of_class.of_sign);  // p > y = 0
@@ -100,10 +103,10 @@ struct Backward : PixelState<C> {
         put(kOfSign, of_class.of_sign);
       }
       put(kOfTarget, of_class.of_target);
-      put(kOfProbability, of_class.of_probability);
+      if constexpr (C::kGeneral) put(kOfProbability, of_class.of_probability);
       const bool is_first = target == 0;
       const double weight = is_first ? args.ce_class_weights.at(c) : 1.0;
-      const bool is_dense = target == int(args.has_labels());
+      const bool is_dense = target == int(Base::has_labels());
       const double scale = is_dense ? args.student_scale : 1.0;
       put(kQw, columns.requested(kCrossEntropy) ? weight * q * scale : 0.0);
     }
@@ -141,19 +144,24 @@ struct Backward : PixelState<C> {
   };
   JML_DEVICE ClassCoefficients coefficients_of(int target, int c) const {
     ClassCoefficients of_class;
-    of_class.overlap.constant = coefficient(target, kConstant, c);
-    of_class.overlap.of_sign = coefficient(target, kOfSign, c);
-    if constexpr (C::kDense) of_class.overlap.of_target = coefficient(target, kOfTarget, c);
-    if constexpr (C::kGeneral)
-      of_class.overlap.of_probability = coefficient(target, kOfProbability, c);
-    of_class.qw = coefficient(target, kQw, c);
+    if constexpr (C::kGeneral) {
+      of_class.overlap = {coefficient(target, kConstant, c), coefficient(target, kOfSign, c),
+                          coefficient(target, kOfTarget, c),
+                          coefficient(target, kOfProbability, c)};
+      of_class.qw = coefficient(target, kQw, c);
+    } else {
+      F stored[kStored];
+      unpack(load_pack<F, kStored>(coefficients + (target * args.classes + c) * kStored), stored);
+      of_class.overlap = {stored[kConstant], stored[kOfSign], stored[kOfTarget], F(0)};
+      of_class.qw = stored[kQw];
+    }
     return of_class;
   }
   JML_DEVICE ClassCoefficients coefficients_of_labels(int c) const {
-    return C::kLabels && args.has_labels() ? coefficients_of(0, c) : ClassCoefficients{};
+    return Base::has_labels() ? coefficients_of(0, c) : ClassCoefficients{};
   }
   JML_DEVICE ClassCoefficients coefficients_of_dense(int c) const {
-    return C::kDense && args.has_dense() ? coefficients_of(args.has_labels(), c)
+    return Base::has_dense() ? coefficients_of(Base::has_labels(), c)
                                          : ClassCoefficients{};
   }
 
@@ -186,12 +194,12 @@ struct Backward : PixelState<C> {
       element.label_target = Base::label_target(k, v);
       const F gap = is_label(k, v) ? element.p_not - label_deficit(v)
                                    : element.label_target - element.p;
-      if (!C::kDense || args.has_labels())
+      if (Base::has_labels())
         element.g += overlap_gradient(labels.overlap, element.p, element.label_target, gap);
     }
     if constexpr (C::kDense) {
       element.dense_target = Base::dense_target(k, v);
-      if (!C::kGeneral || args.has_dense())
+      if (Base::has_dense())
         element.g += overlap_gradient(dense.overlap, element.p, element.dense_target,
                                       element.dense_target - element.p);
     }

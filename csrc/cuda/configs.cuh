@@ -34,16 +34,18 @@ constexpr int pixels_of(Size size, bool hard, bool dense) {
   return (size == Size::some ? 4 : 2) / (dense ? 2 : 1);
 }
 
-template <bool kHard, bool kDense, Size size>
-using Fast = Config<float, Activation::softmax, true, kHard, kDense, false,
+template <bool kLabels, bool kHard, bool kDense, Size size>
+using Fast = Config<float, Activation::softmax, kLabels, kHard, kDense, false,
                     classes_of(size, kDense), pixels_of(size, kHard, kDense), warps_of(size)>;
 
 template <Size size>
-using HardLabels = Fast<true, false, size>;
+using HardLabels = Fast<true, true, false, size>;
 template <Size size>
-using AnyLabels = Fast<false, false, size>;
+using AnyLabels = Fast<true, false, false, size>;
 template <Size size>
-using LabelsAndDense = Fast<false, true, size>;
+using DenseAlone = Fast<false, false, true, size>;
+template <Size size>
+using LabelsAndDense = Fast<true, false, true, size>;
 
 template <typename F, Activation kActivation>
 using General =

@@ -1,8 +1,8 @@
-// The kernels for a dense target, alone or beside labels.
+// The kernels for a dense target alone.
 #include "kernel_table.cuh"
 
 namespace jml::cuda {
 
-Kernels dense_kernels(Size size) { return kernels_of_size<LabelsAndDense>(size); }
+Kernels dense_kernels(Size size) { return kernels_of_size<DenseAlone>(size); }
 
 }  // namespace jml::cuda

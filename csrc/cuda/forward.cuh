@@ -46,7 +46,7 @@ struct Forward : PixelState<C> {
                team.warp * kBlockTotals * kLanes + team.lane) {
     if (has_totals())
       for (int i = 0; i < kBlockTotals; ++i) total(i) = 0;
-    if (C::kLabels && C::kSoftmax && Base::label_cross_entropy_requested() &&
+    if (C::kSoftmax && Base::label_cross_entropy_requested() &&
         args.target_elsewhere != 0)
       for (int64_t c = 0; c < args.classes; ++c) label_weight_sum += Base::label_weight(int(c));
   }
@@ -68,7 +68,7 @@ struct Forward : PixelState<C> {
         Base::template add_exponentials<true>([](int, F) { return F(0); });
       }
       if (team.warp == 0) add_totals_of_pixels();
-      if (C::kGeneral && args.has_dense()) find_dense_argmax();
+      if (C::kGeneral && Base::has_dense()) find_dense_argmax();
       add_columns_of_classes();
       if (step % Sums<C>::kTilesInBins == Sums<C>::kTilesInBins - 1) empty_bins();
     }
@@ -90,7 +90,7 @@ struct Forward : PixelState<C> {
       each_pixel([&](int v) { counted += valid(v) ? 1 + poison(v) : F(0); });
       total(kPixelsCounted) += double(counted);
     }
-    if (C::kLabels && args.has_labels() &&
+    if (Base::has_labels() &&
         (Base::label_cross_entropy_requested() || args.ce_class_weights.data))
       add_label_totals();
     if constexpr (C::kDense && C::kSoftmax) {
@@ -129,7 +129,7 @@ struct Forward : PixelState<C> {
       add_chunks();
       return;
     }
-    if (C::kLabels && args.has_labels()) {
+    if (Base::has_labels()) {
       add_label_rows();
       each_pixel([&](int v) { add_label(v); });
     }
@@ -324,7 +324,7 @@ struct Forward : PixelState<C> {
       total(kElements) += elements;
       if (any_wrong) total(kPixelsCounted) = NAN;
 #pragma unroll 1
-      for (int target = args.has_labels() ? 0 : 1; target < 1 + args.has_dense(); ++target) {
+      for (int target = Base::has_labels() ? 0 : 1; target < 1 + Base::has_dense(); ++target) {
         const bool of_labels = target == 0;
         const int8_t(&slots)[kClassColumns] = of_labels ? args.slots.of_labels
                                                         : args.slots.of_dense;

@@ -24,6 +24,7 @@ enum class Size { few, some, many };
 Kernels hard_kernels(Size size);
 Kernels label_kernels(Size size);
 Kernels dense_kernels(Size size);
+Kernels label_and_dense_kernels(Size size);
 Kernels general_kernels(Activation activation, bool is_double);
 
 }  // namespace jml::cuda

@@ -72,13 +72,13 @@ JML_DEVICE int code_of(const Arguments& args, const TileRange& range, int64_t va
 
 // Writes the codes of the block's tile. A thread reads the labels of all its pixels before it uses
 // the first, so that these loads do not wait for one another.
-template <bool kHard, int V>
+template <bool kLabels, bool kHard, int V>
 JML_DEVICE void write_codes(const Arguments& args, const TileRange& range, const Team& team,
                             int* codes) {
   const auto pixel_of_place = [&](int place) {
     return pixel_of<V>(args, range, place / kLanes, place % kLanes);
   };
-  if (!args.has_labels()) {
+  if (!kLabels || !args.has_labels()) {
     for (int place = team.rank(); place < V * kLanes; place += team.threads()) {
       const int64_t pixel = pixel_of_place(place);
       codes[place] = pixel < args.pixels && !is_masked(args, range, pixel) ? Code::kValid : 0;

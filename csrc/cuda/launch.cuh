@@ -152,7 +152,8 @@ inline Kernels kernels_of(Kind kind, const Problem& problem) {
   switch (kind) {
     case Kind::hard: return hard_kernels(size);
     case Kind::label: return label_kernels(size);
-    case Kind::dense: return dense_kernels(size);
+    case Kind::dense:
+      return problem.has_labels() ? label_and_dense_kernels(size) : dense_kernels(size);
     default: return general_kernels(problem.activation, problem.logits.dtype == DType::f64);
   }
 }

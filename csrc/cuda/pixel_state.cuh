@@ -70,8 +70,8 @@ struct Config {
   static constexpr bool kSoftmax = kActivation == Activation::softmax;
   static constexpr int K = K_, V = V_, kMaxThreads = kMaxWarps_ * kLanes;
   // The registers of large tiles leave room for 12 warps on a multiprocessor, and those of the tile
-  // for few classes beside a dense target for 16. The compiler holds to that when it is told to.
-  static constexpr int kWarpsAtATime = kDense_ && kMaxWarps_ == 1 ? 16 : 12;
+  // for few classes of a dense target for 16. The compiler holds to that when it is told to.
+  static constexpr int kWarpsAtATime = kDense_ && !kLabels_ && kMaxWarps_ == 1 ? 16 : 12;
   static constexpr int kMinBlocks =
       kMaxWarps_ < kWarpsAtATime ? kWarpsAtATime / kMaxWarps_ : 1;
   static_assert(K <= kLanes, "a lane takes the sums of one class");
@@ -133,6 +133,11 @@ struct PixelState {
   JML_DEVICE unsigned char* free_memory() const {
     return reinterpret_cast<unsigned char*>(codes + 2 * V * kLanes);
   }
+
+  // ---- targets ----
+  // Fast kernels have all targets that they are compiled for.
+  JML_DEVICE bool has_labels() const { return C::kLabels && (!C::kGeneral || args.has_labels()); }
+  JML_DEVICE bool has_dense() const { return C::kDense && (!C::kGeneral || args.has_dense()); }
 
   // ---- pixels ----
   JML_DEVICE bool valid(int v) const { return code[v] & Code::kValid; }
@@ -205,7 +210,7 @@ struct PixelState {
     range.first_pixel = (int64_t{step} * args.parts + int(blockIdx.x) % args.parts) * V * kLanes;
     if (range.first_pixel >= args.pixels) return false;
     int* const tile_codes = codes + step % 2 * V * kLanes;
-    write_codes<C::kHard, V>(args, range, team, tile_codes);
+    write_codes<C::kLabels, C::kHard, V>(args, range, team, tile_codes);
     team.sync();
     each_pixel([&](int v) { code[v] = tile_codes[v * kLanes + team.lane]; });
     read(0);
@@ -219,7 +224,7 @@ struct PixelState {
     each_pixel([&](int v) { label_in_chunk[v] = label_class(v) - range.first_class; });
     fill_tile<true, C::kGeneral>(tile, args, args.logits, args.logits_access, range, team, staging);
     if constexpr (C::kDense) {
-      if (args.has_dense())
+      if (has_dense())
         read_dense();
       else
         each([&](int k, int v) { dense_tile[k][v] = 0; });
@@ -323,17 +328,17 @@ struct PixelState {
 
   // ---- softmax ----
   JML_DEVICE bool label_cross_entropy_requested() const {
-    return args.has_labels() && args.label_columns.requested(kCrossEntropy);
+    return has_labels() && args.label_columns.requested(kCrossEntropy);
   }
   JML_DEVICE bool dense_cross_entropy_requested() const {
-    return C::kDense && args.has_dense() && args.dense_columns.requested(kCrossEntropy);
+    return has_dense() && args.dense_columns.requested(kCrossEntropy);
   }
   JML_DEVICE bool teacher_entropy_requested() const {
     return C::kDense && args.teacher && args.dense_columns.requested(kTargetEntropy);
   }
   // w_c of a cross-entropy: class weights are those of the first target.
   JML_DEVICE F label_weight(int c) const { return F(args.ce_class_weights.at(c)); }
-  JML_DEVICE F dense_weight(int c) const { return args.has_labels() ? F(1) : label_weight(c); }
+  JML_DEVICE F dense_weight(int c) const { return has_labels() ? F(1) : label_weight(c); }
 
   // Finds the largest logit over all classes, and a teacher's; of another dense target the state of
   // each pixel's elements.
