@@ -23,32 +23,45 @@
 
 namespace jml::cuda {
 
-constexpr int warps_of(Size size) { return size == Size::few ? 1 : size == Size::some ? 3 : 12; }
+// The targets that a fast kernel is compiled for.
+enum class Targets { hard_labels, labels, dense, labels_and_dense };
 
-constexpr int classes_of(Size size, bool dense) {
-  return size == Size::few ? 8 : size == Size::some && dense ? 20 : 22;
+struct Tile {
+  int classes, pixels, max_warps, warps_at_a_time;
+};
+
+constexpr Tile tile_of(Targets targets, Size size, bool is_backward) {
+  switch (targets) {
+    case Targets::hard_labels:
+      if (size == Size::few) return {8, 8, 1, 12};
+      if (size == Size::some) return is_backward ? Tile{22, 2, 3, 20} : Tile{22, 4, 3, 12};
+      return {22, 2, 12, 12};
+    case Targets::labels:
+      if (size == Size::few) return {8, 4, 1, 12};
+      if (size == Size::some) return is_backward ? Tile{22, 2, 3, 20} : Tile{22, 4, 3, 12};
+      return {22, 2, 12, 12};
+    case Targets::dense:
+      if (size == Size::few) return {8, 4, 1, 16};
+      if (size == Size::some) return is_backward ? Tile{20, 2, 3, 16} : Tile{20, 2, 3, 12};
+      if (size == Size::many) return {22, 2, 8, 16};
+      return {22, 1, 12, 12};
+    default:
+      if (size == Size::few) return {8, 4, 1, 12};
+      if (size == Size::some) return {20, 2, 3, 12};
+      return {22, 1, 12, 12};
+  }
 }
 
-constexpr int pixels_of(Size size, bool hard, bool dense) {
-  if (size == Size::few) return hard ? 8 : 4;
-  return (size == Size::some ? 4 : 2) / (dense ? 2 : 1);
-}
-
-template <bool kLabels, bool kHard, bool kDense, Size size>
-using Fast = Config<float, Activation::softmax, kLabels, kHard, kDense, false,
-                    classes_of(size, kDense), pixels_of(size, kHard, kDense), warps_of(size)>;
-
-template <Size size>
-using HardLabels = Fast<true, true, false, size>;
-template <Size size>
-using AnyLabels = Fast<true, false, false, size>;
-template <Size size>
-using DenseAlone = Fast<false, false, true, size>;
-template <Size size>
-using LabelsAndDense = Fast<true, false, true, size>;
+template <Targets targets, Size size, bool kBackward, Tile (*tile)(Targets, Size, bool) = tile_of>
+using Fast =
+    Config<float, Activation::softmax, targets != Targets::dense, targets == Targets::hard_labels,
+           targets == Targets::dense || targets == Targets::labels_and_dense, false,
+           tile(targets, size, kBackward).classes, tile(targets, size, kBackward).pixels,
+           tile(targets, size, kBackward).max_warps,
+           tile(targets, size, kBackward).warps_at_a_time>;
 
 template <typename F, Activation kActivation>
 using General =
-    Config<F, kActivation, true, false, true, true, 4, sizeof(F) == sizeof(double) ? 1 : 2, 8>;
+    Config<F, kActivation, true, false, true, true, 4, sizeof(F) == sizeof(double) ? 1 : 2, 8, 12>;
 
 }  // namespace jml::cuda

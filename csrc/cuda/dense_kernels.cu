@@ -3,6 +3,6 @@
 
 namespace jml::cuda {
 
-Kernels dense_kernels(Size size) { return kernels_of_size<DenseAlone>(size); }
+Kernels dense_kernels(Size size) { return kernels_of_size<Targets::dense>(size); }
 
 }  // namespace jml::cuda

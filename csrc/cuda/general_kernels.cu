@@ -8,9 +8,9 @@ namespace {
 template <typename F>
 Kernels general_kernels_of(Activation activation) {
   switch (activation) {
-    case Activation::softmax: return kernels_of<General<F, Activation::softmax>>();
-    case Activation::sigmoid: return kernels_of<General<F, Activation::sigmoid>>();
-    default: return kernels_of<General<F, Activation::none>>();
+    case Activation::softmax: return kernels_of<General<F, Activation::softmax>, General<F, Activation::softmax>>();
+    case Activation::sigmoid: return kernels_of<General<F, Activation::sigmoid>, General<F, Activation::sigmoid>>();
+    default: return kernels_of<General<F, Activation::none>, General<F, Activation::none>>();
   }
 }
 

@@ -3,6 +3,6 @@
 
 namespace jml::cuda {
 
-Kernels hard_kernels(Size size) { return kernels_of_size<HardLabels>(size); }
+Kernels hard_kernels(Size size) { return kernels_of_size<Targets::hard_labels>(size); }
 
 }  // namespace jml::cuda

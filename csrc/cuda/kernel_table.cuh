@@ -6,19 +6,21 @@
 
 namespace jml::cuda {
 
-template <class C>
+template <class OfForward, class OfBackward>
 Kernels kernels_of() {
-  const int max_warps = C::kMaxThreads / kLanes;
-  return {{forward_kernel<C>, C::K, C::V, max_warps, Forward<C>::shared_bytes},
-          {backward_kernel<C>, C::K, C::V, max_warps, Backward<C>::shared_bytes}};
+  return {{forward_kernel<OfForward>, OfForward::K, OfForward::V, OfForward::kMaxThreads / kLanes,
+           Forward<OfForward>::shared_bytes},
+          {backward_kernel<OfBackward>, OfBackward::K, OfBackward::V,
+           OfBackward::kMaxThreads / kLanes, Backward<OfBackward>::shared_bytes}};
 }
 
-template <template <Size> class C>
+template <Targets targets>
 Kernels kernels_of_size(Size size) {
   switch (size) {
-    case Size::few: return kernels_of<C<Size::few>>();
-    case Size::some: return kernels_of<C<Size::some>>();
-    default: return kernels_of<C<Size::many>>();
+    case Size::few: return kernels_of<Fast<targets, Size::few, false>, Fast<targets, Size::few, true>>();
+    case Size::some: return kernels_of<Fast<targets, Size::some, false>, Fast<targets, Size::some, true>>();
+    case Size::many: return kernels_of<Fast<targets, Size::many, false>, Fast<targets, Size::many, true>>();
+    default: return kernels_of<Fast<targets, Size::most, false>, Fast<targets, Size::most, true>>();
   }
 }
 

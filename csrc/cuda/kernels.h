@@ -19,7 +19,7 @@ struct Kernels {
 };
 
 // By the number of classes, see configs.cuh.
-enum class Size { few, some, many };
+enum class Size { few, some, many, most };
 
 Kernels hard_kernels(Size size);
 Kernels label_kernels(Size size);

@@ -3,6 +3,6 @@
 
 namespace jml::cuda {
 
-Kernels label_and_dense_kernels(Size size) { return kernels_of_size<LabelsAndDense>(size); }
+Kernels label_and_dense_kernels(Size size) { return kernels_of_size<Targets::labels_and_dense>(size); }
 
 }  // namespace jml::cuda

@@ -3,6 +3,6 @@
 
 namespace jml::cuda {
 
-Kernels label_kernels(Size size) { return kernels_of_size<AnyLabels>(size); }
+Kernels label_kernels(Size size) { return kernels_of_size<Targets::labels>(size); }
 
 }  // namespace jml::cuda

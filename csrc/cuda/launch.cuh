@@ -148,7 +148,8 @@ inline Kind kind_of(const Problem& problem) {
 inline Kernels kernels_of(Kind kind, const Problem& problem) {
   const Size size = problem.classes <= 8    ? Size::few
                     : problem.classes <= 60 ? Size::some
-                                            : Size::many;
+                    : problem.classes <= 8 * 22 ? Size::many
+                                                 : Size::most;
   switch (kind) {
     case Kind::hard: return hard_kernels(size);
     case Kind::label: return label_kernels(size);

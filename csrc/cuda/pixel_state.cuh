@@ -60,8 +60,12 @@ JML_DEVICE bool is_ignored_target(F target) {
 //     kHard             labels without smoothing, and no column but those that add one number for
 //                       each element
 //     kGeneral          any activation, number of classes and temperature
+//     K, V              classes x pixels of a thread's part of a tile
+//     kMaxWarps         how many warps share out the classes of a tile at most
+//     kWarpsAtATime     how many warps live on a multiprocessor at a time: the compiler finds room
+//                       for them among its 65536 registers
 template <typename F_, Activation kActivation_, bool kLabels_, bool kHard_, bool kDense_,
-          bool kGeneral_, int K_, int V_, int kMaxWarps_>
+          bool kGeneral_, int K_, int V_, int kMaxWarps_, int kWarpsAtATime_>
 struct Config {
   using F = F_;
   static constexpr Activation kActivation = kActivation_;
@@ -69,11 +73,7 @@ struct Config {
                         kGeneral = kGeneral_;
   static constexpr bool kSoftmax = kActivation == Activation::softmax;
   static constexpr int K = K_, V = V_, kMaxThreads = kMaxWarps_ * kLanes;
-  // The registers of large tiles leave room for 12 warps on a multiprocessor, and those of the tile
-  // for few classes of a dense target for 16. The compiler holds to that when it is told to.
-  static constexpr int kWarpsAtATime = kDense_ && !kLabels_ && kMaxWarps_ == 1 ? 16 : 12;
-  static constexpr int kMinBlocks =
-      kMaxWarps_ < kWarpsAtATime ? kWarpsAtATime / kMaxWarps_ : 1;
+  static constexpr int kMinBlocks = kMaxWarps_ < kWarpsAtATime_ ? kWarpsAtATime_ / kMaxWarps_ : 1;
   static_assert(K <= kLanes, "a lane takes the sums of one class");
 };
 

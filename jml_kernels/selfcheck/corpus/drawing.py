@@ -264,7 +264,9 @@ def soft_targets(case: LossCase, tensors: Tensors) -> list[Tensor]:
     if case.target.startswith("soft"):
         found.append(target.double().reshape(like.shape))
     elif target is not None and smoothing and case.target == "bits":
-        found.append(reference.dense_target(target, mask, like, smoothing, case.ignore_index)[0])
+        found.append(reference.dense_target(
+                target, torch.ones_like(target, dtype=torch.bool), like, case.ignore_index, smoothing
+            )[0])
     elif target is not None and smoothing:
         labels = target.squeeze(1) if case.target == "labels with a channel" else target
         size = case.options.get("boundary_size") or 0
