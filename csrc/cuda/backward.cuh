@@ -161,8 +161,7 @@ struct Backward : PixelState<C> {
     return Base::has_labels() ? coefficients_of(0, c) : ClassCoefficients{};
   }
   JML_DEVICE ClassCoefficients coefficients_of_dense(int c) const {
-    return Base::has_dense() ? coefficients_of(Base::has_labels(), c)
-                                         : ClassCoefficients{};
+    return Base::has_dense() ? coefficients_of(Base::has_labels(), c) : ClassCoefficients{};
   }
 
   // g of one target; the sign of the gap is that of y - p.

@@ -1,20 +1,30 @@
 // The kernels that there are, and their tiles: how many classes x pixels a thread holds.
 //
-// A thread's part of a tile takes K x V registers, and twice that beside a dense target. With
-// addresses and the numbers of each pixel that makes up to 168 registers, which leaves room for 12
-// warps on a multiprocessor. Their loads under way (16 bytes x K x 32 for each warp) are more than
-// the 20 KB that cover the latency of an H100's memory.
+// A thread's part of a tile takes K x V registers, and twice that beside a dense target; addresses
+// and the numbers of each pixel take another 50 to 80. A multiprocessor has 65536 registers, so that
+// 168 of a thread leave room for 12 warps, 128 for 16 and 96 for 20. These figures were measured on
+// an H200 with 53 x 19 x 512 x 512 and 6 x 150 x 512 x 512 logits of float32.
 //
 //     few    Up to 8 classes: V = 8, so that enough is under way with 2 classes, and half types
-//            load 16 bytes at a time. V = 4 where smoothing takes registers too.
+//            load 16 bytes at a time. V = 4 where smoothing, or a dense target, takes registers too.
 //     some   K = 22 holds Cityscapes' and VOC's classes in one warp, which needs no barrier; K = 20
-//            beside a dense target. Up to 3 warps share the classes of a tile.
-//     many   Half as many pixels: 150 classes are 7 warps, and while one block waits at a barrier
-//            another one works. With more registers only one block would live there.
+//            beside a dense target. Up to 3 warps share the classes of a tile. In the forward 4
+//            pixels are better than 2: the work for each of a tile's classes is then shared by more
+//            (labels take 0.89 of the time, boundary smoothing 0.71). In the backward 2 pixels and
+//            20 warps are better, since it waits for more (0.97, and 0.61 with boundary smoothing).
+//     many   150 classes are 7 warps, and while one block waits at a barrier another one works, so
+//            that two blocks have to find room. Beside a dense target that leaves 128 registers, and
+//            2 pixels then spill some 30 of them to the nearest cache. They are faster all the
+//            same than one pixel without a spill, which loads no vectors (0.67 of the time in the
+//            forward, 0.74 in the backward). So is the backward of some classes, with 20 spilled
+//            registers for 16 warps in place of 12 (0.85); its forward is not (1.18).
+//     most   More classes than 8 warps hold.
 //
 // General kernels take what is rare and hold more for each number: their tile is 4 x 2, or 4 x 1 in
-// double precision, where a number takes two registers. Two tiles were rejected: 24 x 4 on 16 warps
-// (128 registers, so it spills), and 22 x 4 for 150 classes (one block on a multiprocessor).
+// double precision, where a number takes two registers. Rejected were 11 x 4 and 10 x 4 tiles on two
+// warps for 19 classes (1.24 times as slow with labels, and within 6 % with dense targets), 16 x 2 on
+// 10 warps for 150 (1.1 and 1.4 times as slow), and bins in shared memory for the rows of sums in
+// place of shuffles (1.13 times as slow with labels, 0.95 with dense targets).
 #pragma once
 
 #include "backward.cuh"
@@ -30,35 +40,42 @@ struct Tile {
   int classes, pixels, max_warps, warps_at_a_time;
 };
 
-constexpr Tile tile_of(Targets targets, Size size, bool is_backward) {
-  switch (targets) {
-    case Targets::hard_labels:
-      if (size == Size::few) return {8, 8, 1, 12};
-      if (size == Size::some) return is_backward ? Tile{22, 2, 3, 20} : Tile{22, 4, 3, 12};
-      return {22, 2, 12, 12};
-    case Targets::labels:
-      if (size == Size::few) return {8, 4, 1, 12};
-      if (size == Size::some) return is_backward ? Tile{22, 2, 3, 20} : Tile{22, 4, 3, 12};
-      return {22, 2, 12, 12};
-    case Targets::dense:
-      if (size == Size::few) return {8, 4, 1, 16};
-      if (size == Size::some) return is_backward ? Tile{20, 2, 3, 16} : Tile{20, 2, 3, 12};
-      if (size == Size::many) return {22, 2, 8, 16};
-      return {22, 1, 12, 12};
-    default:
-      if (size == Size::few) return {8, 4, 1, 12};
-      if (size == Size::some) return {20, 2, 3, 12};
-      return {22, 1, 12, 12};
+constexpr Tile tile_of_labels(Targets targets, Size size, bool is_backward) {
+  switch (size) {
+    case Size::few: return {8, targets == Targets::hard_labels ? 8 : 4, 1, 12};
+    case Size::some: return is_backward ? Tile{22, 2, 3, 20} : Tile{22, 4, 3, 12};
+    default: return {22, 2, 12, 12};
   }
 }
 
-template <Targets targets, Size size, bool kBackward, Tile (*tile)(Targets, Size, bool) = tile_of>
-using Fast =
-    Config<float, Activation::softmax, targets != Targets::dense, targets == Targets::hard_labels,
-           targets == Targets::dense || targets == Targets::labels_and_dense, false,
-           tile(targets, size, kBackward).classes, tile(targets, size, kBackward).pixels,
-           tile(targets, size, kBackward).max_warps,
-           tile(targets, size, kBackward).warps_at_a_time>;
+constexpr Tile tile_of_dense(Targets targets, Size size, bool is_backward) {
+  switch (size) {
+    case Size::few: return {8, 4, 1, targets == Targets::dense ? 16 : 12};
+    case Size::some: return {20, 2, 3, is_backward ? 16 : 12};
+    case Size::many: return {22, 2, 8, 16};
+    default: return {22, 1, 12, 12};
+  }
+}
+
+constexpr bool has_dense(Targets targets) {
+  return targets == Targets::dense || targets == Targets::labels_and_dense;
+}
+
+constexpr Tile tile_of(Targets targets, Size size, bool is_backward) {
+  return has_dense(targets) ? tile_of_dense(targets, size, is_backward)
+                            : tile_of_labels(targets, size, is_backward);
+}
+
+template <Targets targets, Size size, bool is_backward>
+constexpr Tile kTile = tile_of(targets, size, is_backward);
+
+template <Targets targets, Size size, bool is_backward>
+using Fast = Config<float, Activation::softmax, targets != Targets::dense,
+                    targets == Targets::hard_labels, has_dense(targets), false,
+                    kTile<targets, size, is_backward>.classes,
+                    kTile<targets, size, is_backward>.pixels,
+                    kTile<targets, size, is_backward>.max_warps,
+                    kTile<targets, size, is_backward>.warps_at_a_time>;
 
 template <typename F, Activation kActivation>
 using General =

@@ -14,13 +14,18 @@ Kernels kernels_of() {
            OfBackward::kMaxThreads / kLanes, Backward<OfBackward>::shared_bytes}};
 }
 
+template <Targets targets, Size size>
+Kernels kernels_of_targets() {
+  return kernels_of<Fast<targets, size, false>, Fast<targets, size, true>>();
+}
+
 template <Targets targets>
 Kernels kernels_of_size(Size size) {
   switch (size) {
-    case Size::few: return kernels_of<Fast<targets, Size::few, false>, Fast<targets, Size::few, true>>();
-    case Size::some: return kernels_of<Fast<targets, Size::some, false>, Fast<targets, Size::some, true>>();
-    case Size::many: return kernels_of<Fast<targets, Size::many, false>, Fast<targets, Size::many, true>>();
-    default: return kernels_of<Fast<targets, Size::most, false>, Fast<targets, Size::most, true>>();
+    case Size::few: return kernels_of_targets<targets, Size::few>();
+    case Size::some: return kernels_of_targets<targets, Size::some>();
+    case Size::many: return kernels_of_targets<targets, Size::many>();
+    default: return kernels_of_targets<targets, Size::most>();
   }
 }
 

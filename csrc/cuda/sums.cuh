@@ -27,12 +27,7 @@ struct Sums {
   static constexpr bool kHasLargestTargets = kHasBins && !C::kHard;
   static constexpr int kTilesInBins = 16;
 
-  // Where few columns are summed, their rows go to bins too: this saves the shuffles, and the
-  // registers that hold a row while it is shuffled.
-  static constexpr bool kHasRowBins = !C::kGeneral && (C::kHard || !C::kLabels);
-
   double* sums;              // [slots][classes]: in shared memory, or the block's partial sums
-  F* row_bins;               // [slots][K][lanes] of the warp
   F* bins;                   // [kUsedBins][K][lanes] of the warp
   uint8_t* largest_targets;  // [K][lanes] of the warp
   int classes, lane;
@@ -41,9 +36,8 @@ struct Sums {
   // General kernels add to partial sums in global memory: shared memory may have no room for all
   // their classes.
   static int64_t shared_bytes(int warps, int slots, int64_t classes) {
-    const int bins = kUsedBins + (kHasRowBins ? slots : 0);
     return (C::kGeneral ? 0 : slots * classes * int64_t(sizeof(double))) +
-           int64_t(warps) * K * kLanes * (bins * int64_t(sizeof(F)) + kHasLargestTargets);
+           int64_t(warps) * K * kLanes * (kUsedBins * int64_t(sizeof(F)) + kHasLargestTargets);
   }
 
   JML_DEVICE Sums(const Arguments& args, const Team& team, unsigned char* memory, double* partials)
@@ -60,11 +54,6 @@ struct Sums {
     for (int i = lane; i < kUsedBins * K * kLanes; i += kLanes) bins[i] = 0;
     for (int i = lane; kHasLargestTargets && i < K * kLanes; i += kLanes)
       largest_targets[i] = kNoLabel;
-    if constexpr (kHasRowBins) {
-      const int numbers = args.slots.count * K * kLanes;
-      row_bins = all_bins + team.warps * kUsedBins * K * kLanes + team.warp * numbers;
-      for (int i = lane; i < numbers; i += kLanes) row_bins[i] = 0;
-    }
     team.sync();
   }
 
@@ -72,14 +61,6 @@ struct Sums {
   template <typename Op, typename Term>
   JML_DEVICE void add_row(int slot, const TileRange& range, Term term) {
     if (slot < 0) return;
-    if constexpr (kHasRowBins) {
-      F* const bins_of_row = row_bins + slot * K * kLanes + lane;
-#pragma unroll
-      for (int k = 0; k < K; ++k)
-        if (k < range.classes)
-          bins_of_row[k * kLanes] = Op::apply(bins_of_row[k * kLanes], term(k));
-      return;
-    }
     F values[K] = {};
 #pragma unroll
     for (int k = 0; k < K; ++k)
@@ -111,15 +92,6 @@ struct Sums {
     constexpr int kColumn[kBins] = {kTruePositive, kFalseNegative, kFalsePositive};
     __syncwarp();
     if (lane < range.classes) {
-      if constexpr (kHasRowBins) {
-        const auto& columns = C::kLabels ? slots.of_labels : slots.of_dense;
-        for (int column = 0; column < kClassColumns; ++column) {
-          if (columns[column] >= 0 && column < kSums)
-            empty_row<Add>(columns[column], range);
-          else if (columns[column] >= 0)
-            empty_row<Largest>(columns[column], range);
-        }
-      }
 #pragma unroll
       for (int bin = 0; bin < kUsedBins; ++bin) {
         double total = 0;
@@ -146,18 +118,6 @@ struct Sums {
       }
     }
     __syncwarp();
-  }
-
-  template <typename Op>
-  JML_DEVICE void empty_row(int slot, const TileRange& range) {
-    double total = 0;
-    for (int i = 0; i < kLanes; ++i) {
-      F& number = row_bins[(slot * K + lane) * kLanes + (i + lane) % kLanes];
-      total = Op::apply(total, double(number));
-      number = 0;
-    }
-    double& sum = sum_of(slot, range.first_class + lane);
-    sum = Op::apply(sum, total);
   }
 
   JML_DEVICE double& sum_of(int slot, int c) const { return sums[slot * classes + c]; }

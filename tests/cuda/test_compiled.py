@@ -46,10 +46,18 @@ def test_every_kernel_is_there_for_every_gpu(kernels):
     assert {kernel.target for kernel in kernels} == set(TARGETS)
 
 
+#: Bytes of stores and loads. Kernels of dense targets that hold 16 warps spill a few registers, and
+#: are faster than without: csrc/cuda/configs.cuh says what was measured.
+MAX_SPILLS = 512
+SPILLING = ", true, false, 20, 2, 3, 16>", ", true, false, 22, 2, 8, 16>"
+
+
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_spills_and_no_stack(kernels, target):
+def test_few_kernels_spill_and_little(kernels, target):
     here = [kernel for kernel in kernels if kernel.target == target]
-    assert not [kernel for kernel in here if kernel.spills or kernel.stack]
+    spilling = [kernel for kernel in here if kernel.spills or kernel.stack]
+    assert all(any(end in kernel.kernel for end in SPILLING) for kernel in spilling), spilling
+    assert max(kernel.spills for kernel in spilling) <= MAX_SPILLS
 
 
 def test_no_warnings(report):

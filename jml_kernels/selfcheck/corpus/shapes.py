@@ -20,6 +20,8 @@ _OF_BOTH = [
     ("40 classes", "the number is no power of two", (1, 40, 5, 7), _QUICK, _CHECKED_COMPILED),
     ("150 classes", "ADE20K has as many: tiles are smaller, and here are three", (1, 150, 23, 25),
      _CHECKED, _CHECKED),
+    ("200 classes", "they are more than two groups of GPU threads hold at a time", (1, 200, 3, 5),
+     _CHECKED_COMPILED, _CHECKED_COMPILED),
     ("1000 classes", "this is the most that is promised", (1, 1000, 3, 5), _CHECKED, _CHECKED),
     ("1 pixel", "there is nothing to vectorise", (1, 5, 1, 1), _CHECKED, _CHECKED_COMPILED),
     ("0 images", "the last batch of a filtered data set may be empty", (0, 5, 4, 4), _QUICK,
