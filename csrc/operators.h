@@ -56,9 +56,10 @@ struct GradientInputs {
   const OptionalTensor& scale;
 };
 
-// A backend has three functions:
+// A backend has four functions:
 //     ThreeTensors statistics(const Inputs&)                      sums, extrema, totals
 //     ThreeTensors loss(const Inputs&, const FormulaInputs&)      loss, grad_sums, grad_totals
+//     Tensor new_gradient(const Tensor& logits)                   memory for the gradient
 //     void write_gradient(const GradientInputs&, const Inputs&, const Tensor& grad)
 template <typename Backend>
 struct Operators {
@@ -87,7 +88,7 @@ struct Operators {
                          const OptionalTensor& mask, const OptionalTensor& ce_class_weights,
                          const Ints& target_ints, const Floats& target_floats,
                          const OptionalTensor& scale) {
-    const Tensor grad = torch::stable::empty_like(logits);
+    const Tensor grad = Backend::new_gradient(logits);
     Backend::write_gradient(
         {grad_sums, grad_totals, scale},
         {logits, labels, dense, mask, ce_class_weights, target_ints, target_floats}, grad);

@@ -164,12 +164,31 @@ def test_goals_that_are_met_and_missed():
         goals.FLOOR: False,  # 2.67
         "eager / ours": True,
     }
-    verdicts = {v.what: v.met for v in goals.judged(row(fused=0.9, eager=10.0, held=1.2))}
+    verdicts = {v.what: v.met for v in goals.judged(row(fused=0.7, eager=10.0, held=1.2))}
     assert verdicts == {goals.MEMORY: False, goals.FLOOR: True, "eager / ours": False}
-    assert "floor" not in {v.what for v in goals.judged(row("default"))}
+    assert goals.FLOOR not in {verdict.what for verdict in goals.judged(row("default"))}
     lines = goals.summary([row(), row("default")])
     assert lines[0] == "4 of 5 goals met"
-    assert lines[1].endswith("warm: ours / floor is 2.67, goal ≤ 2.5")
+    assert lines[1].endswith("warm: ours / floor is 2.67, goal ≤ 2")
+
+
+@pytest.mark.parametrize(
+    ("case", "allocator", "expected"),
+    [
+        ({}, "default", {"eager / ours": "≥ 20"}),
+        ({"target": "boundary"}, "warm", {goals.FLOOR: "≤ 2", "eager / ours": "≥ 15"}),
+        ({"target": "soft"}, "warm", {goals.FLOOR: "≤ 1.5", "eager / ours": "≥ 4"}),
+        ({"target": "soft"}, "default", {}),
+        ({"objective": "distillation"}, "warm", {}),
+    ],
+    ids=str,
+)
+def test_goals_of_a_case(case, allocator, expected):
+    """Beside that of memory, which every case has."""
+    of_case = row(allocator, case=BenchmarkCase(suites.CITYSCAPES, **case))
+    found = {verdict.what: str(verdict.goal) for verdict in goals.judged(of_case)}
+    assert found.pop(goals.MEMORY).startswith("≤ 1.0")
+    assert found == expected
 
 
 # ---- single operators ----------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from needs import cpu_kernels
 
-import jml_kernels as jml
 from jml_kernels import checks
 from jml_kernels.overlaps import ORDER_OF_SUMMATION, OVERLAPS, overlap_columns
 from jml_kernels.packing import FormulaFloats, FormulaInts, TargetFloats, TargetInts
@@ -29,7 +29,7 @@ def test_columns_of_python():
     assert set(ClassStatistics._fields) <= set(COLUMNS)
 
 
-@pytest.mark.skipif(jml.backends()["cpu"] is not None, reason="the C++ extension is not built")
+@cpu_kernels
 def test_columns_of_cpp():
     from jml_kernels import _cpu  # noqa: PLC0415
 

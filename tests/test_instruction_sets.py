@@ -8,14 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from needs import cpu_kernels
 from processes import passed
 
-import jml_kernels as jml
 from jml_kernels.backend.cpu import build_info
 
-pytestmark = pytest.mark.skipif(
-    jml.backends()["cpu"] is not None, reason=f"backend cpu: {jml.backends()['cpu']}"
-)
+pytestmark = cpu_kernels
 
 ASK = 'from jml_kernels import _cpu; print(_cpu.build_info()["instruction set"])'
 

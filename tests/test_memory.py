@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from judges import assert_peak
+from needs import cpu_kernels
 
 import jml_kernels as jml
 from jml_kernels.memory import MEBIBYTE, peak_memory
@@ -76,10 +77,6 @@ OBJECTIVES = {
 }
 KINDS = OVERLAPS | OBJECTIVES
 
-cpu_only = pytest.mark.skipif(
-    jml.backends()["cpu"] is not None, reason=f"backend cpu: {jml.backends()['cpu']}"
-)
-
 
 def case_of(kind: str, shape, dtype=torch.float32, layout="contiguous", **more) -> LossCase:
     """A case whose tensors have one dtype and one layout, unless the kind has others."""
@@ -89,21 +86,21 @@ def case_of(kind: str, shape, dtype=torch.float32, layout="contiguous", **more) 
     return LossCase(kind, "", shape, dtype, **layouts, **given)
 
 
-@cpu_only
+@cpu_kernels
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("kind", OVERLAPS)
 def test_peak(shape, kind):
     assert_peak(case_of(kind, shape), "cpu")
 
 
-@cpu_only
+@cpu_kernels
 @pytest.mark.parametrize("shape", SHAPES[::3], ids=str)
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_peak_of_objectives(shape, kind):
     assert_peak(case_of(kind, shape), "cpu")
 
 
-@cpu_only
+@cpu_kernels
 @pytest.mark.parametrize("layout", ["channels_last", "cropped", "stepped", "transposed"])
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
 @pytest.mark.parametrize(
@@ -115,7 +112,7 @@ def test_peak_of_layouts_and_dtypes(layout, dtype, kind):
     assert_peak(case_of(kind, (2, 19, 96, 128), dtype, layout, **more), "cpu")
 
 
-@cpu_only
+@cpu_kernels
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "cropped"])
 @pytest.mark.parametrize(
     "kind",

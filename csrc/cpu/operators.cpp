@@ -10,6 +10,7 @@
 #include "../unpack.h"
 #include "../tiles.h"
 #include "arguments.h"
+#include "huge_pages.h"
 
 namespace jml {
 namespace {
@@ -198,6 +199,12 @@ ThreeTensors Cpu::loss(const Inputs& inputs, const FormulaInputs& formula_inputs
   else
     std::copy(values.begin(), values.end(), static_cast<float*>(loss.data_ptr()));
   return {loss, grad_sums, grad_totals};
+}
+
+Tensor Cpu::new_gradient(const Tensor& logits) {
+  const Tensor grad = torch::stable::empty_like(logits);
+  ask_for_huge_pages(grad.data_ptr(), grad.numel() * grad.element_size());
+  return grad;
 }
 
 void Cpu::write_gradient(const GradientInputs& gradients, const Inputs& inputs,

@@ -10,6 +10,7 @@ namespace jml {
 struct Cpu {
   static ThreeTensors statistics(const Inputs& inputs);
   static ThreeTensors loss(const Inputs& inputs, const FormulaInputs& formula);
+  static Tensor new_gradient(const Tensor& logits);
   static void write_gradient(const GradientInputs& gradients, const Inputs& inputs,
                              const Tensor& grad);
 };

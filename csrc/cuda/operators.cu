@@ -15,6 +15,7 @@ namespace jml {
 struct Cuda {
   static ThreeTensors statistics(const Inputs& inputs);
   static ThreeTensors loss(const Inputs& inputs, const FormulaInputs& formula);
+  static Tensor new_gradient(const Tensor& logits);
   static void write_gradient(const GradientInputs& gradients, const Inputs& inputs,
                              const Tensor& grad);
 };
@@ -106,6 +107,8 @@ ThreeTensors Cuda::loss(const Inputs& inputs, const FormulaInputs& formula_input
   cuda::formula(launch, on.stream);
   return {loss, grad_sums, grad_totals};
 }
+
+Tensor Cuda::new_gradient(const Tensor& logits) { return torch::stable::empty_like(logits); }
 
 void Cuda::write_gradient(const GradientInputs& gradients, const Inputs& inputs,
                           const Tensor& grad) {

@@ -8,9 +8,9 @@ import math
 
 import pytest
 import torch
+from needs import cpu_kernels
 from parametrize import each
 
-import jml_kernels as jml
 from jml_kernels import ops
 from jml_kernels.memory import allowed_beside
 from jml_kernels.selfcheck import bad_input, memory_bound, on_gpu, runner
@@ -19,9 +19,7 @@ from jml_kernels.selfcheck.report import rows_and_failures, to_json
 from jml_kernels.selfcheck.results import Measure, Mismatch, Report, Row, Subject, Trial
 
 CPU = Subject("cpu", quick=True)
-pytestmark = pytest.mark.skipif(
-    jml.backends()["cpu"] is not None, reason=f"backend cpu: {jml.backends()['cpu']}"
-)
+pytestmark = cpu_kernels
 OPERATOR = ops.LOSSES["cpu"]
 numbers = itertools.count()
 
