@@ -38,7 +38,7 @@ class DenseSums : public TargetSums<T> {
   }
 
   void leave() {
-    Base::leave([](int extremum) { return extremum != kPresent; });
+    Base::leave([](int extremum) { return extremum != kPresent && extremum != kCounted; });
   }
 
   // Whether add_products is called, with x scaled to probabilities.
@@ -97,7 +97,8 @@ class DenseSums : public TargetSums<T> {
         if (independent && target(c) > T(0.5)) raise(kPresent, c, T(1));
         if (target(c) > target(best)) best = c;
       }
-      if (!independent) raise(kPresent, best, T(1));
+      const bool is_best_ignored = tile.has_ignored && is_ignored(target(best));
+      if (!independent && !is_best_ignored) raise(kPresent, best, T(1));
     }
   }
 };

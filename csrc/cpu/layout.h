@@ -85,18 +85,6 @@ inline bool classes_side_by_side(const TensorView& view, const Segments& segment
 
 // ---- a tile from a tensor, and back --------------------------------------------------------
 
-// Calls visit(pointer of the view's element type).
-template <typename Visit>
-inline void visit_dtype(const TensorView& view, Visit visit) {
-  switch (view.dtype) {
-    case DType::f16: return visit(static_cast<half_bits*>(view.data));
-    case DType::bf16: return visit(static_cast<bfloat_bits*>(view.data));
-    case DType::f32: return visit(static_cast<float*>(view.data));
-    case DType::f64: return visit(static_cast<double*>(view.data));
-    default: return visit_integer(view, visit);
-  }
-}
-
 // Whether the elements of a tensor are the numbers T that a tile holds.
 template <typename T>
 bool holds(const TensorView& view) {
@@ -204,11 +192,6 @@ class TileSource {
       fill(tile + c * stride + pixels.count, padded - pixels.count, T(0));
   }
 
-  // Makes `tile` hold the same pixels again, after its numbers were changed.
-  void reload(const Pixels& pixels) {
-    fill_tile(view, pixels.image, segments(pixels), args.classes, tile, stride);
-  }
-
   // Begins to copy the pixels that are to be loaded next, where they lie in rows.
   void begin_prefetch(const Pixels& next) {
     const int64_t bytes = view.element_bytes(), classes = args.classes;
@@ -258,12 +241,11 @@ class GradientSink {
   ~GradientSink() { end_streams(); }
 
   // Begins a tile: rows lie in the tensor itself where its dtype and layout are those of a tile,
-  // and else in `room`, classes x stride. They hold `padded` pixels. With `rewrites` the rows are
-  // read and changed after they are written, and do not lie in the tensor.
-  void begin(const Pixels& tile_pixels, int padded, T* room, int64_t stride, bool rewrites) {
+  // and else in `room`, classes x stride. They hold `padded` pixels.
+  void begin(const Pixels& tile_pixels, int padded, T* room, int64_t stride) {
     pixels = tile_pixels;
     const Segments where(view, args.spatial, pixels);
-    in_tensor = !rewrites && pixels.count == padded && holds<T>(view) && where.contiguous();
+    in_tensor = pixels.count == padded && holds<T>(view) && where.contiguous();
     rows = in_tensor ? static_cast<T*>(view.data) + pixels.image * view.image_stride +
                            where.segment[0].offset
                      : room;

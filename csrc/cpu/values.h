@@ -1,0 +1,153 @@
+// The values of a tile: which elements of a dense target are ignored one by one, and what is no
+// probability where one is expected, which is a fault (faults.h).
+//
+// Mostly a tile has neither. One look at its largest number tells: as an unsigned integer, since
+// the bits of negative numbers and of NaN are larger than those of any probability.
+//
+// An ignored element gets the target -0 and, if that does without other classes, a prediction of 0.
+// Its terms are then 0 in every sum. Only a softmax still gives it a share of the pixel, which is
+// left out where sums and gradients would meet it. In a tile with ignored elements no other target
+// is -0.
+#pragma once
+
+#include "elementary.h"
+#include "sums.h"
+#include "tile.h"
+
+namespace jml::JML_ISA {
+
+template <typename T>
+using Bits = std::conditional_t<sizeof(T) == sizeof(double), uint64_t, uint32_t>;
+
+template <typename T>
+JML_MATH bool is_ignored(T target) {
+  return bit_cast<Bits<T>>(target) == bit_cast<Bits<T>>(T(-0.0));
+}
+
+// 0 where the element of a target is ignored, and else `value`.
+template <typename T>
+JML_MATH Vector<T> if_counted(Vector<T> target, Vector<T> value) {
+  const auto bits = bit_cast<Vector<Bits<T>>>(target);
+  return bits == bit_cast<Bits<T>>(T(-0.0)) ? Vector<T>{} : value;
+}
+
+// Puts `value` where the element of a target is ignored.
+template <typename T>
+void replace_ignored(const T* __restrict target, T value, T* __restrict row, int n) {
+  for (int i = 0; i < n; ++i) row[i] = is_ignored(target[i]) ? value : row[i];
+}
+
+// Whether an element of a class counts.
+template <typename T>
+bool any_counted(const T* __restrict target, const T* __restrict valid, int n) {
+  bool any = false;
+  for (int i = 0; i < n; ++i) any |= valid[i] != 0 && !is_ignored(target[i]);
+  return any;
+}
+
+// Whether all numbers of a tile lie in [0, 1], up to less rounding than is_probability allows, and
+// none is -0.
+template <typename T>
+bool all_probabilities(const T* tile, int64_t stride, int64_t classes, int n) {
+  typedef Vector<Bits<T>> V;
+  V largest[kAccumulators] = {};
+  for (int64_t c = 0; c < classes; ++c)
+    for_lanes<T>(n, [&](int k, int i) __attribute__((always_inline)) {
+      const V bits = bit_cast<V>(load(tile + c * stride, i));
+      largest[k] = bits > largest[k] ? bits : largest[k];
+    });
+  for (int k = 1; k < kAccumulators; ++k)
+    largest[0] = largest[k] > largest[0] ? largest[k] : largest[0];
+  bool all = true;
+  for (int i = 0; i < kWidth<T>; ++i) all &= largest[0][i] <= bit_cast<Bits<T>>(T(1.0000009));
+  return all;
+}
+
+// Elements that equal `ignored` get the target -0. `counted` gains 1 where an element does not.
+template <typename T>
+void mark_ignored(T ignored, T* __restrict target, T* __restrict counted, int n) {
+  for (int i = 0; i < n; ++i) {
+    const bool counts = target[i] != ignored;
+    target[i] = counts ? target[i] + T(0) : T(-0.0);  // -0 + 0 is 0
+    counted[i] += counts ? T(1) : T(0);
+  }
+}
+
+// Independent labels 0 and 1 become their targets, but where they are ignored (values.h).
+template <typename T>
+void smooth_row(LabelTarget<T> target, const T* __restrict valid, T* __restrict y, int n) {
+  for (int i = 0; i < n; ++i) {
+    const T smoothed = valid[i] * (y[i] == 1 ? target.at_label : target.elsewhere);
+    y[i] = is_ignored(y[i]) ? y[i] : smoothed;
+  }
+}
+
+// The first number of a row that does not fit, or -1.
+template <typename T, typename Fits>
+int first_misfit(const T* row, int n, Fits fits) {
+  bool any = false;
+  for (int i = 0; i < n; ++i) any |= !fits(row[i]);
+  for (int i = 0; any && i < n; ++i)
+    if (!fits(row[i])) return i;
+  return -1;
+}
+
+template <typename T>
+class TileValues {
+ public:
+  explicit TileValues(Tile<T>& tile)
+      : tile(tile), args(tile.args), classes(tile.classes), ignored(T(args.ignored_target())) {}
+
+  // Looks at a dense target as it lies in its tensor.
+  void look_at_dense(const Pixels& pixels, bool finds_faults) {
+    tile.has_ignored = false;
+    const bool ignores = args.ignores_elements();
+    const bool checks = finds_faults && (args.integer_dense() || args.holds_probabilities());
+    if (!ignores && !checks) return;
+    // Integers 0 and 1 may be ignored themselves.
+    const bool ignores_numbers = ignores && (ignored == 0 || ignored == 1);
+    if (!ignores_numbers && all_probabilities(tile.y, tile.stride, classes, tile.padded)) return;
+    if (ignores) find_ignored();
+    if (checks && args.integer_dense())
+      find_faults(tile.y, pixels, tile.faults.label, [](T y) { return y == 0 || y == 1; });
+    else if (checks)
+      find_faults(tile.y, pixels, tile.faults.dense, [](T y) { return is_probability(y); });
+  }
+
+  // Looks at logits that are to be probabilities.
+  void look_at_logits(const Pixels& pixels) {
+    if (!all_probabilities(tile.x, tile.stride, classes, tile.padded))
+      find_faults(tile.x, pixels, tile.faults.logits, [](T x) { return is_probability(x); });
+  }
+
+ private:
+  Tile<T>& tile;
+  const Arguments& args;
+  const int64_t classes;
+  const T ignored;  // ignore_index
+
+  // Marks ignored elements. A pixel of which all are ignored does not count.
+  void find_ignored() {
+    const int n = tile.padded;
+    T* counted = tile.counted_elements;
+    fill(counted, n, T(0));
+    for (int64_t c = 0; c < classes; ++c) mark_ignored(ignored, tile.y_row(c), counted, n);
+    tile.elements = 0;
+    for (int i = 0; i < n; ++i) {
+      tile.elements += tile.valid[i] != 0 ? int64_t(counted[i]) : 0;
+      tile.has_ignored |= tile.valid[i] != 0 && counted[i] < T(classes);
+      tile.valid[i] = counted[i] != 0 ? tile.valid[i] : T(0);
+    }
+  }
+
+  // Positions are elements of the image, in the order of a tensor (C, *spatial).
+  template <typename Fits>
+  void find_faults(const T* rows, const Pixels& pixels, int64_t& first, Fits fits) {
+    for (int64_t c = 0; c < classes; ++c) {
+      const int i = first_misfit(rows + c * tile.stride, tile.count, fits);
+      if (i >= 0) first = std::min(first, c * args.pixels + pixels.first + i);
+    }
+  }
+};
+
+}  // namespace jml::JML_ISA
