@@ -34,10 +34,11 @@ JML_MATH Vector<T> overlap_gradient(const GradientCoefficients<T>& coefficients,
 template <int kPixels, bool kSomeIgnored, typename T>
 JML_MATH void add_dot(const T* x, const T* scale, const T* y, int64_t y_stride, int64_t classes,
                       int64_t stride, const GradientCoefficients<T>* coefficients, int first,
-                      T* dot, Prefetch& prefetch) {
+                      T* dot, Prefetch& prefetch, LargestBits<float>& prefetched) {
   using V = Vector<T>;
   constexpr int kVectors = kPixels / kWidth<T>;
   V factor[kVectors], sum[kVectors];
+  LargestBits<float> largest = prefetched;  // in registers
   for (int k = 0; k < kVectors; ++k) {
     factor[k] = load(scale, first + k * kWidth<T>);
     sum[k] = load(dot, first + k * kWidth<T>);
@@ -48,8 +49,9 @@ JML_MATH void add_dot(const T* x, const T* scale, const T* y, int64_t y_stride, 
       const V p = load(x + c * stride, i) * factor[k], target = load(y + c * y_stride, i);
       const V g = overlap_gradient<T>(coefficients[c], p, target);
       sum[k] += p * (kSomeIgnored ? if_counted<T>(target, g) : g);
-      if (k % 2) prefetch.step();
+      if (k % 2) prefetch.step(largest);
     }
+  prefetched = largest;
   for (int k = 0; k < kVectors; ++k) store(dot, first + k * kWidth<T>, sum[k]);
 }
 
@@ -261,11 +263,13 @@ class Backward {
     T* dot = tile.softmax.dot;
     if (!requested.dot_coefficients) fill(dot, tile.padded, T(0));
     Prefetch none;
+    LargestBits<float> nothing;
     for (int first = 0; with_labels && first < tile.padded; first += kBlock) {
       if (!g_varies[first / kBlock]) continue;
       fill(dot + first, kBlock, T(0));
       add_dot<kBlock, false>(tile.x, scale, tile.label.target_elsewhere, 0, classes, tile.stride,
-                      labels.coefficients.get(), first, dot, none);
+                      labels.coefficients.get(), first, dot, none,
+                      nothing);
     }
     if (with_dense && tile.has_ignored)
       add_dense_dots<true>();
@@ -278,7 +282,8 @@ class Backward {
     for (int first = 0; first < tile.padded; first += kRowStep<T>)
       add_dot<kRowStep<T>, kSomeIgnored>(tile.x, tile.softmax.scale, tile.y, tile.stride, classes,
                                          tile.stride, dense.coefficients.get(), first,
-                                         tile.softmax.dot, tile.dense.prefetch);
+                                         tile.softmax.dot, tile.dense.prefetch,
+                                         tile.dense.largest);
   }
 
   // Takes q M of the cross-entropies of the logits' own softmax off dot.

@@ -48,7 +48,7 @@ class DenseSums : public TargetSums<T> {
   void add_overlap(Tile<T>& tile, int64_t c, FoldedSum* p_sum) {
     overlap_row(tile.x_row(c), tile.softmax.scale, tile.y_row(c), tile.padded,
                 sums_of(kTruePositive)[c], sums_of(kFalsePositive)[c], sums_of(kFalseNegative)[c],
-                maxima_of(kTargetMax)[c], p_sum, tile.dense.prefetch);
+                maxima_of(kTargetMax)[c], p_sum, tile.dense.prefetch, tile.dense.largest);
   }
 
   void add_products(const Tile<T>& tile, int64_t c) {

@@ -32,7 +32,7 @@ class TileLoader {
     tile.x = tile.logits.tile;
     if (!tile.all_valid) clear_invalid(tile.x);
     if (args.has_dense()) load_dense(pixels, next, requested);
-    if (requested.faults && is(Activation::none)) values.look_at_logits(pixels);
+    values.look_at_logits(pixels, requested.faults);
     cross_entropies.before_activation(requested);
     if (args.has_labels()) {
       extract_labels(tile.x, z_of_zero(), tile.label.z_label);
@@ -155,7 +155,7 @@ class TileLoader {
     values.look_at_dense(pixels, requested.faults);
     if (tile.has_ignored) clear_ignored();
     if (args.integer_dense() && args.label_smoothing != 0) smooth_integers();
-    tile.dense.begin_prefetch(next);
+    tile.dense.begin_prefetch(next, values.looks_at_dense(requested.faults));
     if (args.teacher) teach(requested.teacher_entropy);
   }
 
@@ -213,12 +213,12 @@ class TileLoader {
   // ---- activation --------------------------------------------------------------------------
 
   void activate(const Pixels& next, const Requested<T>& requested) {
-    tile.logits.begin_prefetch(next);
+    tile.logits.begin_prefetch(next, values.looks_at_logits(requested.faults));
     if (is(Activation::softmax))
       activate_softmax(requested);
     else
       activate_by_element();
-    tile.logits.prefetch.finish();
+    tile.logits.finish_prefetch();
   }
 
   void activate_by_element() {

@@ -1,8 +1,7 @@
 // The values of a tile: which elements of a dense target are ignored one by one, and what is no
 // probability where one is expected, which is a fault (faults.h).
 //
-// Mostly a tile has neither. One look at its largest number tells: as an unsigned integer, since
-// the bits of negative numbers and of NaN are larger than those of any probability.
+// Mostly a tile has neither, which its largest bits tell (largest_bits.h).
 //
 // An ignored element gets the target -0 and, if that does without other classes, a prediction of 0.
 // Its terms are then 0 in every sum. Only a softmax still gives it a share of the pixel, which is
@@ -15,9 +14,6 @@
 #include "tile.h"
 
 namespace jml::JML_ISA {
-
-template <typename T>
-using Bits = std::conditional_t<sizeof(T) == sizeof(double), uint64_t, uint32_t>;
 
 template <typename T>
 JML_MATH bool is_ignored(T target) {
@@ -45,22 +41,17 @@ bool any_counted(const T* __restrict target, const T* __restrict valid, int n) {
   return any;
 }
 
-// Whether all numbers of a tile lie in [0, 1], up to less rounding than is_probability allows, and
-// none is -0.
+// Whether all numbers of a tile are probabilities, and none is -0.
 template <typename T>
-bool all_probabilities(const T* tile, int64_t stride, int64_t classes, int n) {
-  typedef Vector<Bits<T>> V;
-  V largest[kAccumulators] = {};
+bool are_probabilities(const T* tile, int64_t stride, int64_t classes, int n) {
+  LargestBits<T> largest;
   for (int64_t c = 0; c < classes; ++c)
-    for_lanes<T>(n, [&](int k, int i) __attribute__((always_inline)) {
-      const V bits = bit_cast<V>(load(tile + c * stride, i));
-      largest[k] = bits > largest[k] ? bits : largest[k];
-    });
-  for (int k = 1; k < kAccumulators; ++k)
-    largest[0] = largest[k] > largest[0] ? largest[k] : largest[0];
-  bool all = true;
-  for (int i = 0; i < kWidth<T>; ++i) all &= largest[0][i] <= bit_cast<Bits<T>>(T(1.0000009));
-  return all;
+    for (int i = 0; i < n; i += 2 * kWidth<T>) {
+      const T* place = tile + c * stride + i;
+      largest.add(bit_cast<Vector<Bits<T>>>(load(place, 0)),
+                  bit_cast<Vector<Bits<T>>>(load(place, kWidth<T>)));
+    }
+  return largest.are_probabilities();
 }
 
 // Elements that equal `ignored` get the target -0. `counted` gains 1 where an element does not.
@@ -98,25 +89,34 @@ class TileValues {
   explicit TileValues(Tile<T>& tile)
       : tile(tile), args(tile.args), classes(tile.classes), ignored(T(args.ignored_target())) {}
 
+  // Whether the values of a dense target matter.
+  bool looks_at_dense(bool finds_faults) const {
+    return args.ignores_elements() || (finds_faults && has_checked_target());
+  }
+
   // Looks at a dense target as it lies in its tensor.
   void look_at_dense(const Pixels& pixels, bool finds_faults) {
     tile.has_ignored = false;
-    const bool ignores = args.ignores_elements();
-    const bool checks = finds_faults && (args.integer_dense() || args.holds_probabilities());
-    if (!ignores && !checks) return;
+    if (!looks_at_dense(finds_faults)) return;
     // Integers 0 and 1 may be ignored themselves.
-    const bool ignores_numbers = ignores && (ignored == 0 || ignored == 1);
-    if (!ignores_numbers && all_probabilities(tile.y, tile.stride, classes, tile.padded)) return;
+    const bool ignores = args.ignores_elements();
+    const bool ignores_probabilities = ignores && (ignored == 0 || ignored == 1);
+    if (!ignores_probabilities && are_all_probabilities(tile.dense)) return;
     if (ignores) find_ignored();
-    if (checks && args.integer_dense())
+    if (!finds_faults) return;
+    if (args.integer_dense())
       find_faults(tile.y, pixels, tile.faults.label, [](T y) { return y == 0 || y == 1; });
-    else if (checks)
+    else if (args.holds_probabilities())
       find_faults(tile.y, pixels, tile.faults.dense, [](T y) { return is_probability(y); });
   }
 
-  // Looks at logits that are to be probabilities.
-  void look_at_logits(const Pixels& pixels) {
-    if (!all_probabilities(tile.x, tile.stride, classes, tile.padded))
+  // Whether the logits are to be probabilities.
+  bool looks_at_logits(bool finds_faults) const {
+    return finds_faults && args.activation == Activation::none;
+  }
+
+  void look_at_logits(const Pixels& pixels, bool finds_faults) {
+    if (looks_at_logits(finds_faults) && !are_all_probabilities(tile.logits))
       find_faults(tile.x, pixels, tile.faults.logits, [](T x) { return is_probability(x); });
   }
 
@@ -125,6 +125,13 @@ class TileValues {
   const Arguments& args;
   const int64_t classes;
   const T ignored;  // ignore_index
+
+  bool has_checked_target() const { return args.integer_dense() || args.holds_probabilities(); }
+
+  bool are_all_probabilities(const TileSource<T>& source) const {
+    return source.holds_probabilities ||
+           are_probabilities(source.tile, tile.stride, classes, tile.padded);
+  }
 
   // Marks ignored elements. A pixel of which all are ignored does not count.
   void find_ignored() {
