@@ -45,11 +45,11 @@ class Prefetch {
   // The same, with a look at the piece as floats as it passes by.
   JML_MATH void step(LargestBits<float>& largest) {
     if (rows == 0) return;
-    Vector<uint32_t> piece[2];
-    static_assert(sizeof(piece) == kPieceBytes);
-    memcpy(piece, from, kPieceBytes);
-    memcpy(to, piece, kPieceBytes);
-    largest.add(piece[0], piece[1]);
+    const auto first = load(reinterpret_cast<const uint32_t*>(from), 0);
+    const auto second = load(reinterpret_cast<const uint32_t*>(from), kWidth<uint32_t>);
+    store(reinterpret_cast<uint32_t*>(to), 0, first);
+    store(reinterpret_cast<uint32_t*>(to), kWidth<uint32_t>, second);
+    largest.add(first, second);
     advance();
   }
 

@@ -36,9 +36,9 @@ void replace_ignored(const T* __restrict target, T value, T* __restrict row, int
 // Whether an element of a class counts.
 template <typename T>
 bool any_counted(const T* __restrict target, const T* __restrict valid, int n) {
-  bool any = false;
-  for (int i = 0; i < n; ++i) any |= valid[i] != 0 && !is_ignored(target[i]);
-  return any;
+  int count = 0;
+  for (int i = 0; i < n; ++i) count += valid[i] != 0 && !is_ignored(target[i]);
+  return count > 0;
 }
 
 // Whether all numbers of a tile are probabilities, and none is -0.
@@ -64,6 +64,17 @@ void mark_ignored(T ignored, T* __restrict target, T* __restrict counted, int n)
   }
 }
 
+// Pixels without an element that counts do not count either. Returns how many elements count.
+template <typename T>
+int keep_counted(const T* __restrict counted, T* __restrict valid, int n) {
+  int elements = 0;
+  for (int i = 0; i < n; ++i) {
+    elements += valid[i] != 0 ? int(counted[i]) : 0;
+    valid[i] = counted[i] != 0 ? valid[i] : T(0);
+  }
+  return elements;
+}
+
 // Independent labels 0 and 1 become their targets, but where they are ignored (values.h).
 template <typename T>
 void smooth_row(LabelTarget<T> target, const T* __restrict valid, T* __restrict y, int n) {
@@ -76,9 +87,9 @@ void smooth_row(LabelTarget<T> target, const T* __restrict valid, T* __restrict 
 // The first number of a row that does not fit, or -1.
 template <typename T, typename Fits>
 int first_misfit(const T* row, int n, Fits fits) {
-  bool any = false;
-  for (int i = 0; i < n; ++i) any |= !fits(row[i]);
-  for (int i = 0; any && i < n; ++i)
+  int misfits = 0;  // to look for one of none would be slow
+  for (int i = 0; i < n; ++i) misfits += fits(row[i]) ? 0 : 1;
+  for (int i = 0; misfits && i < n; ++i)
     if (!fits(row[i])) return i;
   return -1;
 }
@@ -139,12 +150,9 @@ class TileValues {
     T* counted = tile.counted_elements;
     fill(counted, n, T(0));
     for (int64_t c = 0; c < classes; ++c) mark_ignored(ignored, tile.y_row(c), counted, n);
-    tile.elements = 0;
-    for (int i = 0; i < n; ++i) {
-      tile.elements += tile.valid[i] != 0 ? int64_t(counted[i]) : 0;
-      tile.has_ignored |= tile.valid[i] != 0 && counted[i] < T(classes);
-      tile.valid[i] = counted[i] != 0 ? tile.valid[i] : T(0);
-    }
+    const int64_t most = count_valid(tile.valid, n) * classes;
+    tile.elements = keep_counted(counted, tile.valid, n);
+    tile.has_ignored = tile.elements < most;
   }
 
   // Positions are elements of the image, in the order of a tensor (C, *spatial).
