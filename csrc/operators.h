@@ -29,8 +29,6 @@ struct Inputs {
   const Floats& floats;
 
   int64_t targets() const { return int64_t(labels.has_value()) + int64_t(dense.has_value()); }
-  // The one whose labels or integers may be out of range.
-  const Tensor& first_target() const { return labels ? *labels : *dense; }
 };
 
 // What an operator that finishes a loss reads beside that; `overlap` is the matrix, row by row.

@@ -116,6 +116,15 @@ struct Problem {
     if (!dense.given || labels.given || teacher || ignore_index == kNever) return false;
     return integer_dense() || (ignore_index != 0 && ignore_index != 1);
   }
+  // ignore_index as the dense target's dtype has it.
+  JML_MATH double ignored_target() const {
+    switch (dense.dtype) {
+      case DType::f16: return to_float(to_half(float(ignore_index)));
+      case DType::bf16: return to_float(to_bfloat(float(ignore_index)));
+      case DType::f32: return float(ignore_index);
+      default: return double(ignore_index);
+    }
+  }
 };
 
 }  // namespace jml

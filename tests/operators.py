@@ -91,7 +91,7 @@ def formula_arguments(
     Args:
         options: names of `packing.FormulaInts` and `FormulaFloats`; active classes may be words.
     """
-    options = _indices({**FORMULA, **options}, checks.ACTIVE_CLASSES)
+    options = _indices({**FORMULA, **options}, checks.ACTIVE_MODES)
     ints, floats = _lists((FormulaInts, FormulaFloats), options)
     return {
         "class_weights": class_weights,

@@ -24,8 +24,9 @@ def names_in_braces(text: str) -> tuple[str, ...]:
 
 def test_columns_of_python():
     assert COLUMNS == SUMS + EXTREMA + TOTALS
-    # The other totals are of the objectives alone.
-    assert ClassStatistics._fields == (*SUMS, *EXTREMA, "cross_entropy", "valid")
+    # The other totals are of the objectives alone, and `counted` of the formula.
+    of_users = (name for name in EXTREMA if name != "counted")
+    assert ClassStatistics._fields == (*SUMS, *of_users, "cross_entropy", "valid")
     assert set(ClassStatistics._fields) <= set(COLUMNS)
 
 
@@ -47,7 +48,7 @@ def test_packed_options_of_cpp(kind):
     ("name", "choices", "file"),
     [
         ("Activation", checks.ACTIVATIONS, "problem.h"),
-        ("Active", checks.ACTIVE_CLASSES, "formula.h"),
+        ("Active", checks.ACTIVE_MODES, "formula.h"),
     ],
 )
 def test_words_that_travel_as_numbers(name, choices, file):

@@ -5,6 +5,27 @@
 
 namespace jml {
 
+// Calls visit(pointer of the view's element type).
+template <typename Visit>
+JML_MATH void visit_dtype(const TensorView& view, Visit visit) {
+  switch (view.dtype) {
+    case DType::f16: return visit(static_cast<half_bits*>(view.data));
+    case DType::bf16: return visit(static_cast<bfloat_bits*>(view.data));
+    case DType::f32: return visit(static_cast<float*>(view.data));
+    case DType::f64: return visit(static_cast<double*>(view.data));
+    default: return visit_integer(view, visit);
+  }
+}
+
+// Positions of the first faults, in elements of an image (C, *spatial), or pixels of labels.
+struct Faults {
+  static constexpr int64_t kNone = INT64_MAX;
+
+  int64_t label = kNone;   // labels and integer targets: out of range
+  int64_t dense = kNone;   // a dense target: no probability
+  int64_t logits = kNone;  // logits without an activation: no probability
+};
+
 struct Arguments : Problem {
   const double* ce_class_weights = nullptr;  // of the first target's cross-entropy, or null for 1
 
@@ -14,10 +35,9 @@ struct Arguments : Problem {
   int64_t tiles_per_chunk = 0;
   int64_t chunks_per_image = 0;
 
-  // Forward, for each chunk: `partial_size` numbers, and the position of the first label out of
-  // range, in pixels or, for a dense target, in elements of the image; -1 if there is none.
+  // Forward, for each chunk: `partial_size` numbers, and the first faults.
   double* partial = nullptr;
-  int64_t* bad_label = nullptr;
+  Faults* faults = nullptr;
   // Backward, for each target: gradients of the sums, (kSums, images, classes), and of the totals,
   // (kTotals, images); whether the gradient is too large to find in a cache later, and had better
   // go past them.

@@ -30,14 +30,15 @@ JML_MATH Vector<T> overlap_gradient(const GradientCoefficients<T>& coefficients,
 }
 
 // dot += sum over classes of p g for the pixels first, first + 1, ...; y_stride is 0 where all
-// classes have one target.
-template <int kPixels, typename T>
+// classes have one target. With kSomeIgnored some elements of y are ignored (values.h).
+template <int kPixels, bool kSomeIgnored, typename T>
 JML_MATH void add_dot(const T* x, const T* scale, const T* y, int64_t y_stride, int64_t classes,
                       int64_t stride, const GradientCoefficients<T>* coefficients, int first,
-                      T* dot, Prefetch& prefetch) {
+                      T* dot, Prefetch& prefetch, LargestBits<float>& prefetched) {
   using V = Vector<T>;
   constexpr int kVectors = kPixels / kWidth<T>;
   V factor[kVectors], sum[kVectors];
+  LargestBits<float> largest = prefetched;  // in registers
   for (int k = 0; k < kVectors; ++k) {
     factor[k] = load(scale, first + k * kWidth<T>);
     sum[k] = load(dot, first + k * kWidth<T>);
@@ -45,10 +46,12 @@ JML_MATH void add_dot(const T* x, const T* scale, const T* y, int64_t y_stride, 
   for (int64_t c = 0; c < classes; ++c)
     for (int k = 0; k < kVectors; ++k) {
       const int i = first + k * kWidth<T>;
-      const V p = load(x + c * stride, i) * factor[k];
-      sum[k] += p * overlap_gradient<T>(coefficients[c], p, load(y + c * y_stride, i));
-      if (k % 2) prefetch.step();
+      const V p = load(x + c * stride, i) * factor[k], target = load(y + c * y_stride, i);
+      const V g = overlap_gradient<T>(coefficients[c], p, target);
+      sum[k] += p * (kSomeIgnored ? if_counted<T>(target, g) : g);
+      if (k % 2) prefetch.step(largest);
     }
+  prefetched = largest;
   for (int k = 0; k < kVectors; ++k) store(dot, first + k * kWidth<T>, sum[k]);
 }
 
@@ -106,8 +109,10 @@ struct ClassGradient {
   bool class_present = false;  // whether it is the label of some pixel
 };
 
-// out <- the gradient of the logits of a class.
-template <Activation kActivation, bool kLabels, bool kDense, bool kStream, typename T>
+// out <- the gradient of the logits of a class. With kSomeIgnored some elements of the dense target
+// are ignored (values.h): beside labels there are none.
+template <Activation kActivation, bool kLabels, bool kDense, bool kSomeIgnored, bool kStream,
+          typename T>
 JML_MATH void gradient_row(const Tile<T>& tile, const ClassGradient<T>& of, T* out) {
   using V = Vector<T>;
   // Stores to `out` may change anything as far as the compiler knows: pointers are read before.
@@ -122,6 +127,7 @@ JML_MATH void gradient_row(const Tile<T>& tile, const ClassGradient<T>& of, T* o
   const V constant_g = V{} + (of.labels.constant + of.labels.of_sign);
   for (int i = 0; i < n; i += kWidth<T>) {
     const V factor = load(scale, i), p = load(x, i) * factor;
+    const V dense_target = kDense ? load(y, i) : V{};
     V g = {}, qwy = {};
     if (kLabels && g_varies[i / kBlock]) {
       const V target = load(target_elsewhere, i);
@@ -131,16 +137,18 @@ JML_MATH void gradient_row(const Tile<T>& tile, const ClassGradient<T>& of, T* o
       g = constant_g;
     }
     if (kDense) {
-      const V target = load(y, i);
-      g += overlap_gradient<T>(of.dense, p, target);
-      qwy += of.dense_qw * target;
+      g += overlap_gradient<T>(of.dense, p, dense_target);
+      qwy += of.dense_qw * dense_target;
     }
+    if (kSomeIgnored) g = if_counted<T>(dense_target, g);
     V dz = kActivation == Activation::softmax ? softmax_gradient<V>(p, g, load(dot, i)) - qwy
            : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(p, 1 - p, g)
                                                 : g * factor;
     if (kLabels && of.class_present)
       dz = select_label<T>(label_row + i, of.c, load(label_dz, i), dz);
     if (minus_ce_gradient) dz -= load(minus_ce_gradient, i);
+    // A softmax hands to an ignored element what the others have to do with it.
+    if (kSomeIgnored && kActivation != Activation::softmax) dz = if_counted<T>(dense_target, dz);
     if (kStream)
       stream(out, i, dz);
     else
@@ -255,15 +263,27 @@ class Backward {
     T* dot = tile.softmax.dot;
     if (!requested.dot_coefficients) fill(dot, tile.padded, T(0));
     Prefetch none;
+    LargestBits<float> nothing;
     for (int first = 0; with_labels && first < tile.padded; first += kBlock) {
       if (!g_varies[first / kBlock]) continue;
       fill(dot + first, kBlock, T(0));
-      add_dot<kBlock>(tile.x, scale, tile.label.target_elsewhere, 0, classes, tile.stride,
-                      labels.coefficients.get(), first, dot, none);
+      add_dot<kBlock, false>(tile.x, scale, tile.label.target_elsewhere, 0, classes, tile.stride,
+                      labels.coefficients.get(), first, dot, none,
+                      nothing);
     }
-    for (int first = 0; with_dense && first < tile.padded; first += kRowStep<T>)
-      add_dot<kRowStep<T>>(tile.x, scale, tile.y, tile.stride, classes, tile.stride,
-                           dense.coefficients.get(), first, dot, tile.dense.prefetch);
+    if (with_dense && tile.has_ignored)
+      add_dense_dots<true>();
+    else if (with_dense)
+      add_dense_dots<false>();
+  }
+
+  template <bool kSomeIgnored>
+  void add_dense_dots() {
+    for (int first = 0; first < tile.padded; first += kRowStep<T>)
+      add_dot<kRowStep<T>, kSomeIgnored>(tile.x, tile.softmax.scale, tile.y, tile.stride, classes,
+                                         tile.stride, dense.coefficients.get(), first,
+                                         tile.softmax.dot, tile.dense.prefetch,
+                                         tile.dense.largest);
   }
 
   // Takes q M of the cross-entropies of the logits' own softmax off dot.
@@ -333,26 +353,27 @@ class Backward {
 
   template <Activation kActivation>
   void write_rows(const Pixels& pixels) {
-    sink.begin(pixels, tile.padded, tile.x, tile.stride, args.integer_dense());
+    sink.begin(pixels, tile.padded, tile.x, tile.stride);
     if (with_labels && with_dense)
-      write_rows<kActivation, true, true>();
+      write_rows<kActivation, true, true, false>();
     else if (with_labels)
-      write_rows<kActivation, true, false>();
+      write_rows<kActivation, true, false, false>();
+    else if (tile.has_ignored)
+      write_rows<kActivation, false, true, true>();
     else
-      write_rows<kActivation, false, true>();
-    if (args.integer_dense()) clear_ignored(pixels);
+      write_rows<kActivation, false, true, false>();
     sink.end();
   }
 
-  template <Activation kActivation, bool kLabels, bool kDense>
+  template <Activation kActivation, bool kLabels, bool kDense, bool kSomeIgnored>
   void write_rows() {
     if (sink.streams())
-      write_rows<kActivation, kLabels, kDense, true>();
+      write_rows<kActivation, kLabels, kDense, kSomeIgnored, true>();
     else
-      write_rows<kActivation, kLabels, kDense, false>();
+      write_rows<kActivation, kLabels, kDense, kSomeIgnored, false>();
   }
 
-  template <Activation kActivation, bool kLabels, bool kDense, bool kStream>
+  template <Activation kActivation, bool kLabels, bool kDense, bool kSomeIgnored, bool kStream>
   void write_rows() {
     const bool label_ce_separate = labels.q != 0 && !is_softmax();
     const bool dense_ce_separate = dense.q != 0 && args.separate_dense_entropy();
@@ -365,18 +386,7 @@ class Backward {
       of.g_varies = g_varies;
       of.c = int32_t(c);
       of.class_present = kLabels && tile.label.class_present[c];
-      gradient_row<kActivation, kLabels, kDense, kStream>(tile, of, sink.row(c));
-    }
-  }
-
-  // An ignored element of an integer target has no gradient.
-  void clear_ignored(const Pixels& pixels) {
-    tile.dense.reload(pixels);
-    for (int64_t c = 0; c < classes; ++c) {
-      const T* y = tile.y_row(c);
-      T* gradient = sink.row(c);
-      for (int i = 0; i < tile.count; ++i)
-        if (y[i] == T(args.ignore_index)) gradient[i] = 0;
+      gradient_row<kActivation, kLabels, kDense, kSomeIgnored, kStream>(tile, of, sink.row(c));
     }
   }
 };

@@ -180,7 +180,8 @@ void teach_row(T* __restrict y, const T* __restrict valid, T* __restrict entropy
 // What a pass asks of a tile beside x and y.
 template <typename T>
 struct Requested {
-  // Forward: entropies, one number for each pixel.
+  // Forward: faults, and entropies, one number for each pixel.
+  bool faults = false;
   bool label_entropy = false, dense_entropy = false, teacher_entropy = false;
   // Backward: the gradients of the loss by the cross-entropies, and, with labels, a number a_c for
   // each class of which `dot` is to be the sum with p_c.

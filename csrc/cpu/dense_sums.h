@@ -38,7 +38,7 @@ class DenseSums : public TargetSums<T> {
   }
 
   void leave() {
-    Base::leave([](int extremum) { return extremum != kPresent; });
+    Base::leave([](int extremum) { return extremum != kPresent && extremum != kCounted; });
   }
 
   // Whether add_products is called, with x scaled to probabilities.
@@ -48,7 +48,7 @@ class DenseSums : public TargetSums<T> {
   void add_overlap(Tile<T>& tile, int64_t c, FoldedSum* p_sum) {
     overlap_row(tile.x_row(c), tile.softmax.scale, tile.y_row(c), tile.padded,
                 sums_of(kTruePositive)[c], sums_of(kFalsePositive)[c], sums_of(kFalseNegative)[c],
-                maxima_of(kTargetMax)[c], p_sum, tile.dense.prefetch);
+                maxima_of(kTargetMax)[c], p_sum, tile.dense.prefetch, tile.dense.largest);
   }
 
   void add_products(const Tile<T>& tile, int64_t c) {
@@ -97,7 +97,8 @@ class DenseSums : public TargetSums<T> {
         if (independent && target(c) > T(0.5)) raise(kPresent, c, T(1));
         if (target(c) > target(best)) best = c;
       }
-      if (!independent) raise(kPresent, best, T(1));
+      const bool is_best_ignored = tile.has_ignored && is_ignored(target(best));
+      if (!independent && !is_best_ignored) raise(kPresent, best, T(1));
     }
   }
 };

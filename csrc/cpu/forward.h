@@ -14,6 +14,7 @@ class Forward {
  public:
   explicit Forward(const Arguments& args)
       : args(args), tile(args), loader(tile), labels(args), dense(args) {
+    requested.faults = true;
     requested.label_entropy = args.has_labels() && labels.requested(kCrossEntropy);
     requested.dense_entropy = args.has_dense() && dense.requested(kCrossEntropy);
     requested.teacher_entropy = args.has_dense() && dense.teacher_entropy_requested();
@@ -23,13 +24,13 @@ class Forward {
     double* partial = args.partial + chunk * args.partial_size();
     if (args.has_labels()) labels.enter(partial);
     if (args.has_dense()) dense.enter(partial + args.partial_offset(args.targets() - 1));
-    bad_label = args.bad_label + chunk;
-    *bad_label = -1;
+    faults = args.faults + chunk;
+    tile.faults = Faults();
   }
 
   void add(const Pixels& pixels, const Pixels& next) {
-    const int64_t bad = loader.load(pixels, next, requested);
-    if (bad >= 0 && *bad_label < 0) *bad_label = bad;
+    loader.load(pixels, next, requested);
+    if (tile.has_ignored) clear_ignored();
     const bool of_labels = args.has_labels() && labels.classes_requested();
     const bool of_dense = args.has_dense() && dense.classes_requested();
     add_rows(of_labels, of_dense);
@@ -42,6 +43,7 @@ class Forward {
   void leave() {
     if (args.has_labels()) labels.leave();
     if (args.has_dense()) dense.leave();
+    *faults = tile.faults;
   }
 
  private:
@@ -51,7 +53,13 @@ class Forward {
   Requested<T> requested;
   LabelSums<T> labels;
   DenseSums<T> dense;
-  int64_t* bad_label = nullptr;
+  Faults* faults = nullptr;
+
+  // What a softmax gives to ignored elements enters no sum.
+  void clear_ignored() {
+    for (int64_t c = 0; c < args.classes; ++c)
+      replace_ignored(tile.y_row(c), T(0), tile.x_row(c), tile.padded);
+  }
 
   void add_rows(bool of_labels, bool of_dense) {
     const bool products_of_labels = of_labels && labels.needs_products(tile);

@@ -6,7 +6,8 @@
 //     layout.h         tensors -> tiles of classes x pixels, with convert.h; the next tile is
 //                      copied meanwhile, prefetch.h
 //     tile_load.h      a tile -> what is known of its pixels, tile.h: their labels and target,
-//                      labels.h; the softmax, softmax.h; cross-entropies, cross_entropy.h
+//                      labels.h; what is ignored or wrong, values.h; the softmax, softmax.h;
+//                      cross-entropies, cross_entropy.h
 //     forward.h        -> sums of each target: label_sums.h, dense_sums.h, both on target_sums.h
 //     backward.h       -> the gradient of the logits, and back through layout.h
 //

@@ -46,7 +46,9 @@ class LabelSums : public TargetSums<T> {
 
   void leave() {
     if (requested(kTargetMax)) raise_target_maxima();
-    Base::leave([](int extremum) { return extremum != kPresent && extremum != kTargetMax; });
+    Base::leave([](int extremum) {
+      return extremum != kPresent && extremum != kCounted && extremum != kTargetMax;
+    });
   }
 
   void add_totals(const Tile<T>& tile) {

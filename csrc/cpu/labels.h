@@ -33,7 +33,7 @@ struct LabelEncoder {
  private:
   template <typename Source>
   JML_MATH int32_t code_of(Source label) const {
-    return label_code(int64_t(label), ignore_index, label_count);
+    return label_code(label_number(label), ignore_index, label_count);
   }
 };
 

@@ -85,18 +85,6 @@ inline bool classes_side_by_side(const TensorView& view, const Segments& segment
 
 // ---- a tile from a tensor, and back --------------------------------------------------------
 
-// Calls visit(pointer of the view's element type).
-template <typename Visit>
-inline void visit_dtype(const TensorView& view, Visit visit) {
-  switch (view.dtype) {
-    case DType::f16: return visit(static_cast<half_bits*>(view.data));
-    case DType::bf16: return visit(static_cast<bfloat_bits*>(view.data));
-    case DType::f32: return visit(static_cast<float*>(view.data));
-    case DType::f64: return visit(static_cast<double*>(view.data));
-    default: return visit_integer(view, visit);
-  }
-}
-
 // Whether the elements of a tensor are the numbers T that a tile holds.
 template <typename T>
 bool holds(const TensorView& view) {
@@ -182,6 +170,8 @@ class TileSource {
   T* tile = nullptr;   // classes x stride: the pixels that were asked for last
   T* ahead = nullptr;  // room for as much: the pixels that come next, as they lie in the tensor
   Prefetch prefetch;   // what copies them: loops over this tile call its steps
+  LargestBits<float> largest;  // of what steps have looked at as they copied
+  bool holds_probabilities = false;  // whether the numbers of `tile` are known to be probabilities
 
   TileSource(const TensorView& view, const Arguments& args, int64_t stride)
       : view(view), args(args), stride(stride) {}
@@ -189,13 +179,15 @@ class TileSource {
   // Makes `tile` hold these pixels, rows padded with 0 to `padded`.
   void load(const Pixels& pixels, int padded) {
     const int64_t classes = args.classes;
-    prefetch.finish();
+    finish_prefetch();
+    holds_probabilities = false;
     if (!(pixels == prefetched)) {
       fill_tile(view, pixels.image, segments(pixels), classes, tile, stride);
     } else if (transposed) {
       fill_tile(copied(1), 0, Segments(classes, pixels.count), classes, tile, stride);
     } else if (holds<T>(view)) {
       std::swap(tile, ahead);
+      holds_probabilities = looks && largest.are_probabilities();
     } else {
       fill_tile(copied(stride), 0, Segments(1, pixels.count), classes, tile, stride);
     }
@@ -204,13 +196,13 @@ class TileSource {
       fill(tile + c * stride + pixels.count, padded - pixels.count, T(0));
   }
 
-  // Makes `tile` hold the same pixels again, after its numbers were changed.
-  void reload(const Pixels& pixels) {
-    fill_tile(view, pixels.image, segments(pixels), args.classes, tile, stride);
-  }
+  void finish_prefetch() { prefetch.finish(largest); }
 
-  // Begins to copy the pixels that are to be loaded next, where they lie in rows.
-  void begin_prefetch(const Pixels& next) {
+  // Begins to copy the pixels that are to be loaded next, where they lie in rows. With `looks` all
+  // steps of the prefetch are those that look at the numbers.
+  void begin_prefetch(const Pixels& next, bool looks) {
+    this->looks = looks && view.dtype == DType::f32;
+    largest = LargestBits<float>();
     const int64_t bytes = view.element_bytes(), classes = args.classes;
     if (next.image < 0 || bytes > int64_t(sizeof(T))) return;
     const Segments where = segments(next);
@@ -234,6 +226,7 @@ class TileSource {
   const int64_t stride;
   Pixels prefetched;        // what `ahead` holds
   bool transposed = false;  // with its classes side by side
+  bool looks = false;       // and whether it was looked at as floats
 
   Segments segments(const Pixels& pixels) const { return {view, args.spatial, pixels}; }
 
@@ -258,12 +251,11 @@ class GradientSink {
   ~GradientSink() { end_streams(); }
 
   // Begins a tile: rows lie in the tensor itself where its dtype and layout are those of a tile,
-  // and else in `room`, classes x stride. They hold `padded` pixels. With `rewrites` the rows are
-  // read and changed after they are written, and do not lie in the tensor.
-  void begin(const Pixels& tile_pixels, int padded, T* room, int64_t stride, bool rewrites) {
+  // and else in `room`, classes x stride. They hold `padded` pixels.
+  void begin(const Pixels& tile_pixels, int padded, T* room, int64_t stride) {
     pixels = tile_pixels;
     const Segments where(view, args.spatial, pixels);
-    in_tensor = !rewrites && pixels.count == padded && holds<T>(view) && where.contiguous();
+    in_tensor = pixels.count == padded && holds<T>(view) && where.contiguous();
     rows = in_tensor ? static_cast<T*>(view.data) + pixels.image * view.image_stride +
                            where.segment[0].offset
                      : room;

@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <stdexcept>
 #include <vector>
 
 #include "../unpack.h"
 #include "../tiles.h"
 #include "arguments.h"
+#include "faults.h"
 #include "huge_pages.h"
 
 namespace jml {
@@ -89,34 +89,6 @@ void run(const Arguments& args, Kernel kernel) {
       [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
 }
 
-// An IndexError in Python, with the words of jml_kernels/checks.py.
-void check_labels(const Arguments& args, const Tensor& target) {
-  const int64_t* end = args.bad_label + args.images * args.chunks_per_image;
-  const int64_t* found = std::find_if(static_cast<const int64_t*>(args.bad_label), end,
-                                      [](int64_t position) { return position >= 0; });
-  if (found == end) return;
-  std::vector<int64_t> position(target.dim());
-  int64_t rest = *found;
-  for (int64_t d = target.dim() - 1; d > 0; --d) {
-    position[d] = rest % target.size(d);
-    rest /= target.size(d);
-  }
-  position[0] = (found - args.bad_label) / args.chunks_per_image;
-  int64_t offset = 0;
-  std::string where;
-  for (int64_t d = 0; d < target.dim(); ++d) {
-    offset += position[d] * target.stride(d);
-    where += (d ? ", " : "") + std::to_string(position[d]);
-  }
-  int64_t value = 0;
-  visit_integer(args.has_labels() ? args.labels : args.dense,
-                [&](const auto* data) { value = int64_t(data[offset]); });
-  throw std::out_of_range("target has label " + std::to_string(value) + " at position (" + where +
-                          "): expected a label in [0, " +
-                          std::to_string(args.has_labels() ? args.label_count() : 2) +
-                          ") or ignore_index=" + std::to_string(args.ignore_index));
-}
-
 // The sums of all chunks, in their order, of one target.
 void add_chunks(const Arguments& args, int target, double* sum, double* extremum, double* total) {
   const int64_t n = args.images, c = args.classes;
@@ -153,11 +125,11 @@ ThreeTensors Cpu::statistics(const Inputs& inputs) {
   const int64_t chunks = args.images * args.chunks_per_image;
   const Tensor partial =
       torch::stable::new_empty(logits, {chunks, args.partial_size()}, ScalarType::Double);
-  std::vector<int64_t> bad_label(chunks);
+  std::vector<Faults> faults(chunks);
   args.partial = numbers(partial);
-  args.bad_label = bad_label.data();
+  args.faults = faults.data();
   run(args, kernels().statistics);
-  check_labels(args, inputs.first_target());
+  check_faults(args, inputs);
 
   const int64_t targets = args.targets(), n = args.images, c = args.classes;
   const Tensor sums = zeros(logits, {targets, kSums, n, c});

@@ -7,7 +7,7 @@
 // piece is asked for a few rows before it is copied.
 #pragma once
 
-#include "vectors.h"
+#include "largest_bits.h"
 
 namespace jml::JML_ISA {
 
@@ -39,19 +39,23 @@ class Prefetch {
   JML_MATH void step() {
     if (rows == 0) return;
     memcpy(to, from, kPieceBytes);
-    for (int i = 0; i < kPieceBytes; i += 64) __builtin_prefetch(from + ahead + i, 0, 2);
-    from += kPieceBytes;
-    to += kPieceBytes;
-    if (--left > 0) return;
-    left = row_pieces;
-    from += from_jump;
-    to += to_jump;
-    if (--rows == rows_ahead) ahead = ahead_at_end;
+    advance();
   }
 
-  void finish() {
+  // The same, with a look at the piece as floats as it passes by.
+  JML_MATH void step(LargestBits<float>& largest) {
+    if (rows == 0) return;
+    const auto first = load(reinterpret_cast<const uint32_t*>(from), 0);
+    const auto second = load(reinterpret_cast<const uint32_t*>(from), kWidth<uint32_t>);
+    store(reinterpret_cast<uint32_t*>(to), 0, first);
+    store(reinterpret_cast<uint32_t*>(to), kWidth<uint32_t>, second);
+    largest.add(first, second);
+    advance();
+  }
+
+  void finish(LargestBits<float>& largest) {
     Prefetch rest = *this;  // in registers
-    while (rest.rows > 0) rest.step();
+    while (rest.rows > 0) rest.step(largest);
     *this = rest;
   }
 
@@ -62,6 +66,17 @@ class Prefetch {
   int64_t rows = 0, rows_ahead = 0;     // rows that are left, and how far ahead they are asked for
   int row_pieces = 0, left = 0;         // pieces of a row, and those left of this one
   int64_t ahead = 0, ahead_at_end = 0;  // from a piece to the one that is asked for meanwhile
+
+  JML_MATH void advance() {
+    for (int i = 0; i < kPieceBytes; i += 64) __builtin_prefetch(from + ahead + i, 0, 2);
+    from += kPieceBytes;
+    to += kPieceBytes;
+    if (--left > 0) return;
+    left = row_pieces;
+    from += from_jump;
+    to += to_jump;
+    if (--rows == rows_ahead) ahead = ahead_at_end;
+  }
 };
 
 }  // namespace jml::JML_ISA

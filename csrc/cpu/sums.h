@@ -148,15 +148,17 @@ struct OverlapSums {
 template <typename T>
 void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum& true_positive,
                  FoldedSum& false_positive, FoldedSum& false_negative, FoldedMax<T>& target_max,
-                 FoldedSum* p_sum, Prefetch& prefetch) {
+                 FoldedSum* p_sum, Prefetch& prefetch, LargestBits<float>& prefetched) {
   OverlapSums<T> sums;
   RowMax<T> most;
+  LargestBits<float> largest = prefetched;  // in registers
   for_lanes<T>(n, [&](int k, int i) __attribute__((always_inline)) {
     const Vector<T> target = load(y, i);
     sums.add(k, load(x, i) * load(scale, i), target);
     most.add(k, target);
-    if (k % 2) prefetch.step();
+    if (k % 2) prefetch.step(largest);
   });
+  prefetched = largest;
   sums.fold_into(true_positive, false_positive, false_negative);
   most.fold_into(target_max);
   if (!p_sum) return;

@@ -5,6 +5,7 @@
 #include "labels.h"
 #include "sums.h"
 #include "tile.h"
+#include "values.h"
 
 namespace jml::JML_ISA {
 
@@ -36,11 +37,12 @@ class TargetSums {
     const int n = tile.padded;
     const int64_t pixels = count_valid(tile.valid, n);
     total_of(kValid).lane[0] += double(pixels);
+    if (requested(kCounted) && pixels > 0) add_counted(tile);
     if (requested(kCrossEntropy)) dot_row(cross_entropy, tile.valid, n, total_of(kCrossEntropy));
     if (!requested(kCrossEntropyWeight)) return;
     FoldedSum& weights = total_of(kCrossEntropyWeight);
     if (args.independent())
-      weights.lane[0] += double(args.integer_dense() ? tile.elements : pixels * classes);
+      weights.lane[0] += double(tile.has_ignored ? tile.elements : pixels * classes);
     else if (weight == tile.valid)
       weights.lane[0] += double(pixels);
     else
@@ -142,6 +144,14 @@ class TargetSums {
   FoldedSum totals[kTotals];
   std::unique_ptr<FoldedSum[]> sums;       // kSums x (C + 1)
   std::unique_ptr<FoldedMax<T>[]> maxima;  // kExtrema x (C + 1)
+
+  // The classes that have an element which counts: where a pixel does, these are all of them but
+  // those whose elements are ignored one by one.
+  void add_counted(const Tile<T>& tile) {
+    for (int64_t c = 0; c < classes; ++c)
+      if (!tile.has_ignored || any_counted(tile.y_row(c), tile.valid, tile.padded))
+        raise(kCounted, c, T(1));
+  }
 
   double* column(int index) const { return out + columns.slot(index) * classes; }
 };

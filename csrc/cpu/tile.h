@@ -162,11 +162,15 @@ struct Tile {
   int count = 0;         // pixels of this tile
   int padded = 0;        // the same, up to a multiple of kRowStep
   bool all_valid = true;
-  int64_t elements = 0;  // of an integer dense target: how many count
+  // Of a dense target: whether elements are ignored one by one, and how many count then (values.h).
+  bool has_ignored = false;
+  int64_t elements = 0;
+  Faults faults;  // forward: of the chunk
 
   TileSource<T> logits, dense;
   T *x = nullptr, *y = nullptr;  // (C + 1) x stride
-  T* valid;  // P  1 or 0
+  T* valid;             // P  1 or 0
+  T* counted_elements;  // P  room for find_ignored
   LabelState<T> label;
   SoftmaxState<T> softmax;
   SoftmaxState<T> other_softmax;  // of a teacher, or of the logits at another temperature
@@ -198,7 +202,7 @@ struct Tile {
     const int64_t pixels = args.tile_pixels, tile = (classes + 1) * stride;
     memory.allocate_each<T>({&logits.tile, &logits.ahead}, tile);
     memory.allocate_each<T>({&dense.tile, &dense.ahead}, args.has_dense() ? tile : 0);
-    memory.allocate(valid, pixels);
+    memory.allocate_each<T>({&valid, &counted_elements}, pixels);
     label.allocate(memory, classes, pixels, args.boundary_size);
     softmax.allocate(memory, pixels);
     other_softmax.allocate(memory, pixels);

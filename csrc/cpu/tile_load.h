@@ -2,6 +2,7 @@
 //
 //     mask, labels -> valid, rows of the labels, their target            LabelState
 //     logits, dense -> x, y                                              TileSource
+//     x, y -> which elements are ignored, and what is no probability     TileValues
 //     a teacher's y -> its probabilities
 //     the label's class is taken out of x and y -> z_label, dense_at_label: what stays in the rows
 //         has the target target_elsewhere, one row for all classes
@@ -12,6 +13,7 @@
 
 #include "cross_entropy.h"
 #include "labels.h"
+#include "values.h"
 
 namespace jml::JML_ISA {
 
@@ -19,18 +21,18 @@ template <typename T>
 class TileLoader {
  public:
   explicit TileLoader(Tile<T>& tile)
-      : tile(tile), args(tile.args), classes(tile.classes), cross_entropies(tile) {}
+      : tile(tile), args(tile.args), classes(tile.classes), cross_entropies(tile), values(tile) {}
 
-  // The pixels that are to come next are copied meanwhile. Returns the position of the first label
-  // out of range, -1 if there is none.
-  int64_t load(const Pixels& pixels, const Pixels& next, const Requested<T>& requested) {
+  // The pixels that are to come next are copied meanwhile.
+  void load(const Pixels& pixels, const Pixels& next, const Requested<T>& requested) {
     tile.count = pixels.count;
     tile.padded = (pixels.count + kRowStep<T> - 1) / kRowStep<T> * kRowStep<T>;
-    int64_t bad = load_valid(pixels);
+    load_valid(pixels);
     tile.logits.load(pixels, tile.padded);
     tile.x = tile.logits.tile;
     if (!tile.all_valid) clear_invalid(tile.x);
-    if (args.has_dense()) bad = std::max(bad, load_dense(pixels, next, requested));
+    if (args.has_dense()) load_dense(pixels, next, requested);
+    values.look_at_logits(pixels, requested.faults);
     cross_entropies.before_activation(requested);
     if (args.has_labels()) {
       extract_labels(tile.x, z_of_zero(), tile.label.z_label);
@@ -38,7 +40,6 @@ class TileLoader {
     }
     activate(next, requested);
     cross_entropies.after_activation(requested);
-    return bad;
   }
 
  private:
@@ -46,6 +47,7 @@ class TileLoader {
   const Arguments& args;
   const int64_t classes;
   CrossEntropies<T> cross_entropies;
+  TileValues<T> values;
 
   bool is(Activation activation) const { return args.activation == activation; }
 
@@ -56,7 +58,7 @@ class TileLoader {
 
   // ---- which pixels count, and their labels ------------------------------------------------
 
-  int64_t load_valid(const Pixels& pixels) {
+  void load_valid(const Pixels& pixels) {
     T* valid = tile.valid;
     if (!args.has_labels() || args.mask.given || args.binary()) fill(valid, tile.count, T(1));
     fill(valid + tile.count, tile.padded - tile.count, T(0));
@@ -67,10 +69,9 @@ class TileLoader {
     }
     if (args.has_labels()) return load_labels(pixels);
     tile.all_valid = count_valid(valid, tile.padded) == tile.padded;
-    return -1;
   }
 
-  int64_t load_labels(const Pixels& pixels) {
+  void load_labels(const Pixels& pixels) {
     const int count = tile.count, padded = tile.padded;
     int32_t *code = tile.label.code, *row = tile.label.row;
     load_codes(args, pixels, code);
@@ -82,13 +83,11 @@ class TileLoader {
             : place_labels(code, no_row, tile.valid, row, padded);
     tile.all_valid = valid_count == padded;
     find_regions(row, tile.label.one_label, padded);
-    // A masked pixel may hold any label. Of the others the first that is no class is reported.
-    int64_t bad = -1;
-    for (int i = count - 1; !tile.all_valid && i >= 0; --i)
+    // A masked pixel may hold any label. Of the others the first that is no class is a fault.
+    for (int i = 0; !tile.all_valid && i < count; ++i)
       if (code[i] == kOutOfRange && mask_counts(pixels.image, pixels.first + i))
-        bad = pixels.first + i;
+        tile.faults.label = std::min(tile.faults.label, pixels.first + i);
     load_target(pixels);
-    return bad;
   }
 
   bool mask_counts(int64_t image, int64_t pixel) const {
@@ -149,42 +148,30 @@ class TileLoader {
 
   // ---- the dense target --------------------------------------------------------------------
 
-  int64_t load_dense(const Pixels& pixels, const Pixels& next, const Requested<T>& requested) {
+  void load_dense(const Pixels& pixels, const Pixels& next, const Requested<T>& requested) {
     tile.dense.load(pixels, tile.padded);
     tile.y = tile.dense.tile;
     if (!tile.all_valid) clear_invalid(tile.y);
-    const int64_t bad = args.integer_dense() ? smooth_integers(pixels.first) : -1;
-    tile.dense.begin_prefetch(next);
+    values.look_at_dense(pixels, requested.faults);
+    if (tile.has_ignored) clear_ignored();
+    if (args.integer_dense() && args.label_smoothing != 0) smooth_integers();
+    tile.dense.begin_prefetch(next, values.looks_at_dense(requested.faults));
     if (args.teacher) teach(requested.teacher_entropy);
-    return bad;
   }
 
-  // Independent labels 0 and 1: smoothed as two classes; one that is ignored counts nowhere, as
-  // does p = y = 0.
-  int64_t smooth_integers(int64_t first) {
-    const T ignore = T(args.ignore_index);
+  // Ignored elements of independent classes predict nothing. A pixel that has no others counts
+  // nowhere, whatever its logits are.
+  void clear_ignored() {
+    for (int64_t c = 0; !is(Activation::softmax) && c < classes; ++c)
+      replace_ignored(tile.y_row(c), z_of_zero(), tile.x_row(c), tile.padded);
+    clear_invalid(tile.x);
+  }
+
+  // Independent labels 0 and 1 are smoothed as two classes.
+  void smooth_integers() {
     const LabelTarget<T> target = label_target(T(args.label_smoothing), T(2));
-    int64_t bad = -1;
-    tile.elements = 0;
-    for (int i = tile.count - 1; i >= 0; --i) {
-      if (tile.valid[i] == 0) continue;
-      int64_t counted = 0;
-      for (int64_t c = classes - 1; c >= 0; --c) {
-        T& label = tile.y_row(c)[i];
-        if (label == ignore) {
-          label = 0;
-          tile.x_row(c)[i] = z_of_zero();
-          continue;
-        }
-        ++counted;
-        const int64_t position = c * args.pixels + first + i;
-        if (label != 0 && label != 1) bad = bad < 0 ? position : std::min(bad, position);
-        label = label == 1 ? target.at_label : target.elsewhere;
-      }
-      tile.elements += counted;
-      tile.valid[i] = counted ? T(1) : T(0);
-    }
-    return bad;
+    for (int64_t c = 0; c < classes; ++c)
+      smooth_row(target, tile.valid, tile.y_row(c), tile.padded);
   }
 
   // A teacher's logits become its probabilities.
@@ -226,12 +213,12 @@ class TileLoader {
   // ---- activation --------------------------------------------------------------------------
 
   void activate(const Pixels& next, const Requested<T>& requested) {
-    tile.logits.begin_prefetch(next);
+    tile.logits.begin_prefetch(next, values.looks_at_logits(requested.faults));
     if (is(Activation::softmax))
       activate_softmax(requested);
     else
       activate_by_element();
-    tile.logits.prefetch.finish();
+    tile.logits.finish_prefetch();
   }
 
   void activate_by_element() {

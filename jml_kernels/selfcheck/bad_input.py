@@ -1,8 +1,10 @@
-"""Bad input: labels out of range, logits that are no numbers, and calls that are refused."""
+"""Bad input: labels out of range, what is no probability, logits that are no numbers, and calls
+that are refused."""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from ..functional import jaccard_metric_loss
 from .corpus import NOT_FINITE
-from .corpus.case import BLS, LS, SIGMOID, LossCase
+from .corpus.case import BLS, LS, NONE, SIGMOID, LossCase
 from .corpus.drawing import arguments
 from .corpus.losses import make
 from .results import Measure, Mismatch, Subject, Trial
@@ -45,6 +47,28 @@ BAD_LABELS = [
          weights=("ce_class_weights",), interpreted=False),
     _bad("label 7, teacher", "beside a teacher", 7, loss="distillation", interpreted=False),
 ]  # fmt: skip
+
+
+class NoProbability(NamedTuple):
+    """A value outside [0, 1] where a probability is expected.
+
+    Attributes:
+        where: the argument whose last element has it, "logits" or "target".
+    """
+
+    name: str
+    where: str
+    value: float
+    options: dict[str, object] = {}  # noqa: RUF012, nobody writes into it
+
+
+NO_PROBABILITIES = [
+    NoProbability("a target of 255", "target", 255.0),
+    NoProbability("a target of -0.5", "target", -0.5, options=SIGMOID),
+    NoProbability("a target of NaN", "target", math.nan),
+    NoProbability("a prediction of 1.5", "logits", 1.5, options=NONE),
+    NoProbability("a prediction of NaN", "logits", math.nan, options=NONE),
+]
 
 
 class Refusal(NamedTuple):
@@ -103,6 +127,10 @@ def trials(subject: Subject) -> list[Trial]:
             Trial(refusal.name, functools.partial(_is_refused_at_once, refusal, subject))
             for refusal in REFUSALS
         ],
+        *[
+            Trial(bad.name, functools.partial(_is_no_probability, bad, subject))
+            for bad in NO_PROBABILITIES
+        ],
     ]
 
 
@@ -115,12 +143,34 @@ def _spoiled(bad: BadLabel, device: str) -> tuple[Tensor | None, ...]:
 
 def _is_refused(bad: BadLabel, subject: Subject) -> list[Measure]:
     tensors = _spoiled(bad, subject.device)
-    if subject.where in ("on the GPU", "emulated"):  # looking would make the GPU wait
+    if _cannot_look(subject):
         _require_nan(make(bad.case, subject.backend, subject.device)(*tensors))
     else:
         _require_index_error(bad, subject, tensors)
     if subject.device == "cuda":
         _require_index_error(bad, subject, tensors, validate=True)
+    return []
+
+
+def _cannot_look(subject: Subject) -> bool:
+    """Whether reading values would make a GPU wait, so that what is wrong makes the loss NaN."""
+    return subject.where in ("on the GPU", "emulated")
+
+
+def _is_no_probability(bad: NoProbability, subject: Subject) -> list[Measure]:
+    logits, _, target = _fitting((1, 5, 6, 7), subject.device)
+    spoiled = logits if bad.where == "logits" else target
+    spoiled[0, 4, 5, 6] = bad.value
+    loss = functools.partial(
+        jaccard_metric_loss, logits, target, backend=subject.backend, **bad.options
+    )
+    words = (f"{bad.where} has value {bad.value:g} at position (0, 4, 5, 6)",)
+    if _cannot_look(subject):
+        _require_nan(loss())
+    else:
+        _require_error(ValueError, words, loss)
+    if subject.device == "cuda":
+        _require_error(ValueError, words, lambda: loss(validate=True))
     return []
 
 
@@ -133,11 +183,11 @@ def _is_refused_at_once(refusal: Refusal, subject: Subject) -> list[Measure]:
 
 
 def _fitting(shape: tuple[int, ...], device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, labels and probabilities that fit each other, all of them 0."""
-    n, _, *spatial = shape
-    logits = torch.zeros(shape, device=device)
+    """Logits, labels and probabilities that fit each other. All logits are such too."""
+    n, c, *spatial = shape
+    logits = torch.full(shape, 1 / c, device=device)
     labels = torch.zeros((n, *spatial), dtype=torch.int64, device=device)
-    return logits, labels, torch.zeros_like(logits)
+    return logits, labels, logits.clone()
 
 
 def _is_not_a_number(case: LossCase, subject: Subject) -> list[Measure]:

@@ -108,16 +108,19 @@ def test_a_fault_is_found(check, fault, found, monkeypatch):
 def test_bad_labels_and_numbers_are_each_looked_at(monkeypatch):
     """What is refused before any kernel runs does not depend on one."""
     plant(monkeypatch, anything_goes)
-    trials = runner.CHECKS["bad input"](CPU)
+    others = {trial.name for trial in (*bad_input.REFUSALS, *bad_input.NO_PROBABILITIES)}
+    trials = [trial for trial in bad_input.trials(CPU) if trial.case not in others]
     row, failures = runner.try_all(CPU, "bad input", trials, runner.Silent())
-    assert row.passed == len(bad_input.REFUSALS)
+    assert row.passed == 0
     assert {failure.expected.split(" that")[0] for failure in failures} == {"an IndexError", "nan"}
 
 
 def test_a_call_that_is_not_refused_is_found(monkeypatch):
     """Nor one that is refused in words of no use."""
     monkeypatch.setattr(bad_input, "jaccard_metric_loss", lambda *_, **__: torch.zeros(()))
-    trials = runner.CHECKS["bad input"](CPU)[-len(bad_input.REFUSALS) :]
+    raised = [trial.error for trial in bad_input.REFUSALS]
+    raised += [ValueError for _ in bad_input.NO_PROBABILITIES]
+    trials = bad_input.trials(CPU)[-len(raised) :]
     row, failures = runner.try_all(CPU, "bad input", trials, runner.Silent())
     assert row.passed == 0
     assert {failure.found for failure in failures} == {"loss 0.0"}
@@ -126,7 +129,7 @@ def test_a_call_that_is_not_refused_is_found(monkeypatch):
         raise next(errors)
 
     monkeypatch.setattr(bad_input, "jaccard_metric_loss", without_words)
-    errors = (refusal.error("no") for refusal in bad_input.REFUSALS)
+    errors = (error("no") for error in raised)
     row, failures = runner.try_all(CPU, "bad input", trials, runner.Silent())
     assert row.passed == 0
     assert all(failure.found.endswith("Error: no") for failure in failures)

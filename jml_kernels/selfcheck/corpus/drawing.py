@@ -174,7 +174,7 @@ def _integers(case: LossCase, shape: tuple[int, ...], random: _Random) -> Tensor
 
 
 def _spoil_target(case: LossCase, target: Tensor | None, mask: Tensor | None) -> None:
-    """Write what some cases have at elements that do not count, or at one that does."""
+    """Write what some cases have at elements that do not count."""
     if case.values == "bad labels under the mask":
         hidden = ~mask if target.dim() == mask.dim() else (~mask).unsqueeze(1).expand_as(target)
         # One too many and far too much, by turns: neither sign may be mistaken for a class.
@@ -183,8 +183,6 @@ def _spoil_target(case: LossCase, target: Tensor | None, mask: Tensor | None) ->
         target[hidden] = bad.repeat(count)[:count]
     elif case.values == "nan target where masked":
         target.masked_fill_(~mask.unsqueeze(1), math.nan)
-    elif case.values == "nan target":
-        target.view(-1)[-1] = math.nan
 
 
 # ---- logits --------------------------------------------------------------------------------------
@@ -264,9 +262,9 @@ def soft_targets(case: LossCase, tensors: Tensors) -> list[Tensor]:
     if case.target.startswith("soft"):
         found.append(target.double().reshape(like.shape))
     elif target is not None and smoothing and case.target == "bits":
-        found.append(reference.dense_target(
-                target, torch.ones_like(target, dtype=torch.bool), like, case.ignore_index, smoothing
-            )[0])
+        everywhere = torch.ones_like(target, dtype=torch.bool)
+        y, _, _ = reference.dense_target(target, everywhere, like, case.ignore_index, smoothing)
+        found.append(y)
     elif target is not None and smoothing:
         labels = target.squeeze(1) if case.target == "labels with a channel" else target
         size = case.options.get("boundary_size") or 0

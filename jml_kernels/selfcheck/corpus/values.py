@@ -71,7 +71,7 @@ _CHECKED = {
     ("+inf", "labels"),
     ("all -inf", "labels"),
 }
-#: The loss of each is NaN.
+#: The loss of each is NaN. Where a probability is expected NaN is bad input (bad_input.py).
 NOT_FINITE = [
     *[
         LossCase(f"{value} logit, {how}", "one is enough to make the loss NaN, without a crash",
@@ -95,12 +95,8 @@ NOT_FINITE = [
              (2, 5, 43, 59), values="nan", finite=False, checked=True, interpreted=False),
     LossCase("nan logit, sigmoid", "one is enough, of independent classes", values="nan",
              target="bits", options=SIGMOID, finite=False, checked=True),
-    LossCase("nan logit, none", "a probability that counts nowhere may be anything", values="nan",
-             options=NONE, finite=False),
     LossCase("nan logit, binary", "one is enough, of one class", BINARY, values="nan",
              options=SIGMOID, finite=False),
-    LossCase("nan target", "one is enough, in a soft target", values="nan target", target="soft",
-             finite=False, checked=True),
 ]  # fmt: skip
 
 VALUES = [*EXTREME, *NOT_COUNTED]
