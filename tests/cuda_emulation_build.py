@@ -95,7 +95,7 @@ _SMALLER_BLOCKS = (
 @functools.cache
 def run_kernels(sanitizer: str, changes: tuple[Change, ...] = ()) -> Path:
     """The program of cuda_emulation/run_kernels.cu, with the kernels of a copy of csrc/. With
-    changes, those of hard labels, and of dense targets beside labels, have them; the others do not."""
+    changes, those of hard labels, and of dense targets beside labels, have them."""
     require(sanitizer)
     smaller = _SMALLER_BLOCKS if sanitizer == "thread" else ()
     with _alone():

@@ -12,6 +12,7 @@ from operators import formula_arguments, gradients, operator_arguments
 
 import jml_kernels as jml
 from jml_kernels import functional
+from jml_kernels.checks import ACTIVE_MODES
 from jml_kernels.selfcheck.corpus.losses import OVERLAPS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -639,7 +640,7 @@ def test_operators_check_for_themselves(changed, compiled):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"label_active": 5},
+        {"label_active": len(ACTIVE_MODES)},
         {"dense_active": -1},
         {"class_weights": torch.ones(2)},
         {"class_weights": torch.ones(3, dtype=torch.int64)},
