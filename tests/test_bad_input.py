@@ -639,7 +639,7 @@ def test_operators_check_for_themselves(changed, compiled):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"label_active": 5},
+        {"label_active": 6},
         {"dense_active": -1},
         {"class_weights": torch.ones(2)},
         {"class_weights": torch.ones(3, dtype=torch.int64)},
