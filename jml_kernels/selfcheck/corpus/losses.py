@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ... import functional, modules
 from ...jdt import JDTLoss
-from ...statistics import EXTREMA, SUMS
+from ...statistics import EXTREMA, SUMS, ClassStatistics
 from .case import LossCase
 from .drawing import class_weights
 
@@ -34,7 +34,8 @@ class _Statistics(nn.Module):
 
     def __init__(self, extrema: bool, **options):
         super().__init__()
-        self.names = (*SUMS, *(EXTREMA if extrema else ()))
+        columns = (*SUMS, *EXTREMA) if extrema else SUMS
+        self.names = [name for name in columns if name in ClassStatistics._fields]
         self.options = options
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
