@@ -88,7 +88,7 @@ class Change(NamedTuple):
 # many; fewer meet at the same barriers.
 _SMALLER_BLOCKS = (
     Change("cuda/finish.cuh", "kFinishThreads = 1024", "kFinishThreads = 64"),
-    Change("cuda/finish.cuh", "kFormulaThreads = 256", "kFormulaThreads = 64"),
+    Change("cuda/finish.cuh", "kFormulaThreads = 512", "kFormulaThreads = 64"),
 )
 
 
