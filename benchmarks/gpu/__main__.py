@@ -30,7 +30,7 @@ from .worker import Settings
 
 #: Shares of the time: what tests may take at most, before the cases and after them, and what is
 #: kept from the cases for the rest.
-BEFORE = {"gpu": 0.2, "cuda": 0.15}
+BEFORE = {"gpu": 0.22, "cuda": 0.22}
 AFTER = ("sanitizer", "triton")
 KEPT_FOR_TESTS, KEPT_FOR_PROFILE = 0.2, 0.1
 ROUNDS = 3
