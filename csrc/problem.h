@@ -67,13 +67,13 @@ JML_MATH int64_t label_number(Source label) {
     return int64_t(label);
 }
 
-JML_MATH int32_t label_code(int64_t label, int64_t ignore_index, int64_t label_count) {
-  const int32_t in_range = uint64_t(label) < uint64_t(label_count) ? int32_t(label) : kOutOfRange;
-  return label == ignore_index ? kIgnored : in_range;
-}
-
 // In place of an ignore_index, where nothing is ignored (jml_kernels/packing.py).
 constexpr int64_t kNever = INT64_MIN;
+
+JML_MATH int32_t label_code(int64_t label, int64_t ignore_index, int64_t label_count) {
+  const int32_t in_range = uint64_t(label) < uint64_t(label_count) ? int32_t(label) : kOutOfRange;
+  return label == ignore_index && label != kNever ? kIgnored : in_range;
+}
 
 struct Problem {
   TensorView logits;
