@@ -198,8 +198,8 @@ class TileSource {
 
   void finish_prefetch() { prefetch.finish(largest); }
 
-  // Begins to copy the pixels that are to be loaded next, where they lie in rows. With `looks` every
-  // step of the prefetch is to be one that looks at the numbers too.
+  // Begins to copy the pixels that are to be loaded next, where they lie in rows. With `looks`
+  // every step of the prefetch is to be one that looks at the numbers too.
   void begin_prefetch(const Pixels& next, bool looks) {
     this->looks = looks && view.dtype == DType::f32;
     largest = LargestBits<float>();
