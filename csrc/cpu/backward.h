@@ -30,7 +30,8 @@ JML_MATH Vector<T> overlap_gradient(const GradientCoefficients<T>& coefficients,
 }
 
 // dot += sum over classes of p g for the pixels first, first + 1, ...; y_stride is 0 where all
-// classes have one target. With kSomeIgnored some elements of y are ignored (values.h).
+// classes have one target. With kSomeIgnored some elements of y are ignored (values.h). Meanwhile
+// the prefetch copies the next target, of which `prefetched` gets the largest bits.
 template <int kPixels, bool kSomeIgnored, typename T>
 JML_MATH void add_dot(const T* x, const T* scale, const T* y, int64_t y_stride, int64_t classes,
                       int64_t stride, const GradientCoefficients<T>* coefficients, int first,
@@ -268,8 +269,7 @@ class Backward {
       if (!g_varies[first / kBlock]) continue;
       fill(dot + first, kBlock, T(0));
       add_dot<kBlock, false>(tile.x, scale, tile.label.target_elsewhere, 0, classes, tile.stride,
-                      labels.coefficients.get(), first, dot, none,
-                      nothing);
+                             labels.coefficients.get(), first, dot, none, nothing);
     }
     if (with_dense && tile.has_ignored)
       add_dense_dots<true>();

@@ -170,8 +170,8 @@ class TileSource {
   T* tile = nullptr;   // classes x stride: the pixels that were asked for last
   T* ahead = nullptr;  // room for as much: the pixels that come next, as they lie in the tensor
   Prefetch prefetch;   // what copies them: loops over this tile call its steps
-  LargestBits<float> largest;  // of what steps have looked at as they copied
-  bool holds_probabilities = false;  // whether the numbers of `tile` are known to be probabilities
+  LargestBits<float> largest;        // of what these have looked at as they copied it
+  bool known_probabilities = false;  // whether all numbers of `tile` are known to be probabilities
 
   TileSource(const TensorView& view, const Arguments& args, int64_t stride)
       : view(view), args(args), stride(stride) {}
@@ -180,14 +180,14 @@ class TileSource {
   void load(const Pixels& pixels, int padded) {
     const int64_t classes = args.classes;
     finish_prefetch();
-    holds_probabilities = false;
+    known_probabilities = false;
     if (!(pixels == prefetched)) {
       fill_tile(view, pixels.image, segments(pixels), classes, tile, stride);
     } else if (transposed) {
       fill_tile(copied(1), 0, Segments(classes, pixels.count), classes, tile, stride);
     } else if (holds<T>(view)) {
       std::swap(tile, ahead);
-      holds_probabilities = looks && largest.are_probabilities();
+      known_probabilities = looks && largest.are_probabilities();
     } else {
       fill_tile(copied(stride), 0, Segments(1, pixels.count), classes, tile, stride);
     }
@@ -198,8 +198,8 @@ class TileSource {
 
   void finish_prefetch() { prefetch.finish(largest); }
 
-  // Begins to copy the pixels that are to be loaded next, where they lie in rows. With `looks` all
-  // steps of the prefetch are those that look at the numbers.
+  // Begins to copy the pixels that are to be loaded next, where they lie in rows. With `looks`
+  // every step of the prefetch is to be one that looks at the numbers too.
   void begin_prefetch(const Pixels& next, bool looks) {
     this->looks = looks && view.dtype == DType::f32;
     largest = LargestBits<float>();
@@ -226,7 +226,7 @@ class TileSource {
   const int64_t stride;
   Pixels prefetched;        // what `ahead` holds
   bool transposed = false;  // with its classes side by side
-  bool looks = false;       // and whether it was looked at as floats
+  bool looks = false;       // and whether it was looked at: then it holds floats
 
   Segments segments(const Pixels& pixels) const { return {view, args.spatial, pixels}; }
 

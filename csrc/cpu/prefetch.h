@@ -42,7 +42,7 @@ class Prefetch {
     advance();
   }
 
-  // The same, with a look at the piece as floats as it passes by.
+  // The same with a look at the piece, which holds floats, as it passes by.
   JML_MATH void step(LargestBits<float>& largest) {
     if (rows == 0) return;
     const auto first = load(reinterpret_cast<const uint32_t*>(from), 0);

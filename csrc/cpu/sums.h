@@ -144,7 +144,8 @@ struct OverlapSums {
 };
 
 // p against a dense target, and the largest target; where `p_sum` is given, it gains the sum of p
-// itself, which is tp + fp. Meanwhile the prefetch copies the next target.
+// itself, which is tp + fp. Meanwhile the prefetch copies the next target, of which `prefetched`
+// gets the largest bits.
 template <typename T>
 void overlap_row(const T* x, const T* scale, const T* y, int n, FoldedSum& true_positive,
                  FoldedSum& false_positive, FoldedSum& false_negative, FoldedMax<T>& target_max,
