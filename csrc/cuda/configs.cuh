@@ -48,11 +48,19 @@ constexpr Tile tile_of_labels(Targets targets, Size size, bool is_backward) {
   }
 }
 
-constexpr Tile tile_of_dense(Targets targets, Size size, bool is_backward) {
+constexpr Tile tile_of_dense(Size size, bool is_backward) {
   switch (size) {
-    case Size::few: return {8, 4, 1, targets == Targets::dense ? 16 : 12};
+    case Size::few: return {8, 4, 1, 16};
     case Size::some: return {20, 2, 3, is_backward ? 16 : 12};
     case Size::many: return {22, 2, 8, 16};
+    default: return {22, 1, 12, 12};
+  }
+}
+
+constexpr Tile tile_of_labels_and_dense(Size size) {
+  switch (size) {
+    case Size::few: return {8, 4, 1, 12};
+    case Size::some: return {20, 2, 3, 12};
     default: return {22, 1, 12, 12};
   }
 }
@@ -62,8 +70,11 @@ constexpr bool has_dense(Targets targets) {
 }
 
 constexpr Tile tile_of(Targets targets, Size size, bool is_backward) {
-  return has_dense(targets) ? tile_of_dense(targets, size, is_backward)
-                            : tile_of_labels(targets, size, is_backward);
+  switch (targets) {
+    case Targets::dense: return tile_of_dense(size, is_backward);
+    case Targets::labels_and_dense: return tile_of_labels_and_dense(size);
+    default: return tile_of_labels(targets, size, is_backward);
+  }
 }
 
 template <Targets targets, Size size, bool is_backward>
