@@ -108,12 +108,16 @@ def cross_entropy(
             (labels.counted & ~labels.smoothed, 0.0),
         )
     )
-    return total / label_weight(labels, weights)
+    return over_label_weight(total, labels, weights)
 
 
-def label_weight(labels: Labels, weights: Tensor | None) -> Tensor:
-    """What PyTorch's weighted mean divides by."""
-    return labels.counted.sum() if weights is None else weights[labels.index][labels.counted].sum()
+def over_label_weight(total: Tensor, labels: Labels, weights: Tensor | None) -> Tensor:
+    """PyTorch's weighted mean, which is NaN where no label has a weight; ours is 0 there, as where
+    nothing counts."""
+    if weights is None:
+        return total / labels.counted.sum()
+    weight = weights[labels.index][labels.counted].sum()
+    return total / weight if weight > 0 else 0 * total
 
 
 def cross_entropy_of_probabilities(x: Tensor, target: Target, weights: Tensor | None) -> Tensor:
@@ -124,7 +128,7 @@ def cross_entropy_of_probabilities(x: Tensor, target: Target, weights: Tensor | 
     # 0 log 0 = 0
     total = sum(-(weights * p * torch.where(valid & (p > 0), q, 1).log()).sum() for p, q in terms)
     if x.shape[1] > 1 and labels is not None:
-        return total / label_weight(labels, weights.flatten())
+        return over_label_weight(total, labels, weights.flatten())
     return total / valid.any(1).sum()
 
 

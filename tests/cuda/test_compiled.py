@@ -46,8 +46,8 @@ def test_every_kernel_is_there_for_every_gpu(kernels):
     assert {kernel.target for kernel in kernels} == set(TARGETS)
 
 
-#: Bytes of stores and loads. Kernels of dense targets alone that hold 16 warps spill a few registers,
-#: and are faster than without: csrc/cuda/configs.cuh says what was measured.
+#: Bytes of stores and loads. Kernels of dense targets alone that hold 16 warps spill a few
+#: registers, and are faster than without: csrc/cuda/configs.cuh says what was measured.
 MAX_SPILLS = 512
 SPILLING = (
     ", false, false, true, false, 20, 2, 3, 16>",
