@@ -173,7 +173,7 @@ def inputs(size):
     target = torch.randint(0, 24, (2, size, size))
     if kind.startswith("teacher"):
         return logits, target, torch.randn_like(logits).half()
-    return logits, logits.clone() if kind == "soft" else target
+    return logits, torch.softmax(logits, dim=1) if kind == "soft" else target
 
 def step(logits, *others):
     logits = made_by_an_operation(logits)
