@@ -38,7 +38,7 @@ struct Arguments : Problem {
   double reciprocal_width = 1, reciprocal_height = 1;
   bool side_by_side = false;  // whether a thread's pixels are neighbours: what `rows` needs
   ClassWeights ce_class_weights;
-  double ignored_target = 0;  // ignore_index as the dense target's dtype has it
+  double ignored_number = 0;  // ignored_target(), found once
   // Smoothed labels: the target is 1 - label_deficit at the label.
   double target_elsewhere = 0, label_deficit = 0;
   double teacher_scale = 1, student_scale = 1;  // 1 / temperature

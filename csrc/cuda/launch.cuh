@@ -273,22 +273,12 @@ inline void set_slots(Arguments& args, Kind kind) {
   set(args.slots.of_dense, args.has_dense(), args.dense_columns, false);
 }
 
-// A number as a dtype has it, if that is a floating one.
-inline double rounded_to(DType dtype, int64_t number) {
-  switch (dtype) {
-    case DType::f16: return to_float(to_half(float(number)));
-    case DType::bf16: return to_float(to_bfloat(float(number)));
-    case DType::f32: return float(number);
-    default: return double(number);
-  }
-}
-
 inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
   Kind kind = kind_of(args);
   args.target_elsewhere =
       args.label_smoothing / double(args.integer_dense() ? 2 : args.label_count());
   args.label_deficit = args.label_smoothing - args.target_elsewhere;
-  args.ignored_target = rounded_to(args.dense.dtype, args.ignore_index);
+  args.ignored_number = args.ignored_target();
   args.teacher_scale = 1 / args.teacher_temperature;
   args.student_scale = 1 / args.student_temperature;
   args.reciprocal_width = 1.0 / double(args.spatial[2]);

@@ -258,7 +258,7 @@ struct PixelState {
 
   // A probability as a target: -0 where it is ignored, and NaN where it is none.
   JML_DEVICE F checked_target(F value) const {
-    if (args.ignores_elements() && value == F(args.ignored_target)) return F(-0.0);
+    if (args.ignores_elements() && value == F(args.ignored_number)) return F(-0.0);
     return is_probability(value) ? value + F(0) : F(NAN);  // -0 + 0 is 0
   }
 
