@@ -25,6 +25,7 @@ from .gpu.cases import CUDA, TRITON
 from .suites import CPU, CPU_IN_PLACE, NNUNET
 
 ROOT = Path(__file__).parents[1]
+#: The newest last: its name is that of the GPU alone.
 GPU_RESULTS = sorted(RESULTS.parent.glob("gpu-*.json"))
 PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
 #: As it stands in a page.
@@ -256,6 +257,14 @@ def _on_a_gpu(found: dict) -> str:
     )
 
 
+def gpu_costs(results: dict) -> str:
+    """The small table of README.md: float32 in NCHW, as the newest results have it."""
+    newest = results["gpu"][-1]
+    rows = [row for row in newest["cases"] if row["case"]["form"] == "float32"]
+    model = newest["machine"]["GPU"]["model"]
+    return f"{model}:\n\n{table(rows, columns(EAGER, COMPILED))}"
+
+
 SECTIONS: dict[str, Callable[[dict], str]] = {
     "machine": machine,
     "costs": costs,
@@ -270,6 +279,7 @@ SECTIONS: dict[str, Callable[[dict], str]] = {
     "capacity": capacity,
     "goals": goals,
     "GPU": gpus,
+    "GPU costs": gpu_costs,
 }
 
 

@@ -5,8 +5,10 @@
 //
 //     tile of logits -> state of each pixel (softmax) -> p, y -> terms -> sums of the block
 //
-// What it costs with hard labels and 19 classes, in planes, on an H100 whose copies move 3.0 TB/s.
-// All of this is counted from the source and from the machine code (sm_90), not measured.
+// What it costs with hard labels and 19 classes, in planes, on an H100 whose copies move 3.0 TB/s,
+// counted from the source and from the machine code (sm_90). An H200 executes 24 instructions of a
+// thread for each element, as counted; its schedulers have 2.8 warps each, and issue in half of their
+// cycles, so that the forward takes twice as long as issuing alone (docs/performance.md).
 //     bytes         E b for E logits of b bytes, and the labels once: for 4 x 19 x 512 x 512 of
 //                   float32 that is 80 MB and 8 MB, of float16 40 MB and 8 MB
 //     operations    about 12 an element, of which one is an exponential
