@@ -153,6 +153,37 @@ inline std::vector<Case> cases() {
       Case(bf16, 64, image(1, 7, 11), last).with_dense(probabilities, f32),
       Case(f32, 61, image(1, 7, 11), planes).with_dense(teacher, f32).with_labels(i64),
       Case(f32, 150, image(1, 7, 11), last).with_dense(probabilities, f32).but(mask),
+      Case(bf16, 6, image(1, 9, 13), cropped).with_dense(probabilities, f32).but(mask),
+      Case(f32, 45, image(1, 8, 11), planes).with_dense(probabilities, f32),
+      Case(f32, 48, image(1, 7, 11), last).with_dense(probabilities, f16).but(in_place),
+      Case(bf16, 70, image(1, 8, 10), planes).with_dense(probabilities, f32).but(in_place),
+      Case(f16, 180, image(1, 5, 9), cropped).with_dense(probabilities, f32).but(weights),
+      Case(f32, 184, image(1, 5, 9), last).with_dense(teacher, f32).but(mask),
+      Case(f32, 190, image(1, 5, 9), last).with_dense(probabilities, f32).but(ignored),
+      // ---- the same beside labels ----
+      Case(f32, 5, image(1, 9, 13), last).with_dense(probabilities, f16).with_labels(u8),
+      Case(f32, 8, image(1, 9, 13), last)
+          .with_dense(teacher, f32)
+          .with_labels(i64)
+          .but(in_place),
+      Case(f16, 11, image(1, 7, 13), last).with_dense(probabilities, f32).with_labels(i16),
+      Case(bf16, 12, image(1, 7, 13), cropped)
+          .with_dense(teacher, f32)
+          .with_labels(i64)
+          .but(mask),
+      Case(f16, 16, image(1, 7, 13), last).with_dense(teacher, f16).with_labels(u8),
+      Case(f32, 19, image(1, 8, 10), planes)
+          .with_dense(teacher, f32)
+          .with_labels(i64)
+          .smooth(0.1, 3)
+          .but(in_place),
+      Case(f32, 25, image(1, 7, 13), last).with_dense(teacher, f32).with_labels(i32),
+      Case(f32, 64, image(1, 7, 9), last)
+          .with_dense(teacher, f32)
+          .with_labels(i64)
+          .but(in_place),
+      Case(f32, 65, image(1, 7, 9), last).with_dense(probabilities, f32).with_labels(i64),
+      // ---- a dense target with ignored elements, or wrong ones ----
       Case(f32, 6, image(2, 10, 14), planes).with_dense(probabilities, f16).but(ignored),
       Case(f16, 19, image(1, 7, 13), last).with_dense(probabilities, f32).but(ignored).but(mask),
       Case(f32, 62, image(1, 7, 11), planes).with_dense(probabilities, bf16).but(ignored),

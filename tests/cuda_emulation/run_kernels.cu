@@ -244,8 +244,8 @@ void describe(Arguments args, bool is_backward, const Device& device) {
   constexpr const char* activations[] = {"softmax", "sigmoid", "none"};
   constexpr const char* patterns[] = {"rows", "strided", "staged"};
   const bool is_double = args.logits.dtype == DType::f64;
-  printf("%s %s %s %s %dx%d %s", is_backward ? "backward" : "forward", name(plan.kind),
-         is_double ? "double" : "float", activations[int(args.activation)], plan.kernel.classes,
+  printf("%s %s%s %s %s %dx%d %s", is_backward ? "backward" : "forward", name(plan.kind),
+         plan.kind == Kind::dense && args.has_labels() ? "+labels" : "", is_double ? "double" : "float", activations[int(args.activation)], plan.kernel.classes,
          plan.kernel.pixels, patterns[int(args.logits_access.pattern)]);
   if (args.logits_access.pattern == AccessPattern::staged)
     printf(" %s", args.logits_access.padding ? "padded" : "unpadded");
