@@ -13,11 +13,12 @@
 //            (labels take 0.89 of the time, boundary smoothing 0.71). In the backward 2 pixels and
 //            20 warps are better, since it waits for more (0.97, and 0.61 with boundary smoothing).
 //     many   150 classes are 7 warps, and while one block waits at a barrier another one works, so
-//            that two blocks have to find room. Beside a dense target that leaves 128 registers, and
-//            2 pixels then spill some 30 of them to the nearest cache. They are faster all the
+//            that two blocks have to find room. For a dense target alone that leaves 128 registers,
+//            and 2 pixels then spill some 30 of them to the nearest cache. They are faster all the
 //            same than one pixel without a spill, which loads no vectors (0.67 of the time in the
 //            forward, 0.74 in the backward). So is the backward of some classes, with 20 spilled
-//            registers for 16 warps in place of 12 (0.85); its forward is not (1.18).
+//            registers for 16 warps in place of 12 (0.85); its forward is not (1.18), and neither is
+//            the backward beside labels too (1.13, between two runs): these do not spill.
 //     most   More classes than 8 warps hold.
 //
 // General kernels take what is rare and hold more for each number: their tile is 4 x 2, or 4 x 1 in
