@@ -1,12 +1,12 @@
 // The kernels that there are, and their tiles: how many classes x pixels a thread holds.
 //
 // A thread's part of a tile takes K x V registers, and twice that beside a dense target; addresses
-// and the numbers of each pixel take another 50 to 80. A multiprocessor has 65536 registers, so that
-// 168 of a thread leave room for 12 warps, 128 for 16 and 96 for 20. These figures were measured on
+// and the numbers of each pixel take another 50 to 80. A multiprocessor has 65536 registers, so
+// that 168 of a thread leave room for 12 warps, 128 for 16 and 96 for 20. These figures were measured on
 // an H200 with 53 x 19 x 512 x 512 and 6 x 150 x 512 x 512 logits of float32.
 //
 //     few    Up to 8 classes: V = 8, so that enough is under way with 2 classes, and half types
-//            load 16 bytes at a time. V = 4 where smoothing, or a dense target, takes registers too.
+//            load 16 bytes at a time. V = 4 where smoothing or a dense target takes registers too.
 //     some   K = 22 holds Cityscapes' and VOC's classes in one warp, which needs no barrier; K = 20
 //            beside a dense target. Up to 3 warps share the classes of a tile. In the forward 4
 //            pixels are better than 2: the work for each of a tile's classes is then shared by more
@@ -17,14 +17,14 @@
 //            and 2 pixels then spill some 30 of them to the nearest cache. They are faster all the
 //            same than one pixel without a spill, which loads no vectors (0.67 of the time in the
 //            forward, 0.74 in the backward). So is the backward of some classes, with 20 spilled
-//            registers for 16 warps in place of 12 (0.85); its forward is not (1.18), and neither is
+//            registers for 16 warps in place of 12 (0.85); its forward is not (1.18), nor is
 //            the backward beside labels too (1.13, between two runs): these do not spill.
 //     most   More classes than 8 warps hold.
 //
 // General kernels take what is rare and hold more for each number: their tile is 4 x 2, or 4 x 1 in
-// double precision, where a number takes two registers. Rejected were 11 x 4 and 10 x 4 tiles on two
-// warps for 19 classes (1.24 times as slow with labels, and within 6 % with dense targets), 16 x 2 on
-// 10 warps for 150 (1.1 and 1.4 times as slow), and bins in shared memory for the rows of sums in
+// double precision, where a number takes two registers. Rejected were 11 x 4 and 10 x 4 tiles on
+// two warps for 19 classes (1.24 times as slow with labels, and within 6 % with dense targets), 16 x
+// 2 on 10 warps for 150 (1.1 and 1.4 times as slow), and bins in shared memory for the rows of sums in
 // place of shuffles (1.13 times as slow with labels, 0.95 with dense targets).
 #pragma once
 
