@@ -286,9 +286,9 @@ struct Classes {
   template <typename Sum>
   JML_MATH void gather(const Formula& formula, Sum sum) {
     count = sum(count);
-    divisor = sum(divisor);
-    if (!formula.weighted_mean) divisor = count;
-    if (formula.reduction == Reduction::sum) divisor = 1;
+    divisor = formula.reduction == Reduction::sum ? 1.0
+              : formula.weighted_mean             ? sum(divisor)
+                                                  : count;
   }
   JML_MATH bool empty() const { return count == 0 || divisor == 0; }
 };
@@ -306,7 +306,7 @@ JML_MATH Classes classes_of_image(Team& team, const OverlapTerm& overlap, int64_
 // The thread's part of `share` times the weighted sum over the classes of an image, by its crew.
 template <typename Team>
 JML_MATH double add_classes_of_image(Team& team, OverlapTerm& overlap, const Classes& classes,
-                                  int64_t i, double share) {
+                                     int64_t i, double share) {
   double value = 0;
   for (int64_t k = team.crew_rank; k < overlap.target.classes && !classes.empty();
        k += team.crew_size)

@@ -2,6 +2,7 @@
 //
 //     bit_cast, max_or_nan     what the language lacks
 //     is_probability           whether a number may be one
+//     is_ignored_target        whether an element of a target counts
 //     GradientCoefficients     how the gradients of the sums act on a probability
 //     softmax_gradient,
 //     sigmoid_gradient         from there through the activation to the logit
@@ -48,6 +49,20 @@ template <typename T>
 JML_MATH bool is_probability(T value) {
   const T distance = value < T(0.5) ? T(0.5) - value : value - T(0.5);
   return distance <= T(0.500001);
+}
+
+// What is no more than this is a probability, if it is not negative: positive numbers have smaller
+// bits than negative ones and NaN, so that the largest bits of many tell of all of them.
+constexpr double kSurelyProbability = 1.0000009;
+
+template <typename T>
+using Bits = std::conditional_t<sizeof(T) == sizeof(double), uint64_t, uint32_t>;
+
+// An ignored element has the target -0, which adds to sums what 0 does, and only tells the kernels
+// to leave out its p. The targets of others are never -0 where anything is ignored.
+template <typename T>
+JML_MATH bool is_ignored_target(T target) {
+  return bit_cast<Bits<T>>(target) == bit_cast<Bits<T>>(T(-0.0));
 }
 
 // ---- gradient by a probability -------------------------------------------------------------

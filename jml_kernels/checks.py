@@ -366,14 +366,13 @@ def check_values(
     ignores = ignores_elements(labels, dense, is_teacher, ignore_index)
     if ignores:
         counted = counted & ~is_ignored(dense, ignore_index)
-    cure = ""
-    if activation == "none":
-        cure = " with activation='none'"
+    without_activation = " with activation='none'"
     if holds_probabilities(dense, is_teacher, activation):
-        of_dense = cure if is_teacher else f" or ignore_index={ignore_index}" if ignores else ""
-        _check_probabilities(dense, counted, names.dense, of_dense)
+        more = f" or ignore_index={ignore_index}" if ignores else ""
+        more = without_activation if is_teacher else more
+        _check_probabilities(dense, counted, names.dense, more)
     if activation == "none":
-        _check_probabilities(logits, counted, names.logits, cure)
+        _check_probabilities(logits, counted, names.logits, without_activation)
 
 
 def _check_probabilities(values: Tensor, counted: Tensor, name: str, more: str) -> None:
@@ -418,7 +417,6 @@ def is_ignored(target: Tensor, ignore_index: int) -> Tensor:
     kernels compare, the upper half of uint64 is negative and is no ignore_index."""
     if target.is_floating_point():
         return target == ignore_index
-    integers = target
-    index = integers.to(torch.int64)
+    index = target.to(torch.int64)
     ignored = index == ignore_index
-    return ignored & (index >= 0) if integers.dtype == torch.uint64 else ignored
+    return ignored & (index >= 0) if target.dtype == torch.uint64 else ignored

@@ -97,7 +97,7 @@ class DenseSums : public TargetSums<T> {
         if (independent && target(c) > T(0.5)) raise(kPresent, c, T(1));
         if (target(c) > target(best)) best = c;
       }
-      const bool is_best_ignored = tile.has_ignored && is_ignored(target(best));
+      const bool is_best_ignored = tile.has_ignored && is_ignored_target(target(best));
       if (!independent && !is_best_ignored) raise(kPresent, best, T(1));
     }
   }

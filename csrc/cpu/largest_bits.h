@@ -7,9 +7,6 @@
 
 namespace jml::JML_ISA {
 
-template <typename T>
-using Bits = std::conditional_t<sizeof(T) == sizeof(double), uint64_t, uint32_t>;
-
 // Two vectors at a time, as a prefetch copies them.
 template <typename T>
 struct LargestBits {
@@ -25,7 +22,7 @@ struct LargestBits {
   bool are_probabilities() const {
     const V largest = lanes[0] > lanes[1] ? lanes[0] : lanes[1];
     bool all = true;
-    for (int i = 0; i < kWidth<T>; ++i) all &= largest[i] <= bit_cast<Bits<T>>(T(1.0000009));
+    for (int i = 0; i < kWidth<T>; ++i) all &= largest[i] <= bit_cast<Bits<T>>(T(kSurelyProbability));
     return all;
   }
 };

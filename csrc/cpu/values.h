@@ -15,11 +15,6 @@
 
 namespace jml::JML_ISA {
 
-template <typename T>
-JML_MATH bool is_ignored(T target) {
-  return bit_cast<Bits<T>>(target) == bit_cast<Bits<T>>(T(-0.0));
-}
-
 // 0 where the element of a target is ignored, and else `value`.
 template <typename T>
 JML_MATH Vector<T> if_counted(Vector<T> target, Vector<T> value) {
@@ -30,14 +25,14 @@ JML_MATH Vector<T> if_counted(Vector<T> target, Vector<T> value) {
 // Puts `value` where the element of a target is ignored.
 template <typename T>
 void replace_ignored(const T* __restrict target, T value, T* __restrict row, int n) {
-  for (int i = 0; i < n; ++i) row[i] = is_ignored(target[i]) ? value : row[i];
+  for (int i = 0; i < n; ++i) row[i] = is_ignored_target(target[i]) ? value : row[i];
 }
 
 // Whether an element of a class counts.
 template <typename T>
 bool any_counted(const T* __restrict target, const T* __restrict valid, int n) {
   int count = 0;
-  for (int i = 0; i < n; ++i) count += valid[i] != 0 && !is_ignored(target[i]);
+  for (int i = 0; i < n; ++i) count += valid[i] != 0 && !is_ignored_target(target[i]);
   return count > 0;
 }
 
@@ -80,7 +75,7 @@ template <typename T>
 void smooth_row(LabelTarget<T> target, const T* __restrict valid, T* __restrict y, int n) {
   for (int i = 0; i < n; ++i) {
     const T smoothed = valid[i] * (y[i] == 1 ? target.at_label : target.elsewhere);
-    y[i] = is_ignored(y[i]) ? y[i] : smoothed;
+    y[i] = is_ignored_target(y[i]) ? y[i] : smoothed;
   }
 }
 

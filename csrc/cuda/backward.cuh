@@ -73,8 +73,11 @@ struct Backward : PixelState<C> {
   }
 
  private:
+  JML_DEVICE F* coefficients_at(int target, int64_t c) const {
+    return coefficients + (target * args.classes + c) * kStored;
+  }
   JML_DEVICE F coefficient(int target, Coefficient which, int c) const {
-    return coefficients[(target * args.classes + c) * kStored + which];
+    return coefficients_at(target, c)[which];
   }
   JML_DEVICE void write_coefficients(int target) {
     const double factor = args.scale.at(Base::range.image);
@@ -92,7 +95,7 @@ struct Backward : PixelState<C> {
           gradient_of(kTruePositive), gradient_of(kFalsePositive), gradient_of(kFalseNegative),
           gradient_of(kIntersection), gradient_of(kPredictionSquared));
       const auto put = [&](Coefficient which, double value) {
-        coefficients[(target * args.classes + c) * kStored + which] = F(value);
+        coefficients_at(target, c)[which] = F(value);
       };
       if constexpr (C::kHard) {
         put(kGradientElsewhere, of_class.constant + of_class.of_sign);  // p > y = 0
@@ -151,7 +154,7 @@ struct Backward : PixelState<C> {
       of_class.qw = coefficient(target, kQw, c);
     } else {
       F stored[kStored];
-      unpack(load_pack<F, kStored>(coefficients + (target * args.classes + c) * kStored), stored);
+      unpack(load_pack<F, kStored>(coefficients_at(target, c)), stored);
       of_class.overlap = {stored[kConstant], stored[kOfSign], stored[kOfTarget], F(0)};
       of_class.qw = stored[kQw];
     }

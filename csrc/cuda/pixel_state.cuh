@@ -45,16 +45,6 @@
 
 namespace jml::cuda {
 
-// An ignored element has the target -0, which adds to sums what 0 does, and only tells the kernels
-// to leave out its p. The targets of others are never -0 where anything is ignored.
-template <typename F>
-JML_DEVICE bool is_ignored_target(F target) {
-  if constexpr (sizeof(F) == sizeof(double))
-    return bit_cast<uint64_t>(target) == bit_cast<uint64_t>(-0.0);
-  else
-    return bit_cast<uint32_t>(target) == bit_cast<uint32_t>(-0.0f);
-}
-
 // What a kernel is compiled for.
 //     kLabels, kDense   the targets that there may be
 //     kHard             labels without smoothing, and no column but those that add one number for
@@ -303,7 +293,7 @@ struct PixelState {
         largest_bits = bits > largest_bits ? bits : largest_bits;
       });
     each_pixel([&](int v) { states[v] = range.classes > 0 ? kCounts : kNoElements; });
-    if (largest_bits <= bit_cast<uint32_t>(1.000001f)) return;
+    if (largest_bits <= bit_cast<uint32_t>(float(kSurelyProbability))) return;
     each_pixel([&](int v) { states[v] = kNoElements; });
     each([&](int k, int v) {
       F& target = dense_tile[C::kDense ? k : 0][v];
