@@ -67,19 +67,25 @@ JML_MATH bool is_ignored_target(T target) {
 
 // ---- gradient by a probability -------------------------------------------------------------
 // Let G be the gradient of the loss by each sum. The gradient by a probability, which is
-// g = sum over the sums of G * d(sum)/dp, is then linear in four numbers,
-//     g = constant + of_sign sign(p - y) + of_target y + of_probability p,
-// because the derivatives by p are (1 - s)/2 of min(p, y), (1 + s)/2 of max(p - y, 0) and
-// (s - 1)/2 of max(y - p, 0), where s = sign(p - y) is 0 at p = y, and y of p y, and 2 p of p^2.
+// g = sum over the sums of G * d(sum)/dp, is then made of four numbers,
+//     g = side + of_target y + of_probability p,
+// where side is that of max(p - y, 0) above the target, p > y, and that of min(p, y) less that of
+// max(y - p, 0) below it, p < y. At p = y it is the mean of both, the sub-gradient 0 of |p - y|. The
+// derivatives of p y and p^2 are y and 2 p.
+//
+// The sides are kept apart, because one may be a thousand times the other, and has to keep its
+// digits beside it. They are kept as halves, of which a kernel adds two: those of p >= y and of
+// p > y. At p = y these are one of each.
 template <typename T>
 struct GradientCoefficients {
-  T constant, of_sign, of_target, of_probability;
+  T half_above, half_below, of_target, of_probability;
 };
 
 template <typename T>
-JML_MATH GradientCoefficients<T> gradient_coefficients(T tp, T fp, T fn, T intersection,
-                                                       T prediction_squared) {
-  return {(tp + fp - fn) / 2, (fp + fn - tp) / 2, intersection, 2 * prediction_squared};
+JML_MATH GradientCoefficients<T> gradient_coefficients(double tp, double fp, double fn,
+                                                       double intersection,
+                                                       double prediction_squared) {
+  return {T(fp / 2), T((tp - fn) / 2), T(intersection), T(2 * prediction_squared)};
 }
 
 // The gradient by a logit under a softmax: p_c (g_c - dot), where dot = sum_j p_j g_j.

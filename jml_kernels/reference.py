@@ -100,14 +100,15 @@ def teacher_target(
 
 
 def overlap_terms(x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """The summands of the statistics. The absolute value has sub-gradient 0 at x = y, and each
-    term is exact there: no term is a difference of larger ones."""
+    """The summands of the statistics. At x = y those with two sides have the mean of both as
+    sub-gradient, as |x - y| has 0. No term is a difference of larger ones, and neither is its
+    gradient: one side may weigh a thousand times as much as the other."""
     difference = x - y
-    distance = difference.abs()
+    nothing = difference.new_zeros(())
     return {
         "true_positive": torch.minimum(x, y),
-        "false_positive": (distance + difference) / 2,
-        "false_negative": (distance - difference) / 2,
+        "false_positive": torch.maximum(difference, nothing),
+        "false_negative": torch.maximum(-difference, nothing),
         "intersection": x * y,
         "prediction_squared": x * x,
         "target_squared": y * y,

@@ -14,6 +14,7 @@ INTERPRETED = {
     "losses": {"not slow": 20, "slow": 13},
     "objectives": {"not slow": 30, "slow": 120},
     "whole_steps": {"not slow": 10, "slow": 6},
+    "gradient_error": {"not slow": 10, "slow": 10},
     "wrong_values": {"not slow": 30, "slow": 10},
 }
 

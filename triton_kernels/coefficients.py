@@ -56,11 +56,9 @@ def gradient_coefficients(
         of_sum = sum_gradient(grad_sums, classes, column_stride, column, COLUMNS, CLASSES)
         of_sums = of_sums + (of_sum,)
     tp, fp, fn, xy, xx, _ = of_sums  # the order of the columns
-    constant = (tp + fp - fn) * (0.5 * factor)
-    of_sign = (fp + fn - tp) * (0.5 * factor)
     return GradientCoefficients(
-        constant.to(DTYPE),
-        of_sign.to(DTYPE),
+        (fp * (0.5 * factor)).to(DTYPE),
+        ((tp - fn) * (0.5 * factor)).to(DTYPE),
         (factor * xy).to(DTYPE),
         (2.0 * factor * xx).to(DTYPE),
     )

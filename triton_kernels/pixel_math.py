@@ -159,14 +159,17 @@ def maxima_terms(p, y, present, counted, COLUMNS: tl.constexpr):
 class GradientCoefficients(NamedTuple):
     """How the gradient by p follows from the gradients of the sums: tiles of (classes, 1).
 
-    With G the gradient of the sums, g = sum over them of G * d(sum)/dp is linear in four numbers,
-        g = constant + of_sign sign(p - y) + of_target y + of_probability p,
-    from d min(p, y) = (1 - s)/2, d max(p - y, 0) = (1 + s)/2, d max(y - p, 0) = (s - 1)/2 with
-    s = sign(p - y), 0 at p = y; d(p y) = y; d(p^2) = 2 p.
+    With G the gradient of the sums, g = sum over them of G * d(sum)/dp is made of four numbers,
+        g = side + of_target y + of_probability p,
+    where side is G of max(p - y, 0) above the target, p > y, and G of min(p, y) less that of
+    max(y - p, 0) below it, p < y; at p = y it is the mean of both. d(p y) = y; d(p^2) = 2 p.
+
+    The sides are kept apart, because one may be a thousand times the other, and has to keep its
+    digits beside it. They are kept as halves, of which two are added: one of each at p = y.
     """
 
-    constant: tl.tensor
-    of_sign: tl.tensor
+    half_above: tl.tensor
+    half_below: tl.tensor
     of_target: tl.tensor
     of_probability: tl.tensor
 
@@ -174,8 +177,8 @@ class GradientCoefficients(NamedTuple):
 @triton.jit
 def hard_gradient(coefficients, p, is_label, COLUMNS: tl.constexpr):
     """g against targets 0 and 1: p is below the 1 of the label and above the 0 of all others."""
-    constant, of_sign, of_target, of_probability = coefficients
-    g = tl.where(is_label, constant - of_sign + of_target, constant + of_sign)
+    half_above, half_below, of_target, of_probability = coefficients
+    g = tl.where(is_label, 2 * half_below + of_target, 2 * half_above)
     if PREDICTION_SQUARED & COLUMNS:
         g += of_probability * p
     return g
@@ -184,8 +187,8 @@ def hard_gradient(coefficients, p, is_label, COLUMNS: tl.constexpr):
 @triton.jit
 def overlap_gradient(coefficients, p, y, gap, COLUMNS: tl.constexpr):
     """g against any target."""
-    constant, of_sign, of_target, of_probability = coefficients
-    g = tl.where(gap > 0, constant - of_sign, tl.where(gap < 0, constant + of_sign, constant))
+    half_above, half_below, of_target, of_probability = coefficients
+    g = tl.where(gap > 0, half_below, half_above) + tl.where(gap < 0, half_above, half_below)
     if INTERSECTION & COLUMNS:
         g += of_target * y
     if PREDICTION_SQUARED & COLUMNS:

@@ -22,11 +22,9 @@ template <typename T>
 JML_MATH Vector<T> overlap_gradient(const GradientCoefficients<T>& coefficients, Vector<T> p,
                                     Vector<T> y) {
   using V = Vector<T>;
-  const V sign = p > y   ? V{} + coefficients.of_sign
-                 : p < y ? V{} - coefficients.of_sign
-                         : V{};
-  return coefficients.constant + sign + coefficients.of_target * y +
-         coefficients.of_probability * p;
+  const V above = V{} + coefficients.half_above, below = V{} + coefficients.half_below;
+  const V side = (p < y ? below : above) + (p > y ? above : below);
+  return side + coefficients.of_target * y + coefficients.of_probability * p;
 }
 
 // dot += sum over classes of p g for the pixels first, first + 1, ...; y_stride is 0 where all
@@ -70,17 +68,18 @@ JML_MATH void find_g_of_block(T hard, const GradientCoefficients<T>& labels,
   }
 }
 
-// The gradient by the label's logit, whose own term is lacking in dot, and is added.
+// The gradient by the label's logit, whose own term is lacking in dot, and is added. Of a softmax it
+// is p (g - dot), where g - p g = g p_not has the digits of a confident prediction.
 template <typename T>
-void find_label_dz(Activation activation, const T* __restrict p, const T* __restrict g,
-                   T* __restrict dot, T* __restrict dz, int n) {
+void find_label_dz(Activation activation, const T* __restrict p, const T* __restrict p_not,
+                   const T* __restrict g, T* __restrict dot, T* __restrict dz, int n) {
   if (activation == Activation::softmax)
     for (int i = 0; i < n; ++i) {
+      dz[i] = p[i] * (g[i] * p_not[i] - dot[i]);
       dot[i] += p[i] * g[i];
-      dz[i] = softmax_gradient(p[i], g[i], dot[i]);
     }
   else if (activation == Activation::sigmoid)
-    for (int i = 0; i < n; ++i) dz[i] = sigmoid_gradient(p[i], 1 - p[i], g[i]);
+    for (int i = 0; i < n; ++i) dz[i] = sigmoid_gradient(p[i], p_not[i], g[i]);
   else
     copy(g, n, dz);
 }
@@ -97,6 +96,20 @@ JML_MATH Vector<T> select_label(const int32_t* row, int32_t c, Vector<T> label, 
     return rows == c ? label : other;
   else
     return __builtin_convertvector(rows, Mask) == c ? label : other;
+}
+
+// p of what the tile holds, and of a sigmoid, whose logits it holds, 1 - p with all its digits.
+template <Activation kActivation, typename T>
+JML_MATH void probabilities(Vector<T> x, Vector<T> scale, Vector<T>& p, Vector<T>& p_not) {
+  using V = Vector<T>;
+  if constexpr (kActivation == Activation::sigmoid) {
+    const V e = exp_nonpositive<T>(x < T(0) ? x : -x), larger = scale / (T(1) + e);
+    p = x < T(0) ? e * larger : larger;
+    p_not = x < T(0) ? larger : e * larger;
+  } else {
+    p = x * scale;
+    p_not = V{};
+  }
 }
 
 // What makes the gradient of a class beside the tile.
@@ -125,9 +138,11 @@ JML_MATH void gradient_row(const Tile<T>& tile, const ClassGradient<T>& of, T* o
   const uint8_t* g_varies = of.g_varies;
   const int n = tile.padded;
   // With labels: in blocks that do not vary y = 0 < p, and g is this.
-  const V constant_g = V{} + (of.labels.constant + of.labels.of_sign);
+  const V constant_g = V{} + 2 * of.labels.half_above;
   for (int i = 0; i < n; i += kWidth<T>) {
-    const V factor = load(scale, i), p = load(x, i) * factor;
+    const V factor = load(scale, i);
+    V p, p_not;
+    probabilities<kActivation, T>(load(x, i), factor, p, p_not);
     const V dense_target = kDense ? load(y, i) : V{};
     V g = {}, qwy = {};
     if (kLabels && g_varies[i / kBlock]) {
@@ -143,7 +158,7 @@ JML_MATH void gradient_row(const Tile<T>& tile, const ClassGradient<T>& of, T* o
     }
     if (kSomeIgnored) g = if_counted<T>(dense_target, g);
     V dz = kActivation == Activation::softmax ? softmax_gradient<V>(p, g, load(dot, i)) - qwy
-           : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(p, 1 - p, g)
+           : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(p, p_not, g)
                                                 : g * factor;
     if (kLabels && of.class_present)
       dz = select_label<T>(label_row + i, of.c, load(label_dz, i), dz);
@@ -178,11 +193,11 @@ struct TargetGradient {
     depends_on_p = false;
     for (int64_t c = 0; c < classes; ++c) {
       const auto grad = [&](int sum) {
-        return columns.requested(sum) ? T(grad_sums[(sum * n + image) * classes + c]) : T(0);
+        return columns.requested(sum) ? grad_sums[(sum * n + image) * classes + c] : 0.0;
       };
       coefficients[c] =
-          gradient_coefficients(grad(kTruePositive), grad(kFalsePositive), grad(kFalseNegative),
-                                grad(kIntersection), grad(kPredictionSquared));
+          gradient_coefficients<T>(grad(kTruePositive), grad(kFalsePositive), grad(kFalseNegative),
+                                   grad(kIntersection), grad(kPredictionSquared));
       depends_on_p |= coefficients[c].of_probability != 0;
     }
     q = columns.requested(kCrossEntropy) ? T(args.grad_totals[target * kTotals * n + image]) : T(0);
@@ -214,12 +229,13 @@ class Backward {
     if (with_dense) dense.enter(args, args.targets() - 1, image, tile.entropy.dense_class_weights);
     for (int64_t c = 0; c < classes; ++c) {
       const GradientCoefficients<T>& of = labels.coefficients[c];
-      g_elsewhere[c] = of.constant + of.of_sign;                // p > y = 0
-      g_at_label[c] = of.constant - of.of_sign + of.of_target;  // p < y = 1
+      g_elsewhere[c] = 2 * of.half_above;                // p > y = 0
+      g_at_label[c] = 2 * of.half_below + of.of_target;  // p < y = 1
     }
     requested = Requested<T>();
     requested.label_q = labels.q;
     requested.dense_q = dense.q;
+    requested.keeps_logits = args.activation == Activation::sigmoid;
     if (is_softmax() && with_labels && !labels.depends_on_p)
       requested.dot_coefficients = g_elsewhere.get();
   }
@@ -307,7 +323,8 @@ class Backward {
     const EntropyState<T>& entropy = tile.entropy;
     const int n = tile.padded;
     find_label_g();
-    find_label_dz(args.activation, label.p_label, label.g, tile.softmax.dot, label.dz, n);
+    find_label_dz(args.activation, label.p_label, label.p_not_label, label.g, tile.softmax.dot,
+                  label.dz, n);
     if (!label_ce_in_softmax() && !dense_ce_in_softmax()) return;
     fill(label.minus_ce_gradient, n, T(0));
     if (label_ce_in_softmax())

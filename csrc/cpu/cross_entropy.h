@@ -187,6 +187,7 @@ struct Requested {
   // each class of which `dot` is to be the sum with p_c.
   T label_q = 0, dense_q = 0;
   const T* dot_coefficients = nullptr;
+  bool keeps_logits = false;  // of a sigmoid, in x
 };
 
 // The cross-entropies of a tile, made as it is loaded: from the softmax of the logits, or from the

@@ -160,9 +160,9 @@ JML_MATH OverlapTerms<T> overlap_terms(T p, T y) {
 // The gradient by p, see GradientCoefficients.
 template <typename T>
 JML_MATH T overlap_gradient(const GradientCoefficients<T>& coefficients, T p, T y) {
-  const T sign = T((p > y) - (p < y));
-  return coefficients.constant + coefficients.of_sign * sign + coefficients.of_target * y +
-         coefficients.of_probability * p;
+  const T side = (p < y ? coefficients.half_below : coefficients.half_above) +
+                 (p > y ? coefficients.half_above : coefficients.half_below);
+  return side + coefficients.of_target * y + coefficients.of_probability * p;
 }
 
 }  // namespace jml

@@ -12,7 +12,7 @@
 namespace jml::JML_ISA {
 
 // The label's terms. Its place in the rows held p = 0 against target_elsewhere, which counted as
-// fn: that is taken back. `p_not_label` may be 1 - p, and is then the fn of a hard label.
+// fn: that is taken back. `p_not_label`, or null, is 1 - p and the fn of a hard label.
 template <typename T>
 void label_term_rows(const T* __restrict p, const T* __restrict target_at_label,
                      const T* __restrict target_elsewhere, const T* __restrict p_not_label,
@@ -82,14 +82,14 @@ class LabelSums : public TargetSums<T> {
   void add_labels(const Tile<T>& tile) {
     const LabelState<T>& label = tile.label;
     const int n = tile.padded;
-    const bool softmax = args.activation == Activation::softmax;
-    const bool hard = softmax && !label.any_smoothed;
+    const bool none = args.activation == Activation::none;
+    const bool hard = !none && !label.any_smoothed;
     if (hard) {  // tp = intersection = p <= 1, fn = 1 - p
       this->add_at_labels(label, n, {kTruePositive, kFalseNegative},
                           {label.p_label, label.p_not_label});
     } else {
       label_term_rows(label.p_label, label.target_at_label, label.target_elsewhere,
-                      softmax ? label.p_not_label : nullptr, label.tp, label.fp, label.fn,
+                      none ? nullptr : label.p_not_label, label.tp, label.fp, label.fn,
                       label.intersection, n);
       this->add_at_labels(label, n, {kTruePositive, kFalsePositive, kFalseNegative},
                           {label.tp, label.fp, label.fn});

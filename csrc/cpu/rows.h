@@ -62,6 +62,13 @@ void sigmoid_row(T* __restrict row, int n) {
   for (int i = 0; i < n; ++i) row[i] = sigmoid(row[i]);
 }
 
+// p and 1 - p, which keeps its digits where p is near 1
+template <typename T>
+void sigmoid_rows(const T* __restrict z, int n, T* __restrict p, T* __restrict p_not) {
+  for (int i = 0; i < n; ++i) p[i] = sigmoid(z[i]);
+  for (int i = 0; i < n; ++i) p_not[i] = sigmoid(-z[i]);
+}
+
 // Pixels that are not valid get 0, whatever they hold.
 template <typename T>
 void keep_valid(T* __restrict row, const T* __restrict valid, int n) {

@@ -217,16 +217,20 @@ class TileLoader {
     if (is(Activation::softmax))
       activate_softmax(requested);
     else
-      activate_by_element();
+      activate_by_element(requested);
     tile.logits.finish_prefetch();
   }
 
-  void activate_by_element() {
+  void activate_by_element(const Requested<T>& requested) {
     const int n = tile.padded;
+    const LabelState<T>& label = tile.label;
     const bool is_sigmoid = is(Activation::sigmoid);
-    for (int64_t c = 0; is_sigmoid && c < classes; ++c) sigmoid_row(tile.x_row(c), n);
-    if (args.has_labels()) copy(tile.label.z_label, n, tile.label.p_label);
-    if (args.has_labels() && is_sigmoid) sigmoid_row(tile.label.p_label, n);
+    for (int64_t c = 0; is_sigmoid && !requested.keeps_logits && c < classes; ++c)
+      sigmoid_row(tile.x_row(c), n);
+    if (args.has_labels() && is_sigmoid)
+      sigmoid_rows(label.z_label, n, label.p_label, label.p_not_label);
+    else if (args.has_labels())
+      copy(label.z_label, n, label.p_label);
     copy(tile.valid, n, tile.softmax.scale);
   }
 

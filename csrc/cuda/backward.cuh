@@ -23,9 +23,9 @@ namespace jml::cuda {
 // What the gradient needs of each class of an image, in shared memory: the GradientCoefficients of
 // pixel_math.h, and q w. Those of labels come first, then those of the dense target. Fast kernels
 // have no use for the last one, so that the others of a class are 16 bytes, which are read at once.
-enum Coefficient { kConstant, kOfSign, kOfTarget, kQw, kOfProbability, kCoefficients };
+enum Coefficient { kHalfAbove, kHalfBelow, kOfTarget, kQw, kOfProbability, kCoefficients };
 // With hard labels g is one of two numbers of the class, and these are in the first two places.
-constexpr Coefficient kGradientElsewhere = kConstant, kGradientAtLabel = kOfSign;
+constexpr Coefficient kGradientElsewhere = kHalfAbove, kGradientAtLabel = kHalfBelow;
 
 template <class C>
 struct Backward : PixelState<C> {
@@ -91,19 +91,18 @@ struct Backward : PixelState<C> {
       const auto gradient_of = [&](int column) {
         return columns.requested(column) ? factor * sums[column * column_stride + c] : 0.0;
       };
-      const GradientCoefficients<double> of_class = gradient_coefficients(
+      const auto of_class = gradient_coefficients<double>(
           gradient_of(kTruePositive), gradient_of(kFalsePositive), gradient_of(kFalseNegative),
           gradient_of(kIntersection), gradient_of(kPredictionSquared));
       const auto put = [&](Coefficient which, double value) {
         coefficients_at(target, c)[which] = F(value);
       };
       if constexpr (C::kHard) {
-        put(kGradientElsewhere, of_class.constant + of_class.of_sign);  // p > y = 0
-        put(kGradientAtLabel,                                           // p < y = 1
-            of_class.constant - of_class.of_sign + of_class.of_target);
+        put(kGradientElsewhere, 2 * of_class.half_above);                   // p > y = 0
+        put(kGradientAtLabel, 2 * of_class.half_below + of_class.of_target);  // p < y = 1
       } else {
-        put(kConstant, of_class.constant);
-        put(kOfSign, of_class.of_sign);
+        put(kHalfAbove, of_class.half_above);
+        put(kHalfBelow, of_class.half_below);
       }
       put(kOfTarget, of_class.of_target);
       if constexpr (C::kGeneral) put(kOfProbability, of_class.of_probability);
@@ -123,8 +122,10 @@ struct Backward : PixelState<C> {
       const bool counts = valid(v) && c >= 0;
       const F g = counts ? coefficient(0, kGradientAtLabel, c) : F(0);
       const F qw = counts ? coefficient(0, kQw, c) : F(0);
-      dot[v] = Base::gradient_exp_sum[v] * Base::inverse_exp_sum[v] + p_label[v] * g;
-      dz_at_label[v] = softmax_gradient(p_label[v], g, dot[v]) - qw * p_not_label[v];
+      // g - dot at the label, where g - p g = g p_not has the digits of a confident prediction.
+      const F dot_of_others = Base::gradient_exp_sum[v] * Base::inverse_exp_sum[v];
+      dot[v] = dot_of_others + p_label[v] * g;
+      dz_at_label[v] = p_label[v] * (g * p_not_label[v] - dot_of_others) - qw * p_not_label[v];
       qw_less_dot[v] = qw - dot[v];
     });
     Base::each_class([&](int k) {
@@ -148,14 +149,14 @@ struct Backward : PixelState<C> {
   JML_DEVICE ClassCoefficients coefficients_of(int target, int c) const {
     ClassCoefficients of_class;
     if constexpr (C::kGeneral) {
-      of_class.overlap = {coefficient(target, kConstant, c), coefficient(target, kOfSign, c),
+      of_class.overlap = {coefficient(target, kHalfAbove, c), coefficient(target, kHalfBelow, c),
                           coefficient(target, kOfTarget, c),
                           coefficient(target, kOfProbability, c)};
       of_class.qw = coefficient(target, kQw, c);
     } else {
       F stored[kStored];
       unpack(load_pack<F, kStored>(coefficients_at(target, c)), stored);
-      of_class.overlap = {stored[kConstant], stored[kOfSign], stored[kOfTarget], F(0)};
+      of_class.overlap = {stored[kHalfAbove], stored[kHalfBelow], stored[kOfTarget], F(0)};
       of_class.qw = stored[kQw];
     }
     return of_class;
@@ -170,8 +171,8 @@ struct Backward : PixelState<C> {
   // g of one target; the sign of the gap is that of y - p.
   JML_DEVICE static F overlap_gradient(const GradientCoefficients<F>& coefficients, F p, F y,
                                        F gap) {
-    F g = coefficients.constant +
-          (gap > 0 ? -coefficients.of_sign : gap < 0 ? coefficients.of_sign : F(0));
+    F g = (gap > 0 ? coefficients.half_below : coefficients.half_above) +
+          (gap < 0 ? coefficients.half_above : coefficients.half_below);
     if constexpr (C::kDense) g += coefficients.of_target * y;
     if constexpr (C::kGeneral) g += coefficients.of_probability * p;
     return g;

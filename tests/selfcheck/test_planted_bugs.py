@@ -40,8 +40,8 @@ BUGS = {
     ),
     "false negatives pull the wrong way": Bug(
         "coefficients.py",
-        "of_sign = (fp + fn - tp) * (0.5 * factor)",
-        "of_sign = (fp - fn - tp) * (0.5 * factor)",
+        "((tp - fn) * (0.5 * factor)).to(DTYPE)",
+        "((tp + fn) * (0.5 * factor)).to(DTYPE)",
         {"gradcheck", "parity"},
         {"2 pixels, JML1, soft", "JML1, soft", "JML1, labels"},
     ),
