@@ -98,20 +98,6 @@ JML_MATH Vector<T> select_label(const int32_t* row, int32_t c, Vector<T> label, 
     return __builtin_convertvector(rows, Mask) == c ? label : other;
 }
 
-// p of what the tile holds, and of a sigmoid, whose logits it holds, 1 - p with all its digits.
-template <Activation kActivation, typename T>
-JML_MATH void probabilities(Vector<T> x, Vector<T> scale, Vector<T>& p, Vector<T>& p_not) {
-  using V = Vector<T>;
-  if constexpr (kActivation == Activation::sigmoid) {
-    const V e = exp_nonpositive<T>(x < T(0) ? x : -x), larger = scale / (T(1) + e);
-    p = x < T(0) ? e * larger : larger;
-    p_not = x < T(0) ? larger : e * larger;
-  } else {
-    p = x * scale;
-    p_not = V{};
-  }
-}
-
 // What makes the gradient of a class beside the tile.
 template <typename T>
 struct ClassGradient {
@@ -131,7 +117,7 @@ JML_MATH void gradient_row(const Tile<T>& tile, const ClassGradient<T>& of, T* o
   using V = Vector<T>;
   // Stores to `out` may change anything as far as the compiler knows: pointers are read before.
   const T *x = tile.x_row(of.c), *y = kDense ? tile.y_row(of.c) : nullptr;
-  const T *scale = tile.softmax.scale, *dot = tile.softmax.dot;
+  const T *scale = tile.softmax.scale, *dot = tile.softmax.dot, *p_not = tile.p_not;
   const T *target_elsewhere = tile.label.target_elsewhere, *label_dz = tile.label.dz;
   const T* minus_ce_gradient = of.minus_ce_gradient;
   const int32_t* label_row = tile.label.row;
@@ -140,9 +126,7 @@ JML_MATH void gradient_row(const Tile<T>& tile, const ClassGradient<T>& of, T* o
   // With labels: in blocks that do not vary y = 0 < p, and g is this.
   const V constant_g = V{} + 2 * of.labels.half_above;
   for (int i = 0; i < n; i += kWidth<T>) {
-    const V factor = load(scale, i);
-    V p, p_not;
-    probabilities<kActivation, T>(load(x, i), factor, p, p_not);
+    const V factor = load(scale, i), p = load(x, i) * factor;
     const V dense_target = kDense ? load(y, i) : V{};
     V g = {}, qwy = {};
     if (kLabels && g_varies[i / kBlock]) {
@@ -158,7 +142,7 @@ JML_MATH void gradient_row(const Tile<T>& tile, const ClassGradient<T>& of, T* o
     }
     if (kSomeIgnored) g = if_counted<T>(dense_target, g);
     V dz = kActivation == Activation::softmax ? softmax_gradient<V>(p, g, load(dot, i)) - qwy
-           : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(p, p_not, g)
+           : kActivation == Activation::sigmoid ? sigmoid_gradient<V>(p, load(p_not, i), g)
                                                 : g * factor;
     if (kLabels && of.class_present)
       dz = select_label<T>(label_row + i, of.c, load(label_dz, i), dz);
@@ -403,6 +387,9 @@ class Backward {
       of.g_varies = g_varies;
       of.c = int32_t(c);
       of.class_present = kLabels && tile.label.class_present[c];
+      // Only here do the rows of a sigmoid become probabilities, and their complements, of one class.
+      if (kActivation == Activation::sigmoid)
+        sigmoid_row(tile.x_row(c), tile.p_not, tile.padded);
       gradient_row<kActivation, kLabels, kDense, kSomeIgnored, kStream>(tile, of, sink.row(c));
     }
   }

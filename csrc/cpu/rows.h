@@ -62,11 +62,14 @@ void sigmoid_row(T* __restrict row, int n) {
   for (int i = 0; i < n; ++i) row[i] = sigmoid(row[i]);
 }
 
-// p and 1 - p, which keeps its digits where p is near 1
+// row <- p, and p_not <- 1 - p, which is e^-z p where p is near 1
 template <typename T>
-void sigmoid_rows(const T* __restrict z, int n, T* __restrict p, T* __restrict p_not) {
-  for (int i = 0; i < n; ++i) p[i] = sigmoid(z[i]);
-  for (int i = 0; i < n; ++i) p_not[i] = sigmoid(-z[i]);
+void sigmoid_row(T* __restrict row, T* __restrict p_not, int n) {
+  for (int i = 0; i < n; ++i) {
+    const T z = row[i], p = sigmoid(z);
+    row[i] = p;
+    p_not[i] = z < 0 ? 1 - p : jml::exp_nonpositive(z > 0 ? -z : z) * p;
+  }
 }
 
 // Pixels that are not valid get 0, whatever they hold.

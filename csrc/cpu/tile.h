@@ -170,6 +170,7 @@ struct Tile {
   TileSource<T> logits, dense;
   T *x = nullptr, *y = nullptr;  // (C + 1) x stride
   T* valid;             // P  1 or 0
+  T* p_not;             // P  backward of a sigmoid: 1 - p of one class
   T* counted_elements;  // P  room for find_ignored
   LabelState<T> label;
   SoftmaxState<T> softmax;
@@ -202,7 +203,7 @@ struct Tile {
     const int64_t pixels = args.tile_pixels, tile = (classes + 1) * stride;
     memory.allocate_each<T>({&logits.tile, &logits.ahead}, tile);
     memory.allocate_each<T>({&dense.tile, &dense.ahead}, args.has_dense() ? tile : 0);
-    memory.allocate_each<T>({&valid, &counted_elements}, pixels);
+    memory.allocate_each<T>({&valid, &p_not, &counted_elements}, pixels);
     label.allocate(memory, classes, pixels, args.boundary_size);
     softmax.allocate(memory, pixels);
     other_softmax.allocate(memory, pixels);

@@ -227,10 +227,8 @@ class TileLoader {
     const bool is_sigmoid = is(Activation::sigmoid);
     for (int64_t c = 0; is_sigmoid && !requested.keeps_logits && c < classes; ++c)
       sigmoid_row(tile.x_row(c), n);
-    if (args.has_labels() && is_sigmoid)
-      sigmoid_rows(label.z_label, n, label.p_label, label.p_not_label);
-    else if (args.has_labels())
-      copy(label.z_label, n, label.p_label);
+    if (args.has_labels()) copy(label.z_label, n, label.p_label);
+    if (args.has_labels() && is_sigmoid) sigmoid_row(label.p_label, label.p_not_label, n);
     copy(tile.valid, n, tile.softmax.scale);
   }
 
