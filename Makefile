@@ -25,7 +25,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Two tests at a time: what takes the longest uses two cores by itself.
 PYTEST := $(BIN)/pytest --numprocesses 2 --dist worksteal
 
-.PHONY: test test-slow test-all demo examples bench lint format clean
+.PHONY: test test-slow test-all demo examples bench model lint format clean
 
 # What every change has to pass: at most 7 minutes on 2 cores once everything is built.
 test: lint
@@ -45,6 +45,7 @@ demo: $(STAMPS)/demo
 examples: $(STAMPS)/demo
 	$(BIN)/python examples/cross_entropy_and_jaccard.py
 	$(BIN)/python examples/distillation.py
+	$(BIN)/python examples/upsampling.py
 
 # Takes the machine for itself, for half an hour: run nothing beside it. Measures every suite,
 # writes the figures of README.md and docs/performance.md, and looks for what has become slower. Other
@@ -53,6 +54,11 @@ bench: $(STAMPS)/package
 	$(BIN)/python -m benchmarks.cpu $(BENCH_FLAGS)
 	$(BIN)/python -m benchmarks.pages
 	$(BIN)/pytest benchmarks
+
+# What the machine code of the CUDA kernels costs, counted and predicted: needs nvcc, and no GPU.
+model: $(STAMPS)/package
+	$(BIN)/python -m benchmarks.sass
+	$(BIN)/python -m benchmarks.pages
 
 # On a machine with a GPU, in the environment of PYTHON, which has everything already: no network.
 # Kernels are built for the GPUs that are there, unless TORCH_CUDA_ARCH_LIST says otherwise: for all

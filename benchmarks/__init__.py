@@ -6,4 +6,6 @@ python -m benchmarks.pages       writes what it found into the two pages
 python -m benchmarks.regression  measures the ratios of baseline.json; pytest benchmarks compares
 pytest benchmarks                that, and single operators
 python -m benchmarks.gpu         the kernels for GPUs, and their tests, on a GPU (`make gpu`)
+python -m benchmarks.sass        the machine code of the CUDA kernels: counts and predictions for
+                                 GPUs, without one
 """

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jml_kernels.bench.competitors import COMPILED, CROSS_ENTROPY, EAGER
-from jml_kernels.bench.growth import AXES, BATCH, LETTERS, growths, largest_batch, place
+from jml_kernels.bench.growth import BATCH, LETTERS, RATIO, growths, largest_batch, place
 from jml_kernels.bench.peers import PEERS
 from jml_kernels.bench.report import number
 from jml_kernels.bench.timing import BACKWARD, FORWARD, STEP
@@ -22,7 +22,9 @@ from jml_kernels.bench.timing import BACKWARD, FORWARD, STEP
 from .cpu import JUDGED, RESULTS
 from .goals import summary
 from .gpu.cases import CUDA, TRITON
-from .suites import CPU, CPU_IN_PLACE, NNUNET
+from .sass import document
+from .sass.measured import shares as measured_shares
+from .suites import CPU, CPU_FULL_SIZE, CPU_IN_PLACE, CPU_INTERPOLATED, NNUNET, SUITES
 
 ROOT = Path(__file__).parents[1]
 #: The newest last: its name is that of the GPU alone.
@@ -35,6 +37,8 @@ SECTION = re.compile(
 
 _HEADS = {
     CPU_IN_PLACE: "in place",
+    CPU_INTERPOLATED: "ours, interpolated before",
+    CPU_FULL_SIZE: "ours alone, at full size",
     EAGER: "naive, eager",
     COMPILED: "naive, `torch.compile`",
     CROSS_ENTROPY: "`cross_entropy`",
@@ -191,7 +195,8 @@ def described(results: dict) -> str:
 
 
 def growth(results: dict) -> str:
-    return "\n\n".join(_along(results["growth"]["growth"][axis], axis) for axis in AXES)
+    of_axes = results["growth"]["growth"]
+    return "\n\n".join(_along(of_axes[axis], axis) for axis in SUITES["growth"].axes)
 
 
 def _along(rows: list[dict], axis: str) -> str:
@@ -216,7 +221,10 @@ def _along(rows: list[dict], axis: str) -> str:
 
 def capacity(results: dict) -> str:
     """The largest batch that fits where the memory has room for nothing but the loss."""
-    rows = results["growth"]["growth"][BATCH]
+    return _capacity(results["growth"]["growth"][BATCH])
+
+
+def _capacity(rows: list[dict]) -> str:
     memories = (8, 16, 24, 80)
     lines = [
         f"| | {' | '.join(f'{gib} GiB' for gib in memories)} |",
@@ -228,9 +236,27 @@ def capacity(results: dict) -> str:
     return "\n".join(lines)
 
 
+def upsampling(results: dict) -> str:
+    """Logits of lower resolution, against PyTorch's interpolation and whatever loss."""
+    if "upsample" not in results:
+        return "Not measured yet."
+    names = (CPU_INTERPOLATED, CPU_FULL_SIZE, EAGER, COMPILED, CROSS_ENTROPY)
+    parts = []
+    for allocator in ("warm", "default"):
+        rows = rows_of(results, "upsample", allocator, drawn=True)
+        every = [(_HEADS[name], times(name)) for name in names]
+        parts.append(f"{allocator.capitalize()} allocator:\n\n{table(rows, every)}")
+    rows = rows_of(results, "upsample", drawn=True)
+    heads = [(_HEADS.get(name, "ours"), memory(name)) for name in (CPU, *names)]
+    parts.append(f"Memory, as a multiple of the low-resolution logits:\n\n{table(rows, heads)}")
+    of_axes = results["upsample"]["growth"]
+    parts += [_along(of_axes[RATIO], RATIO), _capacity(of_axes[BATCH])]
+    return "\n\n".join(parts)
+
+
 def goals(results: dict) -> str:
     """How many goals are met, and which are not."""
-    rows = [row for suite in JUDGED for row in results[suite]["rows"]]
+    rows = [row for suite in JUDGED if suite in results for row in results[suite]["rows"]]
     first, *missed = summary(rows)
     return "\n".join([f"{first}{':' if missed else '.'}", "", *(f"- {line}" for line in missed)])
 
@@ -272,6 +298,37 @@ def gpu_costs(results: dict) -> str:
     )
 
 
+def model(results: dict) -> str:
+    """What the model of the machine code counts and predicts, beside the newest measurements."""
+    devices = ("NVIDIA H100", "NVIDIA H200")
+    heads = [
+        *("instructions", "of them ALU"),
+        *(f"{device.removeprefix('NVIDIA ')}, predicted" for device in devices),
+        "H200, measured",
+    ]
+    lines = [f"| forward / backward | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
+    told = measured_shares(devices[-1])
+    for row in results["model"]["rows"]:
+        cells = [
+            _both(row, lambda of: f"{of['instructions']:.0f}"),
+            _both(row, lambda of: f"{of['by pipe']['alu']:.0f}"),
+            *(
+                _both(row["predicted"].get(device), lambda of: f"{of['share']:.0%}")
+                for device in devices
+            ),
+            _both(told.get(row["name"]), lambda share: f"{share:.0%}"),
+        ]
+        size, rest = row["name"].split(" ", 1)
+        name = f"{_sizes(size)} {rest.removeprefix('float32, ')}"
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _both(of: dict | None, cell: Callable[[object], str]) -> str:
+    """Of both passes; empty where there is nothing."""
+    return "" if of is None else f"{cell(of[FORWARD])} / {cell(of[BACKWARD])}"
+
+
 SECTIONS: dict[str, Callable[[dict], str]] = {
     "machine": machine,
     "costs": costs,
@@ -284,16 +341,19 @@ SECTIONS: dict[str, Callable[[dict], str]] = {
     "what peers compute": described,
     "growth": growth,
     "capacity": capacity,
+    "upsampling": upsampling,
     "goals": goals,
     "GPU": gpus,
     "GPU costs": gpu_costs,
+    "model": model,
 }
 
 
 def measured() -> dict:
-    """All results: by suite those of the CPU, and under "gpu" those of each GPU."""
+    """All results: by suite those of the CPU, under "gpu" those of each GPU, and under "model" what
+    is predicted for GPUs."""
     of_gpus = [json.loads(file.read_text()) for file in GPU_RESULTS]
-    return json.loads(RESULTS.read_text()) | {"gpu": of_gpus}
+    return json.loads(RESULTS.read_text()) | {"gpu": of_gpus, "model": document.read()}
 
 
 def render(page: str, results: dict) -> str:

@@ -5,8 +5,13 @@ kernel on every architecture, as the build wrote it down (build_cuda.py), and wh
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
+
+from . import cubins
+from .elf import Elf
 
 #: Beside the library, where that was built.
 REPORT = Path(__file__).with_name("_cuda.ptxas.txt")
@@ -73,6 +78,21 @@ def _number(pattern: re.Pattern, line: str) -> int:
 def warnings(text: str) -> list[str]:
     """Whatever else a compiler had to say."""
     return [line for line in text.splitlines() if "warning" in line.lower()]
+
+
+def instructions(library: Path, target: str) -> dict[str, int]:
+    """How many instructions the kernels of a library have for an architecture, by their names in
+    the report; empty where there is nothing to read them with (cubins.py, c++filt)."""
+    if cubins.missing() is not None or shutil.which("c++filt") is None or not library.exists():
+        return {}
+    counts: dict[str, int] = {}
+    for cubin in cubins.extracted(library, target):
+        counts |= cubins.kernels(Elf(cubin))
+    done = subprocess.run(
+        ["c++filt"], input="\n".join(counts), capture_output=True, text=True, check=True
+    )
+    names = map(readable, done.stdout.splitlines())
+    return dict(zip(names, counts.values(), strict=True))
 
 
 def readable(signature: str) -> str:

@@ -146,6 +146,19 @@ def test_a_row_is_json():
     assert "ahead cuda" in line
 
 
+def test_predictions_stand_beside_measurements():
+    known = row() | {"name": "53x19x512x512 float32, labels"}
+    found = figures.with_prediction(known, "NVIDIA H200")
+    assert set(found["predicted"]) == {"forward", "backward"}
+    assert "(80%, 80%) predicted (" in figures.line(found)
+    for other in (
+        figures.with_prediction(row(), "NVIDIA H200"),
+        figures.with_prediction(known, ""),
+    ):
+        assert other["predicted"] is None
+        assert "predicted" not in figures.line(other)
+
+
 # ---- time ----------------------------------------------------------------------------------------
 
 

@@ -84,6 +84,8 @@ class SampleCall:
         kind: "labels"; "boundary", with smoothing; "soft", probabilities; "objective", labels and
             cross-entropy; "distillation", labels and a teacher, cross-entropy against both;
             "statistics", every column that users ask for; "multi-label", 0 and 1 of each class.
+        ratio: of the full size to that of the logits, which are interpolated where it is not 1. A
+            teacher has half as many rows and columns again.
     """
 
     classes: int
@@ -92,12 +94,14 @@ class SampleCall:
     kind: str = "labels"
     images: int = 4
     size: int = 512
+    ratio: int = 1
 
     @property
     def name(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
         shape = f"{self.images}x{self.classes}x{self.size}x{self.size}"
-        return f"{shape} {dtype} {self.layout}, {self.kind}"
+        upsampled = "" if self.ratio == 1 else f", ratio {self.ratio}"
+        return f"{shape} {dtype} {self.layout}, {self.kind}{upsampled}"
 
     def launches(self) -> Iterator[tuple[str, Launch]]:
         """Its kernels by name."""
@@ -111,13 +115,8 @@ class SampleCall:
         yield "backward", backward_launch(*grads, inputs, loss, grad)
 
     def _inputs(self) -> Inputs:
-        shape = (self.images, self.classes, self.size, self.size)
-        memory = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-        logits = torch.empty(
-            shape, dtype=self.dtype, device="meta", memory_format=memory[self.layout]
-        )
-        labels = torch.empty(self.images, *shape[2:], dtype=torch.int64, device="meta")
-        dense = torch.empty_like(logits)
+        labels = torch.empty(self.images, self.size, self.size, dtype=torch.int64, device="meta")
+        logits, dense = self._empty(self.size // self.ratio), self._empty(self.size)
         columns = _LOSS
         if self.kind in ("objective", "distillation"):
             columns |= _CROSS_ENTROPY
@@ -131,6 +130,8 @@ class SampleCall:
             labels = None
         elif self.kind == "distillation":
             teacher_temperature = 2.0
+            if self.ratio > 1:
+                dense = self._empty(self.size // (2 * self.ratio))
         else:
             dense = None
         return Inputs(
@@ -145,12 +146,23 @@ class SampleCall:
                 activation=ACTIVATIONS.index(activation),
                 boundary_size=3 if is_boundary else 0,
                 ignore_index=-100,
+                upsample=int(self.ratio > 1),
+                align_corners=0,
             ),
             floats=TargetFloats(
                 label_smoothing=0.1 if is_boundary else 0.0,
                 teacher_temperature=teacher_temperature,
                 student_temperature=1.0,
             ),
+        )
+
+    def _empty(self, size: int) -> torch.Tensor:
+        memory = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+        return torch.empty(
+            (self.images, self.classes, size, size),
+            dtype=self.dtype,
+            device="meta",
+            memory_format=memory[self.layout],
         )
 
 
@@ -173,6 +185,10 @@ SAMPLE_CALLS = (
     SampleCall(19, _HALF, _LAST, "distillation"),
     SampleCall(1000, _HALF, _LAST, "distillation"),
     SampleCall(1000, _SINGLE, "contiguous", "statistics"),
+    *[SampleCall(classes, ratio=4) for classes in (2, 19, 150, 1000)],
+    SampleCall(19, _HALF, _LAST, ratio=8),
+    SampleCall(150, kind="boundary", ratio=8),
+    SampleCall(19, kind="distillation", ratio=4),
     # Arguments that are 1 become constants.
     SampleCall(19, images=1),
     SampleCall(19, images=1, size=1, kind="distillation"),

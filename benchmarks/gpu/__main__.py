@@ -24,7 +24,7 @@ from . import profile, tests, workers
 from .budget import Budget
 from .cases import BACKENDS, BATCHES, ENTRIES, QUICK
 from .document import Document, folder
-from .figures import line
+from .figures import line, with_prediction
 from .machine import commit, describe
 from .worker import Settings
 
@@ -89,8 +89,9 @@ def run_cases(chosen: list[int], quick: bool, until: float, document: Document) 
         name = ENTRIES[message["entry"]].case.name
         left.remove(message["entry"])
         if "result" in message:
-            document.add_case(message["result"])
-            print(line(message["result"]), flush=True)
+            row = with_prediction(message["result"], document.content["machine"]["device"])
+            document.add_case(row)
+            print(line(row), flush=True)
         else:
             document.add_failure(name, message["failed"])
             print(f"{name}: {message['failed']}", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jml_kernels.bench.figures import compare
 from jml_kernels.bench.timing import BACKWARD, FORWARD, STEP
 
+from ..sass.document import predicted
 from .cases import CUDA, NAIVE, TRITON
 
 
@@ -28,6 +29,12 @@ def triton_ahead(rows: list[dict]) -> list[dict]:
     ]
 
 
+def with_prediction(row: dict, device: str) -> dict[str, object]:
+    """A row with the shares that the model of the machine code predicts for the CUDA kernels on
+    that GPU (benchmarks/sass); None where it has no such row."""
+    return row | {"predicted": predicted(device).get(row["name"])}
+
+
 def line(row: dict) -> str:
     """A row for the eyes."""
     parts = []
@@ -38,6 +45,9 @@ def line(row: dict) -> str:
             text += f" ({of[STEP]['times']['median']:.1f} times {row['subject']})"
         else:
             text += f" ({of[FORWARD]['share']:.0%}, {of[BACKWARD]['share']:.0%})"
+        if name == CUDA and row.get("predicted"):
+            shares = row["predicted"]
+            text += f" predicted ({shares[FORWARD]:.0%}, {shares[BACKWARD]:.0%})"
         parts.append(text)
     if row["ahead"]:
         parts.append(f"ahead {row['ahead'][STEP]}")

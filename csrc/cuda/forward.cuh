@@ -6,14 +6,16 @@
 //     tile of logits -> state of each pixel (softmax) -> p, y -> terms -> sums of the block
 //
 // What it costs with hard labels and 19 classes, in planes, on an H100 whose copies move 3.0 TB/s,
-// counted from the source and from the machine code (sm_90). An H200 executes 24 instructions of a
-// thread for each element, as counted; its schedulers have 2.8 warps each, and issue in half of their
-// cycles, so that the forward takes twice as long as issuing alone (docs/performance.md).
+// counted from the source and from the machine code (sm_90: benchmarks/sass). An H200 executes 24
+// instructions of a thread for each element, as counted; its schedulers have 2.8 warps each, and
+// issue in half of their cycles, so that the forward takes twice as long as issuing alone
+// (docs/performance.md).
 //     bytes         E b for E logits of b bytes, and the labels once: for 4 x 19 x 512 x 512 of
 //                   float32 that is 80 MB and 8 MB, of float16 40 MB and 8 MB
 //     operations    about 12 an element, of which one is an exponential
-//     instructions  about 25 of a thread for each element, which makes 1900 of a warp for its tile
-//                   of 19 x 128. With 4 schedulers a multiprocessor at 1.7 GHz, issuing them takes
+//     instructions  24 of a thread for each element, of which 11 compare, select or compute with
+//                   integers, at half the rate; that is 1800 of a warp for its tile of 19 x 128.
+//                   With 4 schedulers a multiprocessor at 1.7 GHz, issuing them takes
 //                   0.6 times as long as moving the bytes of float32, and 1.1 times as long as
 //                   moving those of float16: float32 waits for memory, half types for instructions
 //     registers     150 to 168, which leaves room for 12 warps on a multiprocessor. Each has up to
@@ -48,6 +50,10 @@ struct Forward : PixelState<C> {
                team.warp * kBlockTotals * kLanes + team.lane) {
     if (has_totals())
       for (int i = 0; i < kBlockTotals; ++i) total(i) = 0;
+    if constexpr (C::kHasBox) {
+      if (team.rank() == 0) Base::box->take_image(args);
+      team.sync();
+    }
     if (C::kSoftmax && Base::label_cross_entropy_requested() &&
         args.target_elsewhere != 0)
       for (int64_t c = 0; c < args.classes; ++c) label_weight_sum += Base::label_weight(int(c));

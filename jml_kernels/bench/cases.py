@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import UPSAMPLINGS
+
 #: Objectives: the loss alone; with cross-entropy, eq. 14; with labels and a teacher, eq. 17.
 JACCARD = "JML"
 CE_JACCARD = "CE + JML"
@@ -42,15 +44,13 @@ LABELS = ("regions", "random")
 #: About the width of a region of one label, in pixels.
 REGION = 64
 
-_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
-
 
 @dataclass(frozen=True)
 class BenchmarkCase:
     """An input that is timed.
 
     Attributes:
-        shape: of the logits, (N, C, *spatial).
+        shape: (N, C, *spatial), at the target's size; of the logits too, unless they are upsampled.
         target: "labels"; "boundary", labels with boundary smoothing; "soft", probabilities.
         objective: `JACCARD`, `CE_JACCARD`, or `DISTILLATION`, which has a teacher's logits too.
         labels: "regions", as on an image; "random", drawn pixel by pixel: the hard case, where
@@ -58,6 +58,8 @@ class BenchmarkCase:
         dtype: of logits, soft targets and teacher, a name in torch.
         layout: "contiguous" or "channels_last".
         boundary_size: k of boundary smoothing.
+        upsample: the ratio of the target's spatial sizes to those of the logits, and of a teacher's
+            logits: above 1 they have lower resolution, and are interpolated.
     """
 
     shape: tuple[int, ...]
@@ -67,10 +69,26 @@ class BenchmarkCase:
     dtype: str = "float32"
     layout: str = "contiguous"
     boundary_size: int = 3
+    upsample: int = 1
+
+    @property
+    def full_size(self) -> tuple[int, ...]:
+        """The spatial sizes of the target."""
+        return self.shape[2:]
+
+    @property
+    def logits_shape(self) -> tuple[int, ...]:
+        return (*self.shape[:2], *(-(-size // self.upsample) for size in self.full_size))
+
+    @property
+    def mode(self) -> str:
+        """Of the interpolation."""
+        return UPSAMPLINGS[len(self.full_size) - 1]
 
     @property
     def size(self) -> str:
-        return "x".join(map(str, self.shape))
+        size = "x".join(map(str, self.logits_shape))
+        return size if self.upsample == 1 else f"{size} to {'x'.join(map(str, self.full_size))}"
 
     @property
     def kind(self) -> str:
@@ -90,21 +108,36 @@ class BenchmarkCase:
 
     @property
     def options(self) -> dict[str, float]:
-        """Options of the losses."""
+        """Options of the losses, but for the interpolation."""
         if self.target != "boundary":
             return {}
         return {"label_smoothing": SMOOTHING, "boundary_size": self.boundary_size}
 
     @property
+    def upsampling(self) -> dict[str, str]:
+        """The options of our losses that interpolate."""
+        return {"upsample": self.mode} if self.upsample > 1 else {}
+
+    @property
     def bytes(self) -> int:
         """Bytes of the logits, E · b."""
-        return math.prod(self.shape) * getattr(torch, self.dtype).itemsize
+        return math.prod(self.logits_shape) * self._itemsize
+
+    @property
+    def full_bytes(self) -> int:
+        """Bytes of logits of the target's size."""
+        return math.prod(self.shape) * self._itemsize
+
+    @property
+    def _itemsize(self) -> int:
+        return getattr(torch, self.dtype).itemsize
 
     @property
     def forward_traffic(self) -> int:
-        """Bytes that the forward cannot avoid: it reads the logits, and what is as large, a soft
-        target or a teacher."""
-        return (1 + (self.target == "soft") + (self.objective == DISTILLATION)) * self.bytes
+        """Bytes that the forward cannot avoid: it reads the logits, and a teacher's, and a soft
+        target, which has the full size."""
+        soft = self.full_bytes * (self.target == "soft")
+        return (1 + (self.objective == DISTILLATION)) * self.bytes + soft
 
     @property
     def backward_traffic(self) -> int:
@@ -140,7 +173,7 @@ def region_labels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return torch.randint(c, (n,), generator=generator, device=generator.device)
     coarse = [size // REGION + 2 for size in spatial]
     field = torch.randn(n, c, *coarse, generator=generator, device=generator.device)
-    mode = _INTERPOLATION[len(spatial)]
+    mode = UPSAMPLINGS[len(spatial) - 1]
     return F.interpolate(field, size=tuple(spatial), mode=mode).argmax(dim=1)
 
 
@@ -150,8 +183,8 @@ def build(case: BenchmarkCase, device: str = "cpu") -> tuple[Tensor, ...]:
     generator = torch.Generator(device).manual_seed(0)
     n, c, *spatial = case.shape
 
-    def draw() -> Tensor:
-        return torch.randn(case.shape, generator=generator, device=device).mul_(2)
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device).mul_(2)
 
     def lay(values: Tensor) -> Tensor:
         values = values.to(getattr(torch, case.dtype))
@@ -159,12 +192,12 @@ def build(case: BenchmarkCase, device: str = "cpu") -> tuple[Tensor, ...]:
             values = values.movedim(1, -1).contiguous().movedim(-1, 1)
         return values
 
-    logits = lay(draw())
+    logits = lay(draw(case.logits_shape))
     if case.target == "soft":
-        target = lay(torch.softmax(draw(), dim=1))
+        target = lay(torch.softmax(draw(case.shape), dim=1))
     elif case.labels == "random":
         target = torch.randint(c, (n, *spatial), generator=generator, device=device)
     else:
         target = region_labels(case.shape, generator)
-    teacher = (lay(draw()),) if case.objective == DISTILLATION else ()
+    teacher = (lay(draw(case.logits_shape)),) if case.objective == DISTILLATION else ()
     return logits, target, *teacher

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .. import backends, cuda_resources
+from ..backend.cuda import LIBRARY
 from ..backend.triton import why_not_compiled
 from ..machine import describe
 
@@ -74,7 +75,8 @@ def triton_table(target: str) -> Table | str:
 
 
 def cuda_table(target: str) -> Table | str:
-    """The same for the CUDA kernels as they were built, whatever PyTorch is here."""
+    """The same for the CUDA kernels as they were built, whatever PyTorch is here; and how many
+    instructions each has, where there is a cuobjdump to read them with."""
     report = cuda_resources.REPORT
     if not report.exists():
         return "CUDA kernels: they were not built (install with nvcc and JML_BUILD=cuda)"
@@ -87,12 +89,15 @@ def cuda_table(target: str) -> Table | str:
         title=f"CUDA kernels on {target} (warps: of a multiprocessor, as registers allow)",
         title_justify="left",
     )
-    for head in ("Kernel", "Registers", "Stack", "Spills", "Shared memory", "Warps"):
+    heads = ("Kernel", "Registers", "Stack", "Spills", "Shared memory", "Warps", "Instructions")
+    for head in heads:
         table.add_column(head, justify="left" if head == "Kernel" else "right")
+    instructions = cuda_resources.instructions(LIBRARY, target)
     for kernel in kernels:
         registers = kernel.registers
         warps = None if registers is None else cuda_resources.warps(target, registers)
-        numbers = (registers, kernel.stack, kernel.spills, kernel.shared, warps)
+        of_thread = (registers, kernel.stack, kernel.spills)
+        numbers = (*of_thread, kernel.shared, warps, instructions.get(kernel.kernel))
         cells = ("-" if number is None else str(number) for number in numbers)
         table.add_row(escape(kernel.kernel), *cells)
     return table

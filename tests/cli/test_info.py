@@ -71,13 +71,15 @@ def report(monkeypatch, tmp_path):
     return tmp_path / "report.txt"
 
 
-def test_kernels_of_cuda(no_triton, report):
+@pytest.mark.parametrize(("counted", "cell"), [({"forward<float, 24>": 7904}, "7904"), ({}, "-")])
+def test_kernels_of_cuda(no_triton, report, monkeypatch, counted, cell):
     report.write_text(REPORT)
+    monkeypatch.setattr(cuda_resources, "instructions", lambda library, target: counted)
     text = output("--kernels")
     assert "Triton kernels: nothing to compile them with: there is none" in text
     assert "CUDA kernels on sm_90" in text
     (line,) = (line for line in text.splitlines() if "forward<float, 24>" in line)
-    assert [cell.strip() for cell in line.split("│")[2:-1]] == ["168", "0", "12", "512", "12"]
+    assert [cell.strip() for cell in line.split("│")[2:-1]] == ["168", "0", "12", "512", "12", cell]
 
 
 def test_kernels_of_triton_alone(report, monkeypatch):

@@ -10,7 +10,7 @@ import sys
 import pytest
 from cuda_build import OBJECTS, ROOT, VARIABLES, build_cuda, needs_nvcc
 
-from jml_kernels import cuda_resources
+from jml_kernels import cubins, cuda_resources
 
 TARGETS = ("sm_80", "sm_90", "sm_100")
 
@@ -65,3 +65,11 @@ def test_few_kernels_spill_and_little(kernels, target):
 
 def test_no_warnings(report):
     assert not cuda_resources.warnings(report)
+
+
+@pytest.mark.skipif(cubins.missing() is not None, reason=f"instructions: {cubins.missing()}")
+def test_instructions_are_counted_by_the_names_of_the_report(kernels):
+    counted = cuda_resources.instructions(OBJECTS / "_cuda.so", "sm_90")
+    names = {kernel.kernel for kernel in kernels if kernel.target == "sm_90"}
+    assert set(counted) >= {kernel for kernel in names if "kernel<" in kernel}
+    assert min(counted.values()) > 100

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from jml_kernels.cuda_resources import Resources, parse, readable, warnings, warps
+from jml_kernels.cuda_resources import (
+    Resources,
+    instructions,
+    parse,
+    readable,
+    warnings,
+    warps,
+)
 
 # As nvcc 13.0 writes it, and c++filt: a function that was not inlined, a stack, spills.
 SAMPLE = """\
@@ -77,3 +84,8 @@ def test_readable(signature, name):
 )
 def test_warps(target, registers, threads, shared, expected):
     assert warps(target, registers, threads, shared) == expected
+
+
+def test_instructions(tmp_path):
+    """Of a library that was built where there is one; nothing where there is none."""
+    assert instructions(tmp_path / "none.so", "sm_90") == {}

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("triton", reason="there is no Triton to compile with")
 
-from jml_kernels.triton_kernels.resources import SAMPLE_CALLS, SHARED_LIMIT, resources
+from jml_kernels.triton_kernels.resources import SAMPLE_CALLS, SHARED_LIMIT, SampleCall, resources
 
 from jml_kernels.backend.triton import INTERPRETED
 
@@ -19,10 +19,13 @@ pytestmark = [
 #: more group of warps live on a multiprocessor; a tile that is too large takes hundreds.
 MAX_SPILLS = 16
 
-#: A compiler is asked for every call on one GPU; on others, in `make test-slow`, for the one that
+#: A compiler is asked for every call on one GPU; on others, in `make test-slow`, for those that
 #: every user has and for what takes the most: chunks, two tiles, float64.
+USUAL = "4x19x512x512 float32 contiguous, labels"
+USUAL_UPSAMPLED = f"{USUAL}, ratio 4"
 LARGEST = (
-    "4x19x512x512 float32 contiguous, labels",
+    USUAL,
+    USUAL_UPSAMPLED,
     "4x1000x512x512 float32 channels_last, labels",
     "4x19x512x512 float64 channels_last, distillation",
     "4x1000x512x512 float16 channels_last, distillation",
@@ -34,6 +37,10 @@ TARGETS = {"sm_90": SAMPLE_CALLS} | {
 }
 
 
+def is_slow(target: str, call: SampleCall) -> bool:
+    return target != "sm_90" or (call.ratio > 1 and call.name != USUAL_UPSAMPLED)
+
+
 @pytest.mark.parametrize(
     ("target", "call"),
     [
@@ -41,7 +48,7 @@ TARGETS = {"sm_90": SAMPLE_CALLS} | {
             target,
             call,
             id=f"{target}-{call.name}",
-            marks=[] if target == "sm_90" else [pytest.mark.slow],
+            marks=[pytest.mark.slow] if is_slow(target, call) else [],
         )
         for target, calls in TARGETS.items()
         for call in calls
