@@ -26,7 +26,7 @@ from .suites import SUITES, Suite, quick
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
 #: Suites that have goals (goals.py).
-JUDGED = ("jml", "objectives")
+JUDGED = ("jml", "objectives", "upsample")
 
 
 def main(

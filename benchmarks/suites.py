@@ -5,18 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, PRESETS, BenchmarkCase
-from jml_kernels.bench.competitors import COMPILED, CROSS_ENTROPY, DICE, EAGER, IN_PLACE
-from jml_kernels.bench.growth import AXES
+from jml_kernels.bench.competitors import (
+    COMPILED,
+    CROSS_ENTROPY,
+    DICE,
+    EAGER,
+    FULL_SIZE,
+    IN_PLACE,
+    INTERPOLATED,
+)
+from jml_kernels.bench.growth import BATCH, CLASSES, PIXELS, RATIO, WINDOW
 from jml_kernels.bench.peers import PEERS
 
 CPU = "cpu"
 CPU_IN_PLACE = CPU + IN_PLACE
+CPU_INTERPOLATED = CPU + INTERPOLATED
+CPU_FULL_SIZE = CPU + FULL_SIZE
 NNUNET = "nnunet-dice"
 BOTH = ("default", "warm")
 
 CITYSCAPES, ADE20K = PRESETS["cityscapes"], PRESETS["ade20k"]
 VOLUME, BINARY = PRESETS["volume"], PRESETS["binary"]
 IMAGENET = (2, 1000, 96, 96)
+#: Of labels whose logits have lower resolution.
+WIDE, CROPS_OF_ADE20K = (2, 19, 512, 1024), (2, 150, 512, 512)
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,14 @@ _PEERS = [
     for target in ("labels", "soft")
 ]
 
+_UPSAMPLED = [
+    *(replace(case, upsample=4) for case in _kinds(CITYSCAPES)[:4]),
+    BenchmarkCase(CITYSCAPES, objective=DISTILLATION, upsample=4),
+    BenchmarkCase(WIDE, upsample=8),
+    BenchmarkCase(CROPS_OF_ADE20K, upsample=4),
+    BenchmarkCase(CROPS_OF_ADE20K, upsample=8),
+]
+
 SUITES = {
     "jml": Suite(
         tuple(_JACCARD), (CPU, CPU_IN_PLACE, EAGER, COMPILED, CROSS_ENTROPY, DICE, NNUNET)
@@ -89,7 +109,15 @@ SUITES = {
     "forms": Suite(tuple(_FORMS), (CPU, EAGER), ("warm",)),
     "peers": Suite(tuple(_PEERS), (CPU, *PEERS), ("warm",)),
     "growth": Suite(
-        (BenchmarkCase(CITYSCAPES),), (CPU, EAGER, CROSS_ENTROPY), ("warm",), tuple(AXES)
+        (BenchmarkCase(CITYSCAPES),),
+        (CPU, EAGER, CROSS_ENTROPY),
+        ("warm",),
+        (CLASSES, PIXELS, BATCH, WINDOW),
+    ),
+    "upsample": Suite(
+        tuple(_UPSAMPLED),
+        (CPU, CPU_INTERPOLATED, CPU_FULL_SIZE, EAGER, COMPILED, CROSS_ENTROPY),
+        axes=(BATCH, RATIO),
     ),
 }
 
@@ -100,6 +128,8 @@ _SMALL = {
     VOLUME: (1, 14, 16, 16, 16),
     BINARY: (2, 2, 64, 64),
     IMAGENET: (1, 1000, 16, 16),
+    WIDE: (1, 19, 32, 64),
+    CROPS_OF_ADE20K: (1, 150, 32, 32),
 }
 
 

@@ -30,13 +30,20 @@ inline void check_device(const char* name, const Tensor& tensor, const Tensor& l
                   name, " is on another device than the logits");
 }
 
-// A tensor beside the logits: (N, C, *spatial), or (N, *spatial) without classes.
+// Whether pixels of a full size can be interpolated from those of another: not from none.
+inline bool is_lower(int64_t size, int64_t full) { return size == full || (0 < size && size < full); }
+
+// A tensor beside the logits: (N, C, *spatial), or (N, *spatial) without classes. Of three spatial
+// sizes the last ones are meant; with may_be_lower the tensor's may be lower.
 inline void check_beside(const char* name, const Tensor& tensor, const Tensor& logits,
-                         bool with_classes) {
-  bool same = tensor.dim() == logits.dim() - !with_classes;
-  for (int64_t d = 0; same && d < tensor.dim(); ++d)
-    same = tensor.size(d) == logits.size(d == 0 || with_classes ? d : d + 1);
-  STD_TORCH_CHECK(same, name, " has shape ", shape_of(tensor), ": does not fit logits of shape ",
+                         bool with_classes, const int64_t spatial[3], bool may_be_lower = false) {
+  bool fits = tensor.dim() == logits.dim() - !with_classes && tensor.size(0) == logits.size(0) &&
+              (!with_classes || tensor.size(1) == logits.size(1));
+  for (int64_t d = 1; fits && d <= logits.dim() - 2; ++d) {
+    const int64_t size = tensor.size(tensor.dim() - d), full = spatial[3 - d];
+    fits = may_be_lower ? is_lower(size, full) : size == full;
+  }
+  STD_TORCH_CHECK(fits, name, " has shape ", shape_of(tensor), ": does not fit logits of shape ",
                   shape_of(logits));
   check_device(name, tensor, logits);
 }

@@ -5,7 +5,16 @@
 namespace jml {
 
 struct TargetInts {
-  enum { label_columns, dense_columns, activation, boundary_size, ignore_index, count };
+  enum {
+    label_columns,
+    dense_columns,
+    activation,
+    boundary_size,
+    ignore_index,
+    upsample,
+    align_corners,
+    count
+  };
 };
 
 struct TargetFloats {

@@ -87,6 +87,14 @@ struct Problem {
   int64_t spatial[3] = {1, 1, 1};
   int64_t pixels = 0;  // of an image
 
+  // With upsample, the logits, and a teacher's as `dense`, may have lower spatial sizes than
+  // `spatial`, each its own: pixels are interpolated linearly in each dimension, as by
+  // torch.nn.functional.interpolate. Without, all of these sizes are `spatial`.
+  bool upsample = false;
+  bool align_corners = false;
+  int64_t logits_spatial[3] = {1, 1, 1};
+  int64_t dense_spatial[3] = {1, 1, 1};
+
   Columns label_columns, dense_columns;
   Activation activation = Activation::softmax;
   double label_smoothing = 0;

@@ -68,6 +68,41 @@ inline ClassMask mask_of_classes(const std::optional<Tensor>& given, const Tenso
   return {static_cast<const uint8_t*>(given->data_ptr()), given->stride(0)};
 }
 
+// The last `count` sizes of a tensor, as the last of three; missing ones are 1.
+inline void set_sizes(int64_t sizes[3], const Tensor& tensor, int64_t count) {
+  for (int64_t d = 1; d <= std::min(count, tensor.dim()); ++d)
+    sizes[3 - d] = tensor.size(tensor.dim() - d);
+}
+
+// The sizes of logits and dense target, and that of the pixels (upsampling.full_size in Python).
+inline void set_spatial_sizes(Problem& problem, const Inputs& inputs) {
+  const auto& [logits, labels, dense, mask, ce_class_weights, ints, floats] = inputs;
+  const int64_t count = logits.dim() - 2;
+  problem.upsample = ints[TargetInts::upsample] != 0;
+  problem.align_corners = ints[TargetInts::align_corners] != 0;
+  STD_TORCH_CHECK(!problem.upsample || count > 0,
+                  "upsample=1: expected logits with spatial dimensions");
+  set_sizes(problem.logits_spatial, logits, count);
+  if (dense) set_sizes(problem.dense_spatial, *dense, count);
+  if (problem.upsample && labels)
+    set_sizes(problem.spatial, *labels, count);
+  else
+    for (int64_t d = 0; d < 3; ++d)
+      problem.spatial[d] = problem.upsample
+                               ? std::max(problem.logits_spatial[d], problem.dense_spatial[d])
+                               : problem.logits_spatial[d];
+  for (int64_t d = 0; d < 3; ++d)
+    STD_TORCH_CHECK(is_lower(problem.logits_spatial[d], problem.spatial[d]), "logits has shape ",
+                    shape_of(logits), ": expected no spatial size above the target's, nor 0");
+  problem.pixels = problem.spatial[0] * problem.spatial[1] * problem.spatial[2];
+}
+
+// For launchers whose kernels do not interpolate; Python does it before (dispatch.py).
+inline void refuse_upsampling(const Problem& problem) {
+  STD_TORCH_CHECK(!problem.upsample, "upsample=1: expected 0, since this backend does not "
+                                     "interpolate logits");
+}
+
 // Fills `problem`, but for the gradient and the weights of the cross-entropy, which each device reads
 // its own way.
 inline void set_problem(Problem& problem, const Inputs& inputs) {
@@ -77,43 +112,38 @@ inline void set_problem(Problem& problem, const Inputs& inputs) {
   check_count("target_floats", floats.size(), TargetFloats::count);
   const double teacher_temperature = floats[TargetFloats::teacher_temperature];
   STD_TORCH_CHECK(labels || dense, "labels and dense: expected at least one of them");
+  // A temperature of 0 says that the dense target holds no logits.
+  problem.teacher = dense && teacher_temperature != 0;
+  set_spatial_sizes(problem, inputs);
+  const int64_t* spatial = problem.spatial;
   problem.logits = view_of("logits", logits, true);
   STD_TORCH_CHECK(problem.logits.dtype < DType::u8, "logits has an integer dtype");
   if (labels) {
-    check_beside("labels", *labels, logits, false);
+    check_beside("labels", *labels, logits, false, spatial);
     problem.labels = view_of("labels", *labels, false);
     STD_TORCH_CHECK(problem.labels.dtype >= DType::u8, "labels has a floating dtype");
   }
   if (dense) {
-    check_beside("dense", *dense, logits, true);
+    check_beside("dense", *dense, logits, true, spatial, problem.upsample && problem.teacher);
     problem.dense = view_of("dense", *dense, true);
     STD_TORCH_CHECK(!problem.integer_dense() || (!labels && teacher_temperature == 0),
                     "dense has an integer dtype: expected a floating one beside labels and for a "
                     "teacher");
   }
   if (mask) {
-    check_beside("mask", *mask, logits, false);
+    check_beside("mask", *mask, logits, false, spatial);
     problem.mask = view_of("mask", *mask, false);
     STD_TORCH_CHECK(problem.mask.dtype == DType::u8, "mask has another dtype than bool");
   }
   if (ce_class_weights) check_class_weights("ce_class_weights", *ce_class_weights, logits);
   problem.label_columns = {ints[TargetInts::label_columns]};
   problem.dense_columns = {ints[TargetInts::dense_columns]};
-  // A temperature of 0 says that the dense target holds no logits.
-  problem.teacher = dense && teacher_temperature != 0;
   problem.teacher_temperature = problem.teacher ? teacher_temperature : 1;
   problem.student_temperature = floats[TargetFloats::student_temperature];
   check_positive("teacher_temperature", problem.teacher_temperature);
   check_positive("student_temperature", problem.student_temperature);
   problem.images = logits.size(0);
   problem.classes = logits.size(1);
-  problem.pixels = 1;
-  int64_t longest = 1;
-  for (int64_t d = 2; d < logits.dim(); ++d) {
-    problem.spatial[3 - (logits.dim() - d)] = logits.size(d);
-    problem.pixels *= logits.size(d);
-    longest = std::max(longest, logits.size(d));
-  }
   problem.activation = Activation(
       checked_index("activation", ints[TargetInts::activation], int64_t(Activation::none)));
   STD_TORCH_CHECK(problem.activation != Activation::softmax || !problem.integer_dense(),
@@ -124,6 +154,7 @@ inline void set_problem(Problem& problem, const Inputs& inputs) {
   const int64_t boundary_size = ints[TargetInts::boundary_size];
   STD_TORCH_CHECK(boundary_size == 0 || (boundary_size > 0 && boundary_size % 2 == 1),
                   "boundary_size=", boundary_size, ": expected 0 or an odd positive integer");
+  const int64_t longest = *std::max_element(spatial, spatial + 3);
   // A wider window than one that always holds the image holds no more.
   problem.boundary_size = std::min(boundary_size, 2 * longest + 1);
   problem.ignore_index = ints[TargetInts::ignore_index];

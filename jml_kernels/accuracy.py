@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from . import reference
+from . import reference, upsampling
 
 #: |loss - oracle|, by the dtype of the logits. Half types are computed in float32.
 LOSS_TOLERANCE = {
@@ -80,6 +80,19 @@ def untied(
     for y in targets:
         found &= ((x - y).abs() > tie * (x + y)).all(dim=1, keepdim=True)
     return found
+
+
+def at_low_resolution(counted: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """Of logits that are interpolated: which of them have a share in no pixel that does not count.
+
+    Args:
+        counted: bool (N, 1, *spatial), at full size.
+        size: the spatial sizes of the logits.
+    """
+    low = counted.new_zeros((*counted.shape[:2], *size), dtype=torch.float64).requires_grad_()
+    full = upsampling.interpolated(low, counted.shape[2:], align_corners)
+    (share,) = torch.autograd.grad(full, low, (~counted).double())
+    return share == 0
 
 
 def errors(found: Answer, expected: Answer, counted: Tensor | None = None) -> tuple[float, float]:

@@ -23,6 +23,8 @@ ACTIVE_MODES = (*ACTIVE_CLASSES, "counted")
 AGGREGATIONS = ("dataset", "image", "class")
 REDUCTIONS = ("mean", "sum", "image", "none")
 DISTILLATIONS = ("ce", "kl")
+#: For 1, 2 and 3 spatial dimensions.
+UPSAMPLINGS = ("linear", "bilinear", "trilinear")
 
 
 def is_integer(tensor: Tensor) -> bool:
@@ -67,15 +69,49 @@ def check_logits(logits: Tensor, name: str = "logits") -> None:
         raise ValueError(f"{name} has shape {tuple(logits.shape)}: expected at least one class")
 
 
-def checked_logits(logits: Tensor, activation: str, name: str = "logits") -> Tensor:
+def checked_logits(logits: Tensor, options: TargetOptions, name: str = "logits") -> Tensor:
     """The logits as a plain tensor."""
     check_logits(logits, name)
-    if logits.shape[1] == 1 and activation == "softmax":  # it is 1 whatever the logit
+    if options.upsample is not None:
+        _check_rank_of_upsampling(options.upsample, logits, name)
+    if logits.shape[1] == 1 and options.activation == "softmax":  # it is 1 whatever the logit
         raise ValueError(
             f"{name} has shape {tuple(logits.shape)}: expected at least two classes with "
             "activation='softmax', or activation='sigmoid' for a binary task"
         )
     return plain(logits)
+
+
+def _check_rank_of_upsampling(upsample: str, logits: Tensor, name: str) -> None:
+    count = logits.dim() - 2
+    if UPSAMPLINGS.index(upsample) + 1 != count:
+        expected = repr(UPSAMPLINGS[count - 1]) if count else "None"
+        raise ValueError(
+            f"upsample={upsample!r}: expected {expected} with {name} of shape "
+            f"{tuple(logits.shape)}, whose number of spatial dimensions is {count}"
+        )
+
+
+def check_lower(
+    name: str, logits: Tensor, size: tuple[int, ...], options: TargetOptions, owner: str
+) -> None:
+    """Whether logits can be interpolated to a size: to no lower one, and not from no pixel."""
+    low = tuple(logits.shape[2:])
+    if all(n == full or 0 < n < full for n, full in zip(low, size, strict=True)):
+        return
+    raise ValueError(
+        f"{name} has shape {tuple(logits.shape)}: expected spatial sizes from 1 to {size}, "
+        f"those of {owner}, which upsample={options.upsample!r} interpolates to"
+    )
+
+
+def _upsampling_cure(spatial: tuple[int, ...], logits: Tensor) -> str:
+    """What to do where something has larger spatial sizes than logits that are not interpolated."""
+    low = tuple(logits.shape[2:])
+    is_larger = len(spatial) == len(low) and spatial != low and min(low, default=0) > 0
+    if not is_larger or any(full < n for full, n in zip(spatial, low, strict=True)):
+        return ""
+    return f"; upsample={UPSAMPLINGS[len(low) - 1]!r} interpolates logits of lower resolution"
 
 
 def plain(tensor: Tensor) -> Tensor:
@@ -93,8 +129,9 @@ def check_same_device(name: str, tensor: Tensor, logits: Tensor) -> None:
         raise ValueError(f"{name} is on {tensor.device}: expected {logits.device}, as the logits")
 
 
-def check_mask(mask: Tensor, logits: Tensor) -> None:
-    expected = (logits.shape[0], *logits.shape[2:])
+def check_mask(mask: Tensor, logits: Tensor, size: tuple[int, ...]) -> None:
+    """size: the spatial sizes that the loss is computed at."""
+    expected = (logits.shape[0], *size)
     if not isinstance(mask, Tensor):
         raise TypeError(f"mask is a {type(mask).__name__}: expected a Tensor")
     if mask.dtype != torch.bool:
@@ -104,13 +141,21 @@ def check_mask(mask: Tensor, logits: Tensor) -> None:
     check_same_device("mask", mask, logits)
 
 
-def checked_teacher(teacher_logits: Tensor, logits: Tensor) -> Tensor:
-    """The teacher's logits as a plain tensor."""
+def checked_teacher(teacher_logits: Tensor, logits: Tensor, options: TargetOptions) -> Tensor:
+    """The teacher's logits as a plain tensor; with upsample their spatial sizes are their own."""
     check_logits(teacher_logits, "teacher_logits")
-    if teacher_logits.shape != logits.shape:
+    shape, expected = tuple(teacher_logits.shape), tuple(logits.shape)
+    if options.upsample is None:
+        fits, but = shape == expected, ""
+        same_classes = shape[:2] == expected[:2] and len(shape) == len(expected)
+        if not fits and same_classes and len(shape) > 2:
+            mode = UPSAMPLINGS[len(shape) - 3]
+            but = f"; with upsample={mode!r} a teacher's logits have spatial sizes of their own"
+    else:
+        fits, but = shape[:2] == expected[:2] and len(shape) == len(expected), " but for its size"
+    if not fits:
         raise ValueError(
-            f"teacher_logits has shape {tuple(teacher_logits.shape)}: expected "
-            f"{tuple(logits.shape)}, as the student's"
+            f"teacher_logits has shape {shape}: expected {expected}, as the student's{but}"
         )
     check_same_device("teacher_logits", teacher_logits, logits)
     return plain(teacher_logits)
@@ -186,6 +231,8 @@ def split_target(
     check_same_device(name, target, logits)
     target = plain(target)
     n, c, *spatial = logits.shape
+    if options.upsample is not None:  # it is the target that has the full size
+        spatial = target.shape[-len(spatial) :]
     shape, label_shape, dense_shape = tuple(target.shape), (n, *spatial), (n, c, *spatial)
     integers = not target.is_floating_point()
     one_channel = c == 1 and options.activation != "softmax"
@@ -197,7 +244,7 @@ def split_target(
     if not integers and shape == label_shape and one_channel:
         target, shape = target.unsqueeze(1), dense_shape
     if shape != dense_shape or target.is_complex():
-        raise _misfit(name, target, label_shape, dense_shape, options.activation)
+        raise _misfit(name, target, logits, label_shape, dense_shape, options.activation)
     if not integers and target.dtype not in LOGITS_DTYPES:
         raise TypeError(
             f"{name} has dtype {target.dtype}: expected an integer dtype, float16, bfloat16, "
@@ -222,6 +269,7 @@ def split_target(
 def _misfit(
     name: str,
     target: Tensor,
+    logits: Tensor,
     label_shape: tuple[int, ...],
     dense_shape: tuple[int, ...],
     activation: str,
@@ -243,6 +291,10 @@ def _misfit(
         cure += "" if is_integer(target) else f", and {name}.long() makes integers of floats"
     elif len(shape) == len(dense_shape) and shape[-1] == dense_shape[1] and len(shape) > 2:
         cure = f"; {name}.movedim(-1, 1) puts the classes first"
+    elif len(shape) == len(label_shape) and shape[0] == label_shape[0]:
+        cure = _upsampling_cure(shape[1:], logits)
+    elif len(shape) == len(dense_shape) and shape[:2] == dense_shape[:2]:
+        cure = _upsampling_cure(shape[2:], logits)
     return ValueError(f"{name} has shape {shape} and dtype {target.dtype}: {expected}{cure}")
 
 
@@ -273,7 +325,7 @@ def checked_labels(logits: Tensor, labels: Tensor, options: TargetOptions) -> Te
     if dense is not None:
         raise ValueError(
             f"labels has shape {tuple(dense.shape)} and dtype {dense.dtype}: expected integer "
-            f"labels of shape {(logits.shape[0], *logits.shape[2:])} beside a teacher"
+            f"labels of shape {(dense.shape[0], *dense.shape[2:])} beside a teacher"
         )
     return labels
 

@@ -8,15 +8,18 @@ A module has its objective ready (objective.py); nothing here depends on a loss 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from . import checks, formulas
-from .backend import choose
+from .backend import BY_NAME, choose
 from .objective import Objective, TargetLists
 from .ops import LOSSES, STATISTICS
 from .options import TargetOptions
 from .statistics import by_name
+from .upsampling import at_full_size, full_size
 
 #: The tensors that the operators read: logits, labels, dense target, mask, weights of the
 #: cross-entropy's classes. See `reference.statistics`.
@@ -34,8 +37,8 @@ def target_loss(
     """The loss against one target, labels or dense; see `functional.jaccard_cross_entropy_loss`."""
     options = objective.options
     inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options)
-    backend = _checked_backend(inputs, options, checks.Names())
-    return _loss(backend, objective, inputs, class_weights)
+    call = _prepared(inputs, objective.target, options, checks.Names())
+    return _loss(call, objective, class_weights)
 
 
 def distillation_loss(
@@ -50,8 +53,8 @@ def distillation_loss(
     """The loss against labels, where there are any, and a teacher; see
     `functional.jaccard_distillation_loss`."""
     options = objective.options
-    student_logits = checks.checked_logits(student_logits, options.activation, "student_logits")
-    dense = checks.checked_teacher(teacher_logits, student_logits)
+    student_logits = checks.checked_logits(student_logits, options, "student_logits")
+    dense = checks.checked_teacher(teacher_logits, student_logits, options)
     if labels is not None:
         labels = checks.checked_labels(student_logits, labels, options)
         if not objective.needs_dense:
@@ -63,11 +66,11 @@ def distillation_loss(
         ce_class_weights = _checked_weights(ce_class_weights, student_logits)
     inputs = (student_logits, labels, dense, mask, ce_class_weights)
     names = checks.Names("student_logits", "labels", "teacher_logits")
-    backend = _checked_backend(inputs, options, names, is_teacher=True)
+    call = _prepared(inputs, objective.target, options, names)
     if torch.compiler.is_compiling():
-        return _loss(backend, objective, inputs, class_weights)
+        return _loss(call, objective, class_weights)
     try:
-        return _loss(backend, objective, inputs, class_weights)
+        return _loss(call, objective, class_weights)
     except (IndexError, ValueError) as error:  # of a kernel, which has names of its own
         raise type(error)(_renamed(str(error))) from None
 
@@ -83,8 +86,8 @@ def target_statistics(
     """Statistics against one target, by name: float64, (N, C), totals (N,). Those that `lists` do
     not ask for are 0."""
     inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options)
-    backend = _checked_backend(inputs, options, checks.Names())
-    return _statistics(backend, inputs, lists, options)[0]
+    call = _prepared(inputs, lists, options, checks.Names())
+    return _statistics(call, options)[0]
 
 
 def _inputs_of_target(
@@ -94,28 +97,34 @@ def _inputs_of_target(
     ce_class_weights: Tensor | None,
     options: TargetOptions,
 ) -> Inputs:
-    logits = checks.checked_logits(logits, options.activation)
+    logits = checks.checked_logits(logits, options)
     labels, dense = checks.split_target(logits, target, options)
     if ce_class_weights is not None:
         ce_class_weights = _checked_weights(ce_class_weights, logits)
     return logits, labels, dense, mask, ce_class_weights
 
 
-def _statistics(
-    backend: str, inputs: Inputs, lists: TargetLists, options: TargetOptions
-) -> list[dict[str, Tensor]]:
+class Call(NamedTuple):
+    """What an operator is called with, checked."""
+
+    backend: str
+    inputs: Inputs
+    lists: TargetLists
+
+
+def _statistics(call: Call, options: TargetOptions) -> list[dict[str, Tensor]]:
     """Those of each target, labels first."""
+    backend, inputs, lists = call
     run = STATISTICS[backend]
     return by_name(*run(*inputs, lists.ints, lists.floats, options.inplace_backward))
 
 
-def _loss(
-    backend: str, objective: Objective, inputs: Inputs, class_weights: Tensor | None
-) -> Tensor:
+def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Tensor:
     """The value of an objective, float64 for float64 logits, else float32; 0-dim, but for the
     reductions "image" and "none"."""
+    backend, inputs, target = call
     logits, labels, dense, *_ = inputs
-    options, target, formula = objective.options, objective.target, objective.formula
+    options, formula = objective.options, objective.formula
     finishes = backend in LOSSES and options.reduction != "none"
     if class_weights is not None:
         checks.check_class_weights(class_weights, logits)
@@ -133,7 +142,7 @@ def _loss(
             *formula,
             options.inplace_backward,
         )[0]
-    statistics = _statistics(backend, inputs, target, options)
+    statistics = _statistics(call, options)
     value = formulas.objective_loss(
         statistics[0] if labels is not None else None,
         statistics[-1] if dense is not None else None,
@@ -162,14 +171,19 @@ def _renamed(message: str) -> str:
     return message
 
 
-def _checked_backend(
-    inputs: Inputs, options: TargetOptions, names: checks.Names, is_teacher: bool = False
-) -> str:
-    """The backend to run, with what depends on it checked: gradients that it does not give, and
-    wrong values where looking for them makes no device wait."""
+def _prepared(
+    inputs: Inputs, lists: TargetLists, options: TargetOptions, names: checks.Names
+) -> Call:
+    """The backend to run and what it is called with. What depends on the backend is checked:
+    gradients that it does not give, and wrong values where looking for them makes no device wait.
+    For one that does not interpolate logits itself they are interpolated here."""
     logits, labels, dense, mask, ce_class_weights = inputs
+    size = logits.shape[2:]
+    if options.upsample is not None:
+        size = full_size(logits, labels, dense, lists.has_teacher)
+        _check_lower(inputs, size, lists, options, names)
     if mask is not None:
-        checks.check_mask(mask, logits)
+        checks.check_mask(mask, logits, size)
     backend = choose(options.backend, logits.device)
     if backend != "reference":
         others = (
@@ -190,7 +204,11 @@ def _checked_backend(
         looks = backend == "reference" and not torch.compiler.is_compiling()
     else:
         looks = options.validate
+    if options.upsample is not None and not BY_NAME[backend].upsamples:
+        inputs, lists = _interpolated(inputs, lists, options), lists.at_full_size()
     if looks:
+        with torch.no_grad():
+            logits, _, dense, *_ = _interpolated(inputs, lists, options)
         checks.check_values(
             logits,
             labels,
@@ -198,7 +216,32 @@ def _checked_backend(
             mask,
             options.activation,
             options.ignore_index,
-            is_teacher,
+            lists.has_teacher,
             names,
         )
-    return backend
+    return Call(backend, inputs, lists)
+
+
+def _check_lower(
+    inputs: Inputs,
+    size: tuple[int, ...],
+    lists: TargetLists,
+    options: TargetOptions,
+    names: checks.Names,
+) -> None:
+    """Whether the logits, and a teacher's, can be interpolated to the full size."""
+    logits, labels, dense, *_ = inputs
+    owner = names.labels if labels is not None else names.dense
+    checks.check_lower(names.logits, logits, size, options, owner)
+    if lists.has_teacher and dense is not None:
+        checks.check_lower(names.dense, dense, size, options, owner)
+
+
+def _interpolated(inputs: Inputs, lists: TargetLists, options: TargetOptions) -> Inputs:
+    """The same at full size; of a call without upsampling, or one that has it already, itself."""
+    if options.upsample is None:
+        return inputs
+    logits, labels, dense, *others = inputs
+    has_teacher = lists.has_teacher
+    logits, dense = at_full_size(logits, labels, dense, has_teacher, options.align_corners)
+    return (logits, labels, dense, *others)

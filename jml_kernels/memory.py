@@ -15,17 +15,22 @@ MEBIBYTE = 2**20
 PER_CLASS = 1024
 #: Partial sums of the programs on a GPU, at most.
 PARTIAL_SUMS = 4 * MEBIBYTE
+#: Rows of low resolution that are shared by several pieces of work.
+SHARED_ROWS = MEBIBYTE
 
 
-def allowed_beside(shape: Sequence[int], device: str = "cpu") -> int:
-    """Bytes that a step may hold at once besides its inputs and the gradient: 1 MiB and O(N C).
+def allowed_beside(shape: Sequence[int], device: str = "cpu", upsamples: bool = False) -> int:
+    """Bytes that a step may hold at once besides its inputs and the gradient: 1 MiB and O(N C), or
+    2 MiB where it interpolates logits.
 
     Args:
         shape: of the logits, (N, C, *spatial).
         device: "cpu" or "cuda".
+        upsamples: whether the logits have a lower size than the target.
     """
     partial_sums = PARTIAL_SUMS if device == "cuda" else 0
-    return MEBIBYTE + PER_CLASS * shape[0] * shape[1] + partial_sums
+    shared_rows = SHARED_ROWS if upsamples else 0
+    return MEBIBYTE + PER_CLASS * shape[0] * shape[1] + partial_sums + shared_rows
 
 
 def peak_memory(call: Callable[[], object], device: str = "cpu") -> int:

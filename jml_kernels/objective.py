@@ -67,6 +67,16 @@ class TargetLists(NamedTuple):
     ints: tuple[int, ...]
     floats: tuple[float, ...]
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a dense target holds a teacher's logits."""
+        return TargetFloats(*self.floats).teacher_temperature > 0
+
+    def at_full_size(self) -> TargetLists:
+        """The same for logits that are interpolated already."""
+        ints = TargetInts(*self.ints)._replace(upsample=0, align_corners=0)
+        return self._replace(ints=tuple(ints))
+
 
 def target_lists(
     options: TargetOptions,
@@ -81,6 +91,8 @@ def target_lists(
         ACTIVATIONS.index(options.activation),
         options.boundary_size or 0,
         NEVER if options.ignore_index is None else options.ignore_index,
+        int(options.upsample is not None),
+        int(options.align_corners),
     )
     floats = TargetFloats(
         float(options.label_smoothing), float(teacher_temperature), float(student_temperature)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from .checks import AGGREGATIONS
+from .checks import AGGREGATIONS, UPSAMPLINGS
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -73,6 +73,41 @@ def boundary_size(name: str, value: object) -> int:
     if not 1 <= value < 2**63 or value % 2 == 0:
         raise ValueError(expected)
     return int(value)
+
+
+def check_upsampling(upsample: object, align_corners: bool, inplace_backward: bool) -> None:
+    """The interpolation of the logits, with what goes with it."""
+    if upsample is None:
+        if align_corners:
+            raise ValueError(
+                "align_corners=True: expected False without upsample, since nothing is interpolated"
+            )
+        return
+    if not isinstance(upsample, str) or upsample not in UPSAMPLINGS:
+        raise ValueError(
+            f"upsample={upsample!r}: expected None or one of {', '.join(map(repr, UPSAMPLINGS))}"
+            + (_WHY_NO_UPSAMPLING.get(upsample, "") if isinstance(upsample, str) else "")
+        )
+    if inplace_backward:
+        raise ValueError(
+            f"inplace_backward=True: expected False with upsample={upsample!r}, whose backward "
+            "reads a logit for more than one pixel"
+        )
+
+
+_NOT_CONVEX = (
+    ", whose weights are convex: an interpolated probability is one, and an interpolated logit is "
+    "no larger than its corners'"
+)
+#: Modes of `torch.nn.functional.interpolate` that a user may ask for.
+_WHY_NO_UPSAMPLING = {
+    "bicubic": f"{_NOT_CONVEX}; those of bicubic interpolation are not",
+    "nearest": "; nearest neighbours repeat logits, which logits.repeat_interleave does as well",
+    "nearest-exact": (
+        "; nearest neighbours repeat logits, which logits.repeat_interleave does as well"
+    ),
+    "area": "; the average over areas is for lower resolutions",
+}
 
 
 def one_or_two(name: str, value: object) -> int:

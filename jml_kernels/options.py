@@ -33,10 +33,19 @@ class TargetOptions:
         ignore_index: integer label of pixels that count nowhere; None: every pixel counts.
         activation: "softmax" over dim 1, which has two classes or more, "sigmoid" per class
             (multi-label, or binary with one class), or "none" for probabilities.
+        upsample: None, or "linear", "bilinear" or "trilinear", for 1, 2 or 3 spatial dimensions:
+            the logits may have lower spatial sizes than the target, by any ratio >= 1 in each
+            dimension. The loss is that of `torch.nn.functional.interpolate(logits.float(),
+            size=target's, mode=upsample, align_corners=align_corners)`, in float64 for float64
+            logits. Smoothing, ignore_index and mask have the target's size. A teacher's logits have
+            a size of their own; without labels the full size is, in each dimension, the larger one
+            of student and teacher.
+        align_corners: of this interpolation: whether the centres of the corner pixels coincide, and
+            not the edges of the images.
         inplace_backward: write the gradient into the logits' own memory, so that the logits hold
             the gradient after backward(). Nothing else may need them in the backward; autograd
-            raises where it does. Refused are leaves that require grad and views of them, and logits
-            that share memory with another argument.
+            raises where it does. Refused are upsample, leaves that require grad and views of them,
+            and logits that share memory with another argument.
         validate: look for labels out of range also where that makes the host wait for the device
             (a GPU). On the CPU they are always looked for.
         backend: "auto", or a name of `backends()`.
@@ -46,6 +55,8 @@ class TargetOptions:
     boundary_size: int | None = None
     ignore_index: int | None = -100
     activation: str = "softmax"
+    upsample: str | None = None
+    align_corners: bool = False
     inplace_backward: bool = False
     validate: bool = False
     backend: str = "auto"
@@ -56,8 +67,9 @@ class TargetOptions:
             self._check("boundary_size", option_checks.boundary_size)
         if self.ignore_index is not None:
             self._check("ignore_index", option_checks.integer)
-        for name in ("inplace_backward", "validate"):
+        for name in ("align_corners", "inplace_backward", "validate"):
             self._check(name, option_checks.boolean)
+        option_checks.check_upsampling(self.upsample, self.align_corners, self.inplace_backward)
         option_checks.check_choice("activation", self.activation, checks.ACTIVATIONS)
         option_checks.check_choice("backend", self.backend, ("auto", *NAMES))
 

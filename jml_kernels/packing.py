@@ -24,6 +24,11 @@ class TargetInts(NamedTuple):
     boundary_size: int
     """the window of boundary smoothing; 0 smooths every pixel"""
     ignore_index: int
+    upsample: int
+    """whether logits, a teacher's too, may have lower spatial sizes than the target, and are then
+    interpolated linearly in each spatial dimension"""
+    align_corners: int
+    """of this interpolation, as in `torch.nn.functional.interpolate`"""
 
 
 class TargetFloats(NamedTuple):

@@ -25,6 +25,7 @@ from .checks import (
 from .packing import TargetFloats, TargetInts
 from .statistics import COLUMNS, EXTREMA, SUMS, TOTALS
 from .targets import smooth_labels
+from .upsampling import at_full_size
 
 
 def probabilities(logits: Tensor, activation: str) -> Tensor:
@@ -253,6 +254,10 @@ def statistics(
         labels: integers (N, *spatial), or None.
         dense: (N, C, *spatial), or None: probabilities; a teacher's logits; or, without labels,
             integers 0 and 1.
+            With the target int `upsample`, logits, and a teacher's here, may each have lower
+            spatial sizes than the labels or the probabilities; without either the larger of the
+            two in each dimension is the full one. They are then interpolated, in float32 or
+            float64, before everything else.
         mask: bool (N, *spatial), True where a pixel counts, or None.
         ce_class_weights: floating (C,), the weights w of the first target's cross-entropy; None: 1.
         target_ints, target_floats: the options, in the order of `packing.TargetInts` and
@@ -266,6 +271,9 @@ def statistics(
     """
     ints, floats = TargetInts(*target_ints), TargetFloats(*target_floats)
     activation = ACTIVATIONS[ints.activation]
+    if ints.upsample:
+        has_teacher, align_corners = floats.teacher_temperature > 0, bool(ints.align_corners)
+        logits, dense = at_full_size(logits, labels, dense, has_teacher, align_corners)
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     targets, valid, wrong = _targets(
         logits.detach(), labels, dense, mask, ce_class_weights, ints, floats

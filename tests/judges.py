@@ -96,6 +96,8 @@ def assert_columns(case: LossCase, backend: str, device: str) -> None:
             msg=lambda text, name=name: f"{name}: {text}",
         )
     assert_gradient(gradient, expected_gradient, case.dtype)
+    if case.upsamples:
+        return  # every logit may have a share of some pixel that counts
     uncounted = ~counted_elements(case, target, mask).expand(case.shape)
     assert (gradient[uncounted] == 0).all()
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from oracle import reached
+from oracle import reached, upsampled
 from torch import Tensor
 
 from jml_kernels import accuracy
@@ -246,7 +246,8 @@ def overlap_of(options: Mapping) -> str:
 def objective(case: LossCase, leaf: Tensor) -> Tensor:
     """Eq. 14, or 15 to 17 with a teacher; a weight of 0 takes a term out."""
     _, labels, teacher, mask = shared(case)
-    options, shape, activation = case.options, case.shape, case.activation
+    options, shape, activation = case.options, case.target_shape, case.activation
+    leaf = upsampled(case, leaf)
     epsilon, overlap = options.get("label_smoothing", 0.0), overlap_of(options)
     given = {**DEFAULTS, **options}
     ce_weights, weights = map(class_weights(case).get, ("ce_class_weights", "class_weights"))
@@ -270,7 +271,7 @@ def objective(case: LossCase, leaf: Tensor) -> Tensor:
     if nu > 0:
         jaccards.append((nu, jaccard(x, target, overlap, activation, options, weights)))
     if teacher is not None:
-        t = torch.where(valid, teacher.double(), 0) / given["temperature"]
+        t = torch.where(valid, upsampled(case, teacher.double()), 0) / given["temperature"]
         of_teacher = Target(activate(t, activation), valid)
         scale = given["student_temperature"]
         if given.get("distillation") == "kl":

@@ -13,7 +13,7 @@ from jml_kernels.selfcheck.corpus.case import LossCase
 from jml_kernels.selfcheck.corpus.drawing import class_weights, shared
 from jml_kernels.statistics import ALL_COLUMNS, SUMS, TOTALS
 
-TARGET = TargetInts(ALL_COLUMNS, ALL_COLUMNS, 0, 0, -100)._asdict() | (
+TARGET = TargetInts(ALL_COLUMNS, ALL_COLUMNS, 0, 0, -100, 0, 0)._asdict() | (
     TargetFloats(label_smoothing=0.0, teacher_temperature=0.0, student_temperature=1.0)._asdict()
 )
 FORMULA = {
@@ -124,6 +124,8 @@ def arguments_of(case: LossCase, device: str, **changed) -> dict[str, object]:
         "label_smoothing": options.label_smoothing,
         "boundary_size": options.boundary_size or 0,
         "ignore_index": options.ignore_index,
+        "upsample": int(options.upsample is not None),
+        "align_corners": int(options.align_corners),
     }
     return operator_arguments(
         logits.detach(),

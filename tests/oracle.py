@@ -77,6 +77,44 @@ def expected_columns(case: LossCase) -> tuple[ClassStatistics, Tensor]:
     return ClassStatistics(*(column.detach() for column in statistics)), gradient
 
 
+# ---- interpolation -------------------------------------------------------------------------------
+
+
+def upsampled(case: LossCase, logits: Tensor) -> Tensor:
+    """Logits of a case at full size: one dimension after the other, from the definition."""
+    if not case.upsamples:
+        return logits
+    for dim, full in enumerate(case.target_shape[2:], start=2):
+        low = logits.shape[dim]
+        first, second, share = (
+            zip(
+                *(
+                    _corners(i, low, full, case.options.get("align_corners", False))
+                    for i in range(full)
+                ),
+                strict=True,
+            )
+            if full
+            else ((), (), ())
+        )
+        weight = torch.tensor(share, dtype=logits.dtype).view(-1, *[1] * (logits.dim() - 1 - dim))
+        one, other = (
+            logits.index_select(dim, torch.tensor(i, dtype=torch.int64)) for i in (first, second)
+        )
+        logits = (1 - weight) * one + weight * other
+    return logits
+
+
+def _corners(i: int, low: int, full: int, align_corners: bool) -> tuple[int, int, float]:
+    """Between which of `low` pixels the pixel i of `full` lies, and what share the second has."""
+    if align_corners:
+        position = i * (low - 1) / (full - 1) if full > 1 else 0.0
+    else:
+        position = max((i + 0.5) * low / full - 0.5, 0.0)
+    first = min(int(position), low - 1)
+    return first, min(first + 1, low - 1), position - first
+
+
 # ---- the reference's own judge -------------------------------------------------------------------
 
 
@@ -129,7 +167,7 @@ def _window(position: tuple[int, ...], spatial: tuple[int, ...], size: int):
 def _plain_pixels(case: LossCase):
     """Yield (n, c, x, y, cross-entropy) of every element that counts."""
     logits, target, _, mask = shared(case)
-    n_images, n_classes, *spatial = case.shape
+    n_images, n_classes, *spatial = case.target_shape
     activation = case.activation
     epsilon = case.options.get("label_smoothing", 0.0)
     size = case.options.get("boundary_size")
@@ -141,7 +179,8 @@ def _plain_pixels(case: LossCase):
         target, dense = target.squeeze(1), False
     elif target.is_floating_point() and target.dim() < logits.dim():
         target = target.unsqueeze(1)
-    logits, integers = logits.double().tolist(), not target.is_floating_point()
+    logits = upsampled(case, logits.double())
+    logits, integers = logits.tolist(), not target.is_floating_point()
     target = (target.to(torch.int64) if integers else target.double()).tolist()
 
     def at(nested, *index):

@@ -107,6 +107,13 @@ def test_suites_have_both_shapes_of_the_design_and_the_hard_cases():
     assert {case.dtype for case in forms} >= {"float16", "bfloat16", "float64"}
     assert {case.layout for case in forms} == {"contiguous", "channels_last"}
     assert {case.shape[1] for case in forms} >= {2, 19, 150, 1000}
+    upsampled = {(case.logits_shape, case.full_size) for case in suites.SUITES["upsample"].cases}
+    assert upsampled == {
+        ((4, 19, 128, 128), (512, 512)),
+        ((2, 19, 64, 128), (512, 1024)),
+        ((2, 150, 128, 128), (512, 512)),
+        ((2, 150, 64, 64), (512, 512)),
+    }
 
 
 # ---- pages ---------------------------------------------------------------------------------------
@@ -189,6 +196,32 @@ def test_goals_of_a_case(case, allocator, expected):
     found = {verdict.what: str(verdict.goal) for verdict in goals.judged(of_case)}
     assert found.pop(goals.MEMORY).startswith("≤ 1.0")
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("case", "interpolated", "eager"),
+    [
+        ({"upsample": 4}, 6, 20),
+        ({"upsample": 4, "labels": "random"}, 5, 20),
+        ({"upsample": 4, "target": "boundary"}, 5, 20),
+        ({"upsample": 8}, 7.5, None),
+        ({"shape": suites.CROPS_OF_ADE20K, "upsample": 4}, 8, 30),
+        ({"shape": suites.CROPS_OF_ADE20K, "upsample": 8}, 13, None),
+    ],
+    ids=str,
+)
+def test_goals_of_logits_of_lower_resolution(case, interpolated, eager):
+    of_case = row(case=BenchmarkCase(**{"shape": suites.CITYSCAPES, **case}))
+    for name in ("cpu-interpolated", "cpu-full-size"):
+        of_case["figures"][name] = of_case["figures"]["eager"]
+    found = {verdict.what: verdict.goal.limit for verdict in goals.judged(of_case)}
+    # 2 MiB beside the gradient.
+    gradient = of_case["bytes"]["logits"]
+    assert found.pop(goals.MEMORY) * gradient == pytest.approx(gradient + 2**21, rel=0.1)
+    assert found.pop("eager / ours", None) == eager
+    assert found == {"cpu-interpolated / ours": interpolated, "cpu-full-size / ours": 1}
+    of_case["allocator"] = "default"
+    assert [verdict.what for verdict in goals.judged(of_case)] == [goals.MEMORY]
 
 
 # ---- single operators ----------------------------------------------------------------------------

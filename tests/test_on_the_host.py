@@ -31,6 +31,6 @@ def test_triton_under_its_interpreter(file, part):
 def test_cuda_under_the_emulation():
     """It is fast enough for slow cases, too."""
     emulation = str(library())
-    files = (*INTERPRETED, "ignored_elements")
+    files = (*INTERPRETED, "ignored_elements", "upsampling")
     count = passed(*files, part="", backend="cuda", JML_CUDA_EMULATION=emulation)
     assert count > 900

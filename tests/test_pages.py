@@ -46,6 +46,7 @@ def test_code_runs(page):
         "logits": torch.randn(2, 4, 8, 8, requires_grad=True),
         "labels": torch.randint(4, (2, 8, 8)),
         "teacher_logits": torch.randn(2, 4, 8, 8),
+        "small_logits": torch.randn(2, 4, 2, 2, requires_grad=True),
     }
     with mock.patch.dict(OVERLAPS):  # one page adds an overlap
         for block in blocks:

@@ -21,11 +21,10 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from .chunk import Source, read_chunk
+from .chunk import Chunk, read_chunk, source_of
 from .coefficients import chunk_coefficients
 from .columns import CROSS_ENTROPY
 from .cross_entropy import ce_gradient
-from .labels import label_state
 from .pixel_math import (
     NONE,
     SIGMOID,
@@ -36,9 +35,9 @@ from .pixel_math import (
     probabilities,
     tempered_probabilities,
 )
-from .pixel_state import merge_pixel_states, pixel_state, poisoned
+from .pixel_state import PixelState, merge_pixel_states, pixel_state, poisoned
 from .softmax import exp_sum
-from .tile_io import fill_pixels, locate, store_tile, view_of
+from .tile_io import locate, store_tile, view_of
 
 
 class Elements(NamedTuple):
@@ -64,6 +63,17 @@ class ClassSums(NamedTuple):
     """of q w y, with the target of integers: q times its target mass"""
     dense_q_mass: tl.tensor
     """of q w y, with the dense target"""
+
+
+class Pixels(NamedTuple):
+    """Some pixels before their gradient is computed."""
+
+    chunk: Chunk
+    """the first one"""
+    elements: Elements
+    """of this chunk"""
+    state: PixelState
+    sums: ClassSums
 
 
 @triton.jit
@@ -166,6 +176,66 @@ def add_class_sums(a, b):
 
 
 @triton.jit
+def read_pixels(
+    source,
+    coefficients,
+    grad_sums,
+    grad_totals,
+    grad_loss,
+    ce_class_weights,
+    image,
+    images,
+    student_scale,
+    scale,
+    ACTIVATION: tl.constexpr,
+    INTEGERS: tl.constexpr,
+    INTEGER_COLUMNS: tl.constexpr,
+    DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
+    HARD: tl.constexpr,
+    FIRST_LABEL: tl.constexpr,
+    TEACHER: tl.constexpr,
+    TEMPERED: tl.constexpr,
+    CLASSES: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    CHUNKS: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """What all classes of some pixels say. coefficients: of the first chunk. scale: student_scale
+    as a tile."""
+    chunk = read_chunk(
+        source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, False, FIRST_LABEL, TEACHER,
+        CLASSES, BLOCK_C, DTYPE,
+    )  # fmt: skip
+    state = pixel_state(chunk, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False)
+    for chunk_index in range(1, CHUNKS):
+        other_chunk = read_chunk(
+            source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, False,
+            FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
+        )  # fmt: skip
+        other_state = pixel_state(
+            other_chunk, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False
+        )
+        state = merge_pixel_states(state, other_state, scale, ACTIVATION, TEACHER, TEMPERED, False)
+    state = poisoned(state, source.labels.poison, ACTIVATION, INTEGERS)
+
+    elements = chunk_elements(
+        chunk, state, source.labels, coefficients, ACTIVATION, INTEGERS, INTEGER_COLUMNS,
+        DENSE_COLUMNS, IGNORES, HARD, TEACHER,
+    )  # fmt: skip
+    sums = class_sums(elements, coefficients, INTEGER_COLUMNS, DENSE_COLUMNS)
+    for chunk_index in range(1, CHUNKS):
+        other_chunk, other_coefficients, other_elements = read_elements(
+            source, state, grad_sums, grad_totals, grad_loss, ce_class_weights, chunk_index,
+            image, images, student_scale, ACTIVATION, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS,
+            IGNORES, HARD, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
+        )  # fmt: skip
+        other_sums = class_sums(other_elements, other_coefficients, INTEGER_COLUMNS, DENSE_COLUMNS)
+        sums = add_class_sums(sums, other_sums)
+    return Pixels(chunk, elements, state, sums)
+
+
+@triton.jit
 def logits_gradient(
     chunk,
     state,
@@ -224,6 +294,7 @@ def backward_kernel(
     integers_strides,
     dense,
     dense_strides,
+    dense_axes,
     mask,
     mask_strides,
     ce_class_weights,
@@ -267,11 +338,11 @@ def backward_kernel(
     image = (program // parts).to(tl.int64)
     if LOSS_OF_IMAGES:
         grad_loss += image
-    grad_view = view_of(grad, grad_strides, image)
-    logits_view = view_of(logits, logits_strides, image)
-    integers_view = view_of(integers, integers_strides, image)
-    dense_view = view_of(dense, dense_strides, image)
-    mask_view = view_of(mask, mask_strides, image)
+    grad_view = view_of(grad, grad_strides, None, image)
+    logits_view = view_of(logits, logits_strides, None, image)
+    integers_view = view_of(integers, integers_strides, None, image)
+    dense_view = view_of(dense, dense_strides, dense_axes, image)
+    mask_view = view_of(mask, mask_strides, None, image)
     pixels = depth * height * width
     coefficients = chunk_coefficients(
         grad_sums, grad_totals, grad_loss, ce_class_weights, 0, image, images, student_scale,
@@ -286,53 +357,16 @@ def backward_kernel(
         pixel = tile * BLOCK_P + tl.arange(0, BLOCK_P)[None, :]
         in_image = pixel < pixels
         position = locate(pixel, height, width, WIDE)
-        unmasked = in_image
-        if mask is not None:
-            unmasked = in_image & (fill_pixels(mask_view, position, in_image) != 0)
-        labels = label_state(
-            integers_view, position, in_image, unmasked, (depth, height, width), ignore_index,
-            label_deficit, target_elsewhere, INTEGERS, LABEL_COUNT, WINDOW, SPATIAL, DTYPE,
+        source = source_of(
+            logits_view, integers_view, dense_view, mask_view, position, in_image,
+            (depth, height, width), ignore_index, label_deficit, target_elsewhere, teacher_scale,
+            INTEGERS, LABEL_COUNT, WINDOW, SPATIAL, DTYPE,
         )  # fmt: skip
-        source = Source(
-            logits_view, integers_view, dense_view, labels, position, in_image, ignore_index,
-            teacher_scale,
+        chunk, elements, state, sums = read_pixels(
+            source, coefficients, grad_sums, grad_totals, grad_loss, ce_class_weights, image,
+            images, student_scale, scale, ACTIVATION, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS,
+            IGNORES, HARD, FIRST_LABEL, TEACHER, TEMPERED, CLASSES, BLOCK_C, CHUNKS, DTYPE,
         )  # fmt: skip
-        chunk = read_chunk(
-            source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, False, FIRST_LABEL, TEACHER,
-            CLASSES, BLOCK_C, DTYPE,
-        )  # fmt: skip
-        state = pixel_state(
-            chunk, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False
-        )
-        for chunk_index in range(1, CHUNKS):
-            other_chunk = read_chunk(
-                source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, False,
-                FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
-            )  # fmt: skip
-            other_state = pixel_state(
-                other_chunk, scale, ACTIVATION, INTEGERS, TEACHER, False, False, TEMPERED, False
-            )
-            state = merge_pixel_states(
-                state, other_state, scale, ACTIVATION, TEACHER, TEMPERED, False
-            )
-        state = poisoned(state, labels.poison, ACTIVATION, INTEGERS)
-
-        elements = chunk_elements(
-            chunk, state, labels, coefficients, ACTIVATION, INTEGERS, INTEGER_COLUMNS,
-            DENSE_COLUMNS, IGNORES, HARD, TEACHER,
-        )  # fmt: skip
-        sums = class_sums(elements, coefficients, INTEGER_COLUMNS, DENSE_COLUMNS)
-        for chunk_index in range(1, CHUNKS):
-            other_chunk, other_coefficients, other_elements = read_elements(
-                source, state, grad_sums, grad_totals, grad_loss, ce_class_weights, chunk_index,
-                image, images, student_scale, ACTIVATION, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS,
-                IGNORES, HARD, FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
-            )  # fmt: skip
-            other_sums = class_sums(
-                other_elements, other_coefficients, INTEGER_COLUMNS, DENSE_COLUMNS
-            )
-            sums = add_class_sums(sums, other_sums)
-
         dz = logits_gradient(
             chunk, state, elements, coefficients, sums, scale, ACTIVATION, INDEPENDENT,
             INTEGER_COLUMNS, DENSE_COLUMNS, IGNORES, TEMPERED,

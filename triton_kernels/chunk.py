@@ -6,9 +6,9 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from .labels import BITS, LABELS, LabelState, as_int64, poison_where
+from .labels import BITS, LABELS, LabelState, as_int64, label_state, poison_where
 from .pixel_math import NONE, SOFTMAX, is_probability
-from .tile_io import Position, View, fill_tile
+from .tile_io import Position, View, fill_pixels, fill_tile, load_tile
 
 
 class Source(NamedTuple):
@@ -25,6 +25,40 @@ class Source(NamedTuple):
     ignore_index: tl.tensor
     teacher_scale: tl.tensor
     """1 / temperature of the teacher"""
+
+
+@triton.jit
+def source_of(
+    logits_view,
+    integers_view,
+    dense_view,
+    mask_view,
+    position,
+    in_image,
+    size,
+    ignore_index,
+    label_deficit,
+    target_elsewhere,
+    teacher_scale,
+    INTEGERS: tl.constexpr,
+    LABEL_COUNT: tl.constexpr,
+    WINDOW: tl.constexpr,
+    SPATIAL: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """The source of some pixels, with what labels and mask say of them. size: (depth, height,
+    width). label_deficit, target_elsewhere: see `label_state`."""
+    unmasked = in_image
+    if len(mask_view) > 0:
+        unmasked = in_image & (fill_pixels(mask_view, position, in_image) != 0)
+    labels = label_state(
+        integers_view, position, in_image, unmasked, size, ignore_index, label_deficit,
+        target_elsewhere, INTEGERS, LABEL_COUNT, WINDOW, SPATIAL, DTYPE,
+    )  # fmt: skip
+    return Source(
+        logits_view, integers_view, dense_view, labels, position, in_image, ignore_index,
+        teacher_scale,
+    )  # fmt: skip
 
 
 class Chunk(NamedTuple):
@@ -76,12 +110,12 @@ def read_chunk(
     classes = chunk_index * BLOCK_C + tl.arange(0, BLOCK_C)[:, None]
     inside = source.in_image & (classes < CLASSES)
     ruled_out: tl.constexpr = 0.0 if ACTIVATION == NONE else float("-inf")
-    z = fill_tile(source.logits, classes, position, inside, ruled_out).to(DTYPE)
+    z = fill_tile(source.logits, classes, position, inside, ruled_out, DTYPE)
     valid = source.labels.valid
     fits = valid
     is_label = ()
     if INTEGERS == BITS:
-        bit = as_int64(fill_tile(source.integers, classes, position, inside, 0))
+        bit = as_int64(load_tile(source.integers, classes, position, inside, 0))
         valid = valid & inside & (bit != source.ignore_index)
         is_label = valid & (bit == 1)
         fits = (bit == 0) | (bit == 1)
@@ -93,7 +127,7 @@ def read_chunk(
     dense = ()
     if DENSE_COLUMNS:
         outside: tl.constexpr = ruled_out if TEACHER else 0.0
-        dense = fill_tile(source.dense, classes, position, inside, outside).to(DTYPE)
+        dense = fill_tile(source.dense, classes, position, inside, outside, DTYPE)
         if IGNORES:
             ignored = ignored_value(source.dense, source.ignore_index, DTYPE)
             valid = valid & inside & (dense != ignored)

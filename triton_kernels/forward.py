@@ -16,10 +16,10 @@ Bytes from memory: the logits once, the integers once, a dense target once, a ma
 import triton
 import triton.language as tl
 
-from .chunk import Source, read_chunk
+from .chunk import read_chunk, source_of
 from .columns import CROSS_ENTROPY, CROSS_ENTROPY_WEIGHT, PRESENT, TARGET_ENTROPY
 from .cross_entropy import cross_entropy_terms
-from .labels import BITS, LABELS, label_state
+from .labels import BITS, LABELS
 from .pixel_math import (
     NONE,
     SIGMOID,
@@ -32,7 +32,7 @@ from .pixel_math import (
 )
 from .pixel_state import merge_pixel_states, pixel_state, poisoned
 from .sums import PROPAGATE_NAN, add, add_folded, flush, flush_totals, raise_maxima, zeros
-from .tile_io import fill_pixels, locate, view_of
+from .tile_io import locate, view_of
 
 
 @triton.jit
@@ -148,14 +148,103 @@ def chunk_terms(
 
 
 @triton.jit
+def add_tile(
+    source,
+    sums,
+    maxima,
+    totals,
+    row,
+    is_first,
+    ce_class_weights,
+    student_scale,
+    CLASSES: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    INTEGERS: tl.constexpr,
+    INTEGER_COLUMNS: tl.constexpr,
+    DENSE_COLUMNS: tl.constexpr,
+    IGNORES: tl.constexpr,
+    HARD: tl.constexpr,
+    TEACHER: tl.constexpr,
+    TEMPERED: tl.constexpr,
+    SUMS: tl.constexpr,
+    MAXIMA: tl.constexpr,
+    TOTALS: tl.constexpr,
+    DTYPE: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    CHUNKS: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    FOLD: tl.constexpr,
+    ADJACENT: tl.constexpr,
+):
+    """(sums, maxima, totals) with those of some pixels, all classes of these. With more than one
+    chunk sums and maxima go on in the program's row at once, see `sums.flush`."""
+    INDEPENDENT: tl.constexpr = ACTIVATION == SIGMOID or (ACTIVATION == NONE and CLASSES == 1)
+    # One class that is not a softmax has two labels, and y is the chance of label 1.
+    FIRST_LABEL: tl.constexpr = 1 if CLASSES == 1 and ACTIVATION != SOFTMAX else 0
+    TILED_COLUMNS: tl.constexpr = INTEGER_COLUMNS if INTEGERS == BITS else DENSE_COLUMNS
+    ARGMAX: tl.constexpr = (PRESENT & TILED_COLUMNS) != 0 and not INDEPENDENT
+    LOGARITHM: tl.constexpr = (CROSS_ENTROPY & (INTEGER_COLUMNS | DENSE_COLUMNS)) != 0
+    ENTROPY: tl.constexpr = (TARGET_ENTROPY & DENSE_COLUMNS) != 0
+    # Whether a pixel counts, and whether it has a wrong value, is said by its elements.
+    CHECKED: tl.constexpr = ACTIVATION == NONE or (DENSE_COLUMNS != 0 and not TEACHER)
+    COUNTING: tl.constexpr = CHECKED or IGNORES or INTEGERS == BITS
+    chunk = read_chunk(
+        source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, CHECKED, FIRST_LABEL,
+        TEACHER, CLASSES, BLOCK_C, DTYPE,
+    )  # fmt: skip
+    state = pixel_state(
+        chunk, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY, TEMPERED,
+        ARGMAX,
+    )  # fmt: skip
+    for chunk_index in range(1, CHUNKS):
+        other_chunk = read_chunk(
+            source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, CHECKED,
+            FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
+        )  # fmt: skip
+        other_state = pixel_state(
+            other_chunk, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY,
+            TEMPERED, ARGMAX,
+        )  # fmt: skip
+        state = merge_pixel_states(
+            state, other_state, student_scale, ACTIVATION, TEACHER, TEMPERED, ARGMAX
+        )
+    state = poisoned(state, source.labels.poison, ACTIVATION, INTEGERS)
+
+    counted = tl.zeros([1, BLOCK_P], DTYPE)
+    for chunk_index in range(CHUNKS):
+        if CHUNKS > 1:
+            current = read_chunk(
+                source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, CHECKED,
+                FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
+            )  # fmt: skip
+        else:
+            current = chunk
+        sum_terms, maximum_terms, total_terms, counted = chunk_terms(
+            current, state, source.labels, ce_class_weights, counted, student_scale,
+            CLASSES, ACTIVATION, INDEPENDENT, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS, IGNORES,
+            COUNTING, HARD, FIRST_LABEL, TEACHER, TEMPERED, ARGMAX,
+        )  # fmt: skip
+        sums = add_folded(sums, sum_terms, SUMS, FOLD, ADJACENT)
+        maxima = raise_maxima(maxima, maximum_terms, MAXIMA)
+        totals = add(totals, total_terms, TOTALS)
+        if CHUNKS > 1:
+            flush(row, sums, maxima, chunk_index, is_first, CLASSES, BLOCK_C, SUMS, MAXIMA)
+            sums = zeros(SUMS, BLOCK_C, BLOCK_P // FOLD, DTYPE)
+            maxima = zeros(MAXIMA, BLOCK_C, BLOCK_P, DTYPE)
+    return sums, maxima, totals
+
+
+@triton.jit
 def forward_kernel(
     partials,
     logits,
     logits_strides,
+    logits_axes,
     integers,
     integers_strides,
     dense,
     dense_strides,
+    dense_axes,
     mask,
     mask_strides,
     ce_class_weights,
@@ -207,26 +296,15 @@ def forward_kernel(
     WIDE: whether offsets may need 64 bits.
     DTYPE: what is computed in.
     """
-    INDEPENDENT: tl.constexpr = ACTIVATION == SIGMOID or (ACTIVATION == NONE and CLASSES == 1)
-    # One class that is not a softmax has two labels, and y is the chance of label 1.
-    BINARY: tl.constexpr = CLASSES == 1 and ACTIVATION != SOFTMAX
-    FIRST_LABEL: tl.constexpr = 1 if BINARY else 0
-    LABEL_COUNT: tl.constexpr = 2 if BINARY else CLASSES
-    TILED_COLUMNS: tl.constexpr = INTEGER_COLUMNS if INTEGERS == BITS else DENSE_COLUMNS
-    ARGMAX: tl.constexpr = (PRESENT & TILED_COLUMNS) != 0 and not INDEPENDENT
-    LOGARITHM: tl.constexpr = (CROSS_ENTROPY & (INTEGER_COLUMNS | DENSE_COLUMNS)) != 0
-    ENTROPY: tl.constexpr = (TARGET_ENTROPY & DENSE_COLUMNS) != 0
-    # Whether a pixel counts, and whether it has a wrong value, is said by its elements.
-    CHECKED: tl.constexpr = ACTIVATION == NONE or (DENSE_COLUMNS != 0 and not TEACHER)
-    COUNTING: tl.constexpr = CHECKED or IGNORES or INTEGERS == BITS
+    LABEL_COUNT: tl.constexpr = 2 if CLASSES == 1 and ACTIVATION != SOFTMAX else CLASSES
     ROW: tl.constexpr = (SUMS + MAXIMA) * CLASSES + TOTALS
 
     program = tl.program_id(0)
     image = (program // parts).to(tl.int64)
-    logits_view = view_of(logits, logits_strides, image)
-    integers_view = view_of(integers, integers_strides, image)
-    dense_view = view_of(dense, dense_strides, image)
-    mask_view = view_of(mask, mask_strides, image)
+    logits_view = view_of(logits, logits_strides, logits_axes, image)
+    integers_view = view_of(integers, integers_strides, None, image)
+    dense_view = view_of(dense, dense_strides, dense_axes, image)
+    mask_view = view_of(mask, mask_strides, None, image)
     row = partials + program.to(tl.int64) * ROW
     first_tile = program % parts * group
     pixels = depth * height * width
@@ -245,60 +323,17 @@ def forward_kernel(
             pixel = tile * BLOCK_P + tl.arange(0, BLOCK_P)[None, :]
             in_image = pixel < pixels
             position = locate(pixel, height, width, WIDE)
-            unmasked = in_image
-            if mask is not None:
-                unmasked = in_image & (fill_pixels(mask_view, position, in_image) != 0)
-            labels = label_state(
-                integers_view, position, in_image, unmasked, (depth, height, width), ignore_index,
-                label_deficit, target_elsewhere, INTEGERS, LABEL_COUNT, WINDOW, SPATIAL, DTYPE,
+            source = source_of(
+                logits_view, integers_view, dense_view, mask_view, position, in_image,
+                (depth, height, width), ignore_index, label_deficit, target_elsewhere,
+                teacher_scale, INTEGERS, LABEL_COUNT, WINDOW, SPATIAL, DTYPE,
             )  # fmt: skip
-            source = Source(
-                logits_view, integers_view, dense_view, labels, position, in_image, ignore_index,
-                teacher_scale,
+            sums, maxima, totals = add_tile(
+                source, sums, maxima, totals, row, is_first, ce_class_weights, student_scale,
+                CLASSES, ACTIVATION, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS, IGNORES, HARD,
+                TEACHER, TEMPERED, SUMS, MAXIMA, TOTALS, DTYPE, BLOCK_C, CHUNKS, BLOCK_P, FOLD,
+                ADJACENT,
             )  # fmt: skip
-            chunk = read_chunk(
-                source, 0, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, CHECKED, FIRST_LABEL,
-                TEACHER, CLASSES, BLOCK_C, DTYPE,
-            )  # fmt: skip
-            state = pixel_state(
-                chunk, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY, TEMPERED,
-                ARGMAX,
-            )  # fmt: skip
-            for chunk_index in range(1, CHUNKS):
-                other_chunk = read_chunk(
-                    source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, CHECKED,
-                    FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
-                )  # fmt: skip
-                other_state = pixel_state(
-                    other_chunk, student_scale, ACTIVATION, INTEGERS, TEACHER, LOGARITHM, ENTROPY,
-                    TEMPERED, ARGMAX,
-                )  # fmt: skip
-                state = merge_pixel_states(
-                    state, other_state, student_scale, ACTIVATION, TEACHER, TEMPERED, ARGMAX
-                )
-            state = poisoned(state, labels.poison, ACTIVATION, INTEGERS)
-
-            counted = tl.zeros([1, BLOCK_P], DTYPE)
-            for chunk_index in range(CHUNKS):
-                if CHUNKS > 1:
-                    current = read_chunk(
-                        source, chunk_index, ACTIVATION, INTEGERS, DENSE_COLUMNS, IGNORES, CHECKED,
-                        FIRST_LABEL, TEACHER, CLASSES, BLOCK_C, DTYPE,
-                    )  # fmt: skip
-                else:
-                    current = chunk
-                sum_terms, maximum_terms, total_terms, counted = chunk_terms(
-                    current, state, labels, ce_class_weights, counted, student_scale, CLASSES,
-                    ACTIVATION, INDEPENDENT, INTEGERS, INTEGER_COLUMNS, DENSE_COLUMNS, IGNORES,
-                    COUNTING, HARD, FIRST_LABEL, TEACHER, TEMPERED, ARGMAX,
-                )  # fmt: skip
-                sums = add_folded(sums, sum_terms, SUMS, FOLD, ADJACENT)
-                maxima = raise_maxima(maxima, maximum_terms, MAXIMA)
-                totals = add(totals, total_terms, TOTALS)
-                if CHUNKS > 1:
-                    flush(row, sums, maxima, chunk_index, is_first, CLASSES, BLOCK_C, SUMS, MAXIMA)
-                    sums = zeros(SUMS, BLOCK_C, BLOCK_P // FOLD, DTYPE)
-                    maxima = zeros(MAXIMA, BLOCK_C, BLOCK_P, DTYPE)
         if CHUNKS == 1:
             flush(row, sums, maxima, 0, is_first, CLASSES, BLOCK_C, SUMS, MAXIMA)
         flush_totals(row + (SUMS + MAXIMA) * CLASSES, totals, is_first, TOTALS)

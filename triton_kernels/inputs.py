@@ -13,6 +13,7 @@ from .. import checks, option_checks
 from ..overlaps import Overlap
 from ..packing import FormulaFloats, FormulaInts, TargetFloats, TargetInts
 from ..statistics import SUMS, TOTALS
+from ..upsampling import at_full_size, full_size
 
 N_COUNTS = 3  # TP, FP, FN: the rows of an overlap's matrix
 
@@ -40,6 +41,13 @@ class Inputs(NamedTuple):
     def has_teacher(self) -> bool:
         """Whether the dense target holds a teacher's logits."""
         return self.dense is not None and self.floats.teacher_temperature > 0
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The spatial size that the statistics are of, see `upsampling.full_size`."""
+        if not self.ints.upsample:
+            return tuple(self.logits.shape[2:])
+        return full_size(self.logits, self.labels, self.dense, self.has_teacher)
 
 
 class FormulaInputs(NamedTuple):
@@ -73,13 +81,13 @@ def checked_inputs(
     _check_index("activation", ints.activation, checks.ACTIVATIONS)
     if ints.boundary_size != 0:
         option_checks.boundary_size("boundary_size", ints.boundary_size)
-    if mask is not None:
-        checks.check_mask(mask, logits)
     _check_weights("ce_class_weights", ce_class_weights, logits)
     if floats.teacher_temperature != 0:
         option_checks.positive("teacher_temperature", floats.teacher_temperature)
     option_checks.positive("student_temperature", floats.student_temperature)
     _check_targets(inputs)
+    if mask is not None:
+        checks.check_mask(mask, logits, inputs.size)
     return inputs
 
 
@@ -87,12 +95,19 @@ def _check_targets(inputs: Inputs) -> None:
     logits, labels, dense = inputs[:3]
     if not inputs.targets:
         raise ValueError("labels=None, dense=None: expected at least one target")
+    if inputs.ints.upsample and logits.dim() == 2:
+        raise ValueError("upsample=1: expected logits with spatial dimensions")
+    size = inputs.size
+    _check_lower("logits", logits, size)
     if labels is not None:
         checks.check_labels("labels", labels)
-        _check_shape("labels", labels, (logits.shape[0], *logits.shape[2:]))
+        _check_shape("labels", labels, (logits.shape[0], *size))
         checks.check_same_device("labels", labels, logits)
     if dense is not None:
-        _check_shape("dense", dense, tuple(logits.shape))
+        if inputs.ints.upsample and inputs.has_teacher:
+            _check_lower("dense", dense, size)
+            size = tuple(dense.shape[2:])
+        _check_shape("dense", dense, (*logits.shape[:2], *size))
         checks.check_same_device("dense", dense, logits)
         may_hold_integers = labels is None and not inputs.has_teacher
         if not (may_hold_integers and checks.is_integer(dense)):
@@ -102,8 +117,15 @@ def _check_targets(inputs: Inputs) -> None:
 def check_values(inputs: Inputs) -> None:
     """Raise the errors of `checks.check_values`; only where looking at values makes nobody wait."""
     dense_name = "teacher_logits" if inputs.has_teacher else "target"
+    logits, labels, dense, mask = inputs[:4]
+    if inputs.ints.upsample:
+        has_teacher, align_corners = inputs.has_teacher, bool(inputs.ints.align_corners)
+        logits, dense = at_full_size(logits, labels, dense, has_teacher, align_corners)
     checks.check_values(
-        *inputs[:4],
+        logits,
+        labels,
+        dense,
+        mask,
         inputs.activation,
         inputs.ints.ignore_index,
         inputs.has_teacher,
@@ -187,6 +209,18 @@ def _check_gradient(name: str, grad: Tensor, shape: tuple[int, ...], logits: Ten
         raise TypeError(f"{name} has dtype {grad.dtype}: expected float64")
     if not grad.is_contiguous():
         raise ValueError(f"{name} has strides {grad.stride()}: expected contiguous memory")
+
+
+def _check_lower(name: str, logits: Tensor, size: tuple[int, ...]) -> None:
+    """Whether logits have a size, or can be interpolated to it."""
+    low = tuple(logits.shape[2:])
+    if len(low) != len(size) or any(
+        n != full and not 0 < n < full for n, full in zip(low, size, strict=True)
+    ):
+        raise ValueError(
+            f"{name} has shape {tuple(logits.shape)}: expected spatial sizes from 1 to {size}, "
+            "those of the target"
+        )
 
 
 def _check_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:

@@ -20,9 +20,24 @@ from .finish import finish_kernel
 from .forward import forward_kernel
 from .inputs import Inputs
 from .labels import BITS, LABELS, NO_INTEGERS
-from .layout import as_integers, extent, is_vectorised, strides
+from .layout import as_integers, extent, is_vectorised, strides, strides_of_axes
 from .slots import CLASS_COLUMNS, TargetColumns, slots
-from .tiles import FOLD, MAX_BLOCK_C, MAX_GROUP, PARTIAL_BYTES, PROGRAMS, Tile, power_of_two, tile
+from .tiles import (
+    FOLD,
+    MAX_BLOCK_C,
+    MAX_CELL_PIXELS,
+    MAX_GROUP,
+    MIN_BAND,
+    PARTIAL_BYTES,
+    PROGRAMS,
+    Tile,
+    power_of_two,
+    tile,
+    tile_of_cells,
+)
+from .upsampled_backward import upsampled_backward_kernel
+from .upsampled_forward import upsampled_forward_kernel
+from .upsampling import axes, largest_product, widest_cell
 
 INT32 = 2**31
 
@@ -77,19 +92,28 @@ def common_arguments(inputs: Inputs) -> dict[str, object]:
     # A window of one pixel has no boundary.
     has_no_window = is_boundary and (ints.boundary_size == 1 or logits.dim() == 2)
     smoothing = 0.0 if has_no_window else floats.label_smoothing
-    size = (1, 1, 1, *logits.shape[2:])[-3:]
-    largest_extent = max(map(extent, (logits, integers, dense, mask)))
+    largest_number = max(map(extent, (logits, integers, dense, mask)))
+    logits_axes = dense_axes = None
+    if ints.upsample:
+        logits_axes = axes(logits.shape[2:], inputs.size, bool(ints.align_corners))
+        if has_teacher:
+            dense_axes = axes(dense.shape[2:], inputs.size, bool(ints.align_corners))
+        products = (largest_product(each, inputs.size) for each in (logits_axes, dense_axes))
+        largest_number = max(largest_number, *products)
+    size = (1, 1, 1, *inputs.size)[-3:]
     if integers is None:
         kind, integer_columns = NO_INTEGERS, 0
     else:
         kind = BITS if has_bits else LABELS
     return {
         "logits": logits,
-        "logits_strides": strides(logits, True),
+        "logits_strides": source_strides(logits, logits_axes),
+        "logits_axes": logits_axes,
         "integers": integers,
         "integers_strides": strides(integers, has_bits),
         "dense": dense,
-        "dense_strides": strides(dense, True),
+        "dense_strides": source_strides(dense, dense_axes),
+        "dense_axes": dense_axes,
         "mask": as_integers(mask),
         "mask_strides": strides(mask, False),
         "ce_class_weights": None if ce_class_weights is None else ce_class_weights.contiguous(),
@@ -112,23 +136,46 @@ def common_arguments(inputs: Inputs) -> dict[str, object]:
         "SPATIAL": logits.dim() - 2,
         "TEACHER": has_teacher,
         "TEMPERED": dense is not None and floats.student_temperature != 1,
-        "WIDE": largest_extent >= INT32 or math.prod(size) >= INT32 - 2**16,
+        "WIDE": largest_number >= INT32 or math.prod(size) >= INT32 - 2**16,
         "DTYPE": tl.float64 if logits.dtype == torch.float64 else tl.float32,
     }
 
 
-def chosen_tile(logits: Tensor, common: dict[str, object], accumulators: int) -> Tile:
-    """The tile of the table. accumulators: how many columns the kernel adds up."""
-    halvings = (
-        not is_vectorised(logits),
+def source_strides(tensor: Tensor | None, axes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Those of logits or a dense target, which may be interpolated."""
+    return strides(tensor, True) if axes is None else strides_of_axes(tensor, True)
+
+
+def reads_vectors(logits: Tensor, common: dict[str, object]) -> bool:
+    """Whether a thread loads several elements of a tile at once; never of what is interpolated."""
+    return common["logits_axes"] is None and is_vectorised(logits)
+
+
+def halvings(logits: Tensor, common: dict[str, object], accumulators: int) -> int:
+    """How often what a thread holds is halved, see tiles.py. accumulators: how many columns the
+    kernel adds up."""
+    reasons = (
+        not reads_vectors(logits, common),
+        common["logits_axes"] is not None,
         common["dense"] is not None,
         accumulators > 4,
         accumulators > 10,
         common["WINDOW"] > 0,
         logits.shape[1] > MAX_BLOCK_C,
     )
-    is_row = common["logits_strides"][-1] == 1
-    return tile(logits.shape[1], logits.element_size(), is_row, sum(halvings))
+    return sum(reasons)
+
+
+def tile_of_pixels(logits: Tensor, common: dict[str, object], accumulators: int) -> Tile:
+    """The tile of runs of pixels."""
+    is_row = common["logits_axes"] is None and common["logits_strides"][-1] == 1
+    size = logits.element_size()
+    return tile(logits.shape[1], size, is_row, halvings(logits, common, accumulators))
+
+
+def more_programs(chosen: Tile) -> int:
+    """How many times as many programs live on a multiprocessor where they are of few warps."""
+    return max(4 // chosen.warps, 1)
 
 
 def tile_arguments(chosen: Tile) -> dict[str, object]:
@@ -190,26 +237,23 @@ def forward_launches(inputs: Inputs) -> tuple[list[Launch], Statistics]:
     if common["integers"] is not None:
         common["INTEGER_COLUMNS"] = targets[0].added()
 
-    chosen = chosen_tile(logits, common, row_slots.sums + row_slots.maxima)
-    tiles = -(-math.prod(logits.shape[2:]) // chosen.block_p)
     row_size = (row_slots.sums + row_slots.maxima) * c + row_slots.totals
     limit = min(program_limit(logits.device), PARTIAL_BYTES // (8 * row_size))
-    parts = min(max(limit // n, 1), tiles)
-    group = 1 if chosen.chunks > 1 else min(-(-tiles // parts), MAX_GROUP)
-    parts = min(parts, -(-tiles // group))
+    share_out = _among_runs_of_pixels
+    if common["logits_axes"] is not None and c <= MAX_BLOCK_C:
+        share_out = _among_cells
+    accumulators = row_slots.sums + row_slots.maxima
+    kernel, walk = share_out(inputs, common, accumulators, max(limit // n, 1))
+    parts = walk["parts"]
     partials = torch.empty(n * parts, row_size, dtype=torch.float64, device=logits.device)
     statistics = new_statistics(inputs, torch.empty)
     forward = {
         **common,
         "partials": partials,
-        "parts": parts,
-        "group": group,
         "SUMS": row_slots.sums,
         "MAXIMA": row_slots.maxima,
         "TOTALS": row_slots.totals,
-        "FOLD": min(FOLD, chosen.block_p),
-        "ADJACENT": is_vectorised(logits) and common["logits_strides"][-1] == 1,
-        **tile_arguments(chosen),
+        **walk,
     }
     block_c = min(power_of_two(c), 64)
     finish = {
@@ -233,10 +277,54 @@ def forward_launches(inputs: Inputs) -> tuple[list[Launch], Statistics]:
     }
     jobs = len(targets) * len(CLASS_COLUMNS) * -(-c // block_c) + 1
     launches = [
-        Launch(forward_kernel, n * parts, forward),
+        Launch(kernel, n * parts, forward),
         Launch(finish_kernel, n * jobs, finish),
     ]
     return launches, statistics
+
+
+def _among_runs_of_pixels(
+    inputs: Inputs, common: dict[str, object], accumulators: int, limit: int
+) -> tuple[Callable, dict[str, object]]:
+    """The forward kernel, and how at most `limit` programs share an image: a tile is a run of
+    pixels."""
+    chosen = tile_of_pixels(inputs.logits, common, accumulators)
+    tiles = -(-math.prod(inputs.size) // chosen.block_p)
+    parts = min(limit, tiles)
+    group = 1 if chosen.chunks > 1 else min(-(-tiles // parts), MAX_GROUP)
+    return forward_kernel, {
+        "parts": min(parts, -(-tiles // group)),
+        "group": group,
+        "FOLD": min(FOLD, chosen.block_p),
+        "ADJACENT": reads_vectors(inputs.logits, common) and common["logits_strides"][-1] == 1,
+        **tile_arguments(chosen),
+    }
+
+
+def _among_cells(
+    inputs: Inputs, common: dict[str, object], accumulators: int, limit: int
+) -> tuple[Callable, dict[str, object]]:
+    """The same, where a tile is a pixel of each of some cells."""
+    logits, cells = inputs.logits, inputs.logits.shape[-1] + 1
+    halved = halvings(logits, common, accumulators)
+    chosen = tile_of_cells(logits.shape[1], logits.element_size(), halved, cells, 0)
+    limit *= more_programs(chosen)
+    lines = common["depth"] * common["height"]
+    strips = -(-cells // chosen.block_p)
+    widest = widest_cell(common["logits_axes"])
+    pixels = min(widest, MAX_CELL_PIXELS)
+    columns = strips * -(-widest // pixels)
+    rows = max(min(lines * columns // limit, MAX_GROUP // pixels), 1)
+    more = {
+        "parts": min(limit, -(-lines // rows) * columns),
+        "strips": strips,
+        "rows": rows,
+        "pixels": pixels,
+        "widest": widest,
+        **tile_arguments(chosen),
+    }
+    del more["CHUNKS"]
+    return upsampled_forward_kernel, more
 
 
 # ---- backward ------------------------------------------------------------------------------------
@@ -246,23 +334,51 @@ def backward_launch(
     grad_sums: Tensor, grad_totals: Tensor, inputs: Inputs, scale: Tensor | None, grad: Tensor
 ) -> Launch:
     """The kernel that writes the gradient of the logits into `grad`."""
-    logits = inputs.logits
     common = common_arguments(inputs)
-    n = logits.shape[0]
-    chosen = chosen_tile(logits, common, 0)
-    tiles = -(-math.prod(logits.shape[2:]) // chosen.block_p)
-    parts = min(max(program_limit(logits.device) // n, 1), tiles)
     common["WIDE"] = common["WIDE"] or extent(grad) >= INT32
     arguments = {
         **common,
         "grad": grad,
-        "grad_strides": strides(grad, True),
         "grad_sums": grad_sums,
         "grad_totals": grad_totals,
         "grad_loss": None if scale is None else scale.contiguous(),
         "LOSS_OF_IMAGES": scale is not None and scale.numel() > 1,
-        "images": n,
-        "parts": parts,
+        "images": len(grad),
+    }
+    if common["logits_axes"] is None:
+        return _of_pixels(arguments)
+    return _of_nodes(arguments)
+
+
+def _of_pixels(arguments: dict[str, object]) -> Launch:
+    """Of logits of full size."""
+    logits, grad, images = (arguments[name] for name in ("logits", "grad", "images"))
+    chosen = tile_of_pixels(logits, arguments, 0)
+    del arguments["logits_axes"]
+    tiles = -(-math.prod(grad.shape[2:]) // chosen.block_p)
+    parts = min(max(program_limit(grad.device) // images, 1), tiles)
+    more = {"grad_strides": strides(grad, True), "parts": parts, **tile_arguments(chosen)}
+    return Launch(backward_kernel, images * parts, arguments | more)
+
+
+def _of_nodes(arguments: dict[str, object]) -> Launch:
+    """Of logits of lower resolution."""
+    logits, grad = arguments["logits"], arguments["grad"]
+    slices, rows, columns = (1, 1, *grad.shape[2:])[-3:]
+    halved = halvings(logits, arguments, 0)
+    chosen = tile_of_cells(logits.shape[1], logits.element_size(), halved, columns, 1)
+    strips = -(-columns // (chosen.block_p - 1))
+    programs = arguments["images"] * slices * strips * chosen.chunks
+    bands = -(-program_limit(grad.device) * more_programs(chosen) // programs)
+    band = max(-(-rows // bands), min(MIN_BAND, rows))
+    bands = -(-rows // band)
+    more = {
+        "grad_strides": strides_of_axes(grad, True),
+        "band": band,
+        "bands": bands,
+        "strips": strips,
+        "widest": widest_cell(arguments["logits_axes"]),
         **tile_arguments(chosen),
     }
-    return Launch(backward_kernel, n * parts, arguments)
+    more["CELLS"] = more.pop("BLOCK_P")
+    return Launch(upsampled_backward_kernel, programs * bands, arguments | more)

@@ -13,23 +13,28 @@ def strides(tensor: Tensor | None, has_classes: bool) -> tuple[int, ...] | None:
     pixel to pixel throughout. Without classes the stride between them is 0."""
     if tensor is None:
         return None
-    spatial_sizes = tensor.shape[1 + has_classes :]
-    spatial_strides = tensor.stride()[1 + has_classes :]
-    class_stride = tensor.stride(1) if has_classes else 0
     longer_than_1 = [
         (size, stride)
-        for size, stride in zip(spatial_sizes, spatial_strides, strict=True)
+        for size, stride in zip(
+            tensor.shape[1 + has_classes :], tensor.stride()[1 + has_classes :], strict=True
+        )
         if size > 1
     ]
     is_segment = all(
         stride == next_size * next_stride
         for (_, stride), (next_size, next_stride) in itertools.pairwise(longer_than_1)
     )
+    image, across, *along = strides_of_axes(tensor, has_classes)
     if is_segment:
-        pixel_stride = longer_than_1[-1][1] if longer_than_1 else 1
-        return (tensor.stride(0), class_stride, pixel_stride)
-    missing = (0,) * (3 - len(spatial_strides))
-    return (tensor.stride(0), class_stride, *missing, *spatial_strides)
+        along = [longer_than_1[-1][1] if longer_than_1 else 1]
+    return (image, across, *along)
+
+
+def strides_of_axes(tensor: Tensor, has_classes: bool) -> tuple[int, ...]:
+    """(image, class, depth, row, column); that of a dimension that is not there is 0."""
+    spatial = tensor.stride()[1 + has_classes :]
+    missing = (0,) * (3 - len(spatial))
+    return (tensor.stride(0), tensor.stride(1) if has_classes else 0, *missing, *spatial)
 
 
 def extent(tensor: Tensor | None) -> int:

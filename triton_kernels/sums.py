@@ -25,7 +25,9 @@ def fold(values, FOLD: tl.constexpr, ADJACENT: tl.constexpr):
     """(C, P) -> (C, P / FOLD): adds up pixels that one thread holds, without any other."""
     C: tl.constexpr = values.shape[0]
     P: tl.constexpr = values.shape[1]
-    if ADJACENT:
+    if FOLD == 1:
+        return values
+    elif ADJACENT:
         return tl.sum(tl.reshape(values, [C, P // FOLD, FOLD]), 2)
     else:
         return tl.sum(tl.reshape(values, [C, FOLD, P // FOLD]), 1)

@@ -23,6 +23,11 @@ A tile is BLOCK_C x BLOCK_P, both powers of two. Reasons, in registers and bytes
 - FOLD = 4 pixels are added up before they meet an accumulator. They are one vector load where
   pixels lie side by side and aligned, else a quarter of the tile apart: one thread holds them in
   both cases.
+- A tile of cells of logits that are interpolated (`tile_of_cells`) stays beside its nodes, and in
+  the backward beside six sums: a thread holds 8 elements of float32, where 16 took all its
+  registers. A row of 2^n nodes has 2^n + 1 cells, so that tiles of 16 cells compute the fewest
+  pixels of the usual sizes; of 8 cells where 16 warps are too few. Sums are not folded: a thread
+  has one pixel of a class.
 - MAX_GROUP tiles are added up in float32 at most, before float64 takes over: 16 x FOLD terms, with
   an error of some 1e-7 that is smaller still once rows of a tile are added up as a tree.
 """
@@ -38,6 +43,8 @@ MAX_BLOCK_P = 1024
 MIN_BLOCK_P = 16
 MIN_ELEMENTS = 1024
 MIN_ROW_BYTES = 64
+#: Of a tile of cells: four for each thread of a warp.
+MIN_CELL_ELEMENTS = 128
 MAX_WARPS = 8
 #: As how many classes more what is one number for each pixel counts.
 PIXEL_NUMBERS = 6
@@ -47,6 +54,10 @@ PARTIAL_BYTES = 4 * 2**20
 #: How many programs a multiprocessor gets: as many as live there at a time, so that none has to
 #: wait for another to end.
 PROGRAMS = 4
+#: How many pixels of a cell are added up at most before others, for the same reason as MAX_GROUP.
+MAX_CELL_PIXELS = 64
+#: The fewest rows of nodes of a patch: one row of cells more is computed.
+MIN_BAND = 8
 
 
 @dataclass(frozen=True)
@@ -74,10 +85,7 @@ def tile(classes: int, itemsize: int, is_row: bool, halvings: int) -> Tile:
         is_row: whether pixels of a class lie side by side.
         halvings: how often to halve what a thread holds, for the reasons above.
     """
-    block_c = min(power_of_two(classes), MAX_BLOCK_C)
-    if classes > MAX_BLOCK_C:
-        block_c //= 2
-    elements = 2048 if itemsize == 8 else 4096
+    block_c, elements = _block_c(classes), _elements(itemsize)
     least = MIN_ROW_BYTES // itemsize if is_row else MIN_BLOCK_P
     block_p = max(min(elements // block_c, MAX_BLOCK_P), least)
     per_warp = elements // 4 >> halvings
@@ -86,3 +94,37 @@ def tile(classes: int, itemsize: int, is_row: bool, halvings: int) -> Tile:
         block_p, warps = block_p // 2, warps // 2
     most = MAX_WARPS if itemsize == 8 else 2 * MAX_WARPS
     return Tile(block_c, -(-classes // block_c), block_p, min(max(warps, 1), most))
+
+
+def tile_of_cells(classes: int, itemsize: int, halvings: int, cells: int, halo: int) -> Tile:
+    """The tile of a kernel that interpolates the cells of a row, one pixel of each at a time
+    (upsampled_forward.py, upsampled_backward.py): the one that computes the fewest pixels.
+
+    Args:
+        cells: how many are shared out among tiles.
+        halo: how many of its cells a tile computes for another.
+    """
+    block_c, per_warp = _block_c(classes), _elements(itemsize) // 4 >> halvings
+    most = MAX_WARPS if itemsize == 8 else 2 * MAX_WARPS
+
+    def warps(block_p: int) -> int:
+        held = (min(classes, block_c) + PIXEL_NUMBERS) * block_p
+        return power_of_two(-(-held // per_warp))
+
+    def computed(block_p: int) -> int:
+        return -(-cells // (block_p - halo)) * block_p
+
+    widths = [MIN_BLOCK_P << i for i in range(MAX_BLOCK_P.bit_length())]
+    fitting = [p for p in widths if block_c * p >= MIN_CELL_ELEMENTS and warps(p) <= most]
+    block_p = min(fitting, key=computed, default=MIN_BLOCK_P // 2)
+    return Tile(block_c, -(-classes // block_c), block_p, min(warps(block_p), most))
+
+
+def _block_c(classes: int) -> int:
+    block_c = min(power_of_two(classes), MAX_BLOCK_C)
+    return block_c // 2 if classes > MAX_BLOCK_C else block_c
+
+
+def _elements(itemsize: int) -> int:
+    """As many as four warps hold, before anything is halved."""
+    return 2048 if itemsize == 8 else 4096

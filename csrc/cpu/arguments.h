@@ -2,6 +2,8 @@
 #pragma once
 
 #include "../problem.h"
+#include "upsample/cells.h"
+#include "upsampling.h"
 
 namespace jml {
 
@@ -26,6 +28,21 @@ struct Faults {
   int64_t logits = kNone;  // logits without an activation: no probability
 };
 
+// How an image is cut where logits are interpolated. A chunk is that part of each plane which lies
+// between `low_per_chunk` + 1 low rows, the last one being the first of the next chunk. A tile holds
+// some of its rows, or a part of one; where pixels are taken by cells (upsample/kernel.h) there are
+// no tiles, and the first cell lies between low rows -1 and 0.
+struct RowCut {
+  int64_t low_per_chunk = 0;
+  int64_t low_of_first = 0;
+  const int64_t* first = nullptr;  // chunks_per_image + 1: the first full row of a chunk
+  int64_t per_tile = 1;
+  int64_t tiles_per_row = 1;       // where per_tile is 1
+
+  // The first low row of a chunk but the first one.
+  int64_t first_low(int64_t chunk) const { return chunk * low_per_chunk + low_of_first; }
+};
+
 struct Arguments : Problem {
   const double* ce_class_weights = nullptr;  // of the first target's cross-entropy, or null for 1
 
@@ -35,9 +52,19 @@ struct Arguments : Problem {
   int64_t tiles_per_chunk = 0;
   int64_t chunks_per_image = 0;
 
+  // With upsample: how the logits and the dense target are interpolated, null where they have the
+  // full size. Chunks and tiles then consist of rows.
+  const Upsampling *logits_upsampling = nullptr, *dense_upsampling = nullptr;
+  const Cells* cells = nullptr;  // of the rows, where pixels are taken by cells
+  RowCut rows;
+  // Backward, where the logits are interpolated: room for the low rows that two chunks share.
+  void* shared_rows = nullptr;
+
   // Forward, for each chunk: `partial_size` numbers, and the first faults.
   double* partial = nullptr;
   Faults* faults = nullptr;
+  // By cells, for each chunk: whether it has logits that only tiles can take.
+  uint8_t* unfit = nullptr;
   // Backward, for each target: gradients of the sums, (kSums, images, classes), and of the totals,
   // (kTotals, images); whether the gradient is too large to find in a cache later, and had better
   // go past them.
@@ -72,6 +99,8 @@ struct Arguments : Problem {
   namespace isa {                                                       \
   void statistics(const Arguments&, int64_t begin, int64_t end);        \
   void statistics_backward(const Arguments&, int64_t begin, int64_t end); \
+  void upsampled_statistics(const Arguments&, int64_t begin, int64_t end); \
+  void upsampled_statistics_backward(const Arguments&, int64_t begin, int64_t end); \
   }
 JML_DECLARE_KERNELS(baseline)
 JML_DECLARE_KERNELS(avx2)

@@ -208,21 +208,13 @@ class Backward {
     fill(every_block.get(), args.tile_pixels / kBlock, uint8_t(1));
   }
 
-  void enter(int64_t image) {
-    if (with_labels) labels.enter(args, 0, image, tile.entropy.label_class_weights);
-    if (with_dense) dense.enter(args, args.targets() - 1, image, tile.entropy.dense_class_weights);
-    for (int64_t c = 0; c < classes; ++c) {
-      const GradientCoefficients<T>& of = labels.coefficients[c];
-      g_elsewhere[c] = 2 * of.half_above;                // p > y = 0
-      g_at_label[c] = 2 * of.half_below + of.of_target;  // p < y = 1
-    }
-    requested = Requested<T>();
-    requested.label_q = labels.q;
-    requested.dense_q = dense.q;
-    requested.keeps_logits = args.activation == Activation::sigmoid;
-    if (is_softmax() && with_labels && !labels.depends_on_p)
-      requested.dot_coefficients = g_elsewhere.get();
+  void enter(int64_t chunk) {
+    sink.enter(chunk);
+    const int64_t image = chunk / args.chunks_per_image;
+    if (image != entered_image) enter_image(entered_image = image);
   }
+
+  void leave() { sink.leave(); }
 
   void write(const Pixels& pixels, const Pixels& next) {
     loader.load(pixels, next, requested);
@@ -252,6 +244,23 @@ class Backward {
   std::unique_ptr<uint8_t[]> every_block;        // B: all 1
   const uint8_t* g_varies = nullptr;  // B: whether g of labels is no constant of each class
   Requested<T> requested;
+  int64_t entered_image = -1;
+
+  void enter_image(int64_t image) {
+    if (with_labels) labels.enter(args, 0, image, tile.entropy.label_class_weights);
+    if (with_dense) dense.enter(args, args.targets() - 1, image, tile.entropy.dense_class_weights);
+    for (int64_t c = 0; c < classes; ++c) {
+      const GradientCoefficients<T>& of = labels.coefficients[c];
+      g_elsewhere[c] = 2 * of.half_above;                // p > y = 0
+      g_at_label[c] = 2 * of.half_below + of.of_target;  // p < y = 1
+    }
+    requested = Requested<T>();
+    requested.label_q = labels.q;
+    requested.dense_q = dense.q;
+    requested.keeps_logits = args.activation == Activation::sigmoid;
+    if (is_softmax() && with_labels && !labels.depends_on_p)
+      requested.dot_coefficients = g_elsewhere.get();
+  }
 
   bool is_softmax() const { return args.activation == Activation::softmax; }
   // Whether a target's cross-entropy is of the logits' own softmax, and has no rows of its own.

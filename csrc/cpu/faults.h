@@ -32,23 +32,55 @@ inline std::optional<FaultPlace> first_fault(const Arguments& args, int64_t Faul
   return std::nullopt;
 }
 
-// An element of a tensor: its indices as text, and its distance from the first in memory.
+// An element of a tensor (N, ..., *spatial), which may be interpolated: its indices.
 struct Element {
-  std::string indices;
-  int64_t offset = 0;
+  std::vector<int64_t> index;
 
-  Element(const Tensor& tensor, const FaultPlace& place) {
-    std::vector<int64_t> index(tensor.dim());
+  Element(const Arguments& args, const Tensor& tensor, const Upsampling* upsampling,
+          const FaultPlace& place)
+      : index(tensor.dim()) {
     int64_t rest = place.position;
     for (int64_t d = tensor.dim() - 1; d > 0; --d) {
-      index[d] = rest % tensor.size(d);
-      rest /= tensor.size(d);
+      const int64_t axis = d - tensor.dim() + 3;
+      const bool is_larger = upsampling && axis >= 0 && upsampling->axis[axis].given;
+      const int64_t size = is_larger ? args.spatial[axis] : tensor.size(d);
+      index[d] = rest % size;
+      rest /= size;
     }
     index[0] = place.image;
-    for (int64_t d = 0; d < tensor.dim(); ++d) {
-      offset += index[d] * tensor.stride(d);
-      indices += (d ? ", " : "") + std::to_string(index[d]);
+  }
+
+  std::string text() const {
+    std::string text;
+    for (size_t d = 0; d < index.size(); ++d) text += (d ? ", " : "") + std::to_string(index[d]);
+    return text;
+  }
+
+  int64_t offset(const Tensor& tensor) const {
+    int64_t offset = 0;
+    for (int64_t d = 0; d < tensor.dim(); ++d) offset += index[d] * tensor.stride(d);
+    return offset;
+  }
+
+  // Its value, interpolated along dimension d and those behind it.
+  double value(const Tensor& tensor, const TensorView& view, const Upsampling* upsampling,
+               int64_t d = 0) const {
+    if (d == tensor.dim()) {
+      double value = 0;
+      visit_dtype(view, [&](const auto* data) { value = convert<double>(data[offset(tensor)]); });
+      return value;
     }
+    const int64_t axis = d - tensor.dim() + 3;
+    if (!upsampling || axis < 0 || !upsampling->axis[axis].given)
+      return value(tensor, view, upsampling, d + 1);
+    const UpsampledAxis& along = upsampling->axis[axis];
+    Element low = *this;
+    low.index[d] = along.lower[index[d]];
+    const double lower = low.value(tensor, view, upsampling, d + 1);
+    low.index[d] = along.upper(along.lower[index[d]]);
+    const double upper = low.value(tensor, view, upsampling, d + 1);
+    const double weight = along.weight[index[d]];
+    return (1 - weight) * lower + weight * upper;
   }
 };
 
@@ -62,10 +94,11 @@ inline void check_labels(const Arguments& args, const Tensor& target, const Tens
                          int64_t label_count) {
   const std::optional<FaultPlace> place = first_fault(args, &Faults::label);
   if (!place) return;
-  const Element element(target, *place);
+  const Element element(args, target, nullptr, *place);
   std::string value;
-  visit_integer(view, [&](const auto* data) { value = std::to_string(data[element.offset]); });
-  throw std::out_of_range("target has label " + value + " at position (" + element.indices +
+  visit_integer(view,
+                [&](const auto* data) { value = std::to_string(data[element.offset(target)]); });
+  throw std::out_of_range("target has label " + value + " at position (" + element.text() +
                           "): expected a label in [0, " + std::to_string(label_count) + ") or " +
                           ignore_index_text(args));
 }
@@ -73,16 +106,15 @@ inline void check_labels(const Arguments& args, const Tensor& target, const Tens
 // Of a tensor in which probabilities are expected; `more` is what else is said of these.
 inline void check_probabilities(const Arguments& args, int64_t Faults::*kind, const char* name,
                                 const Tensor& tensor, const TensorView& view,
-                                const std::string& more) {
+                                const Upsampling* upsampling, const std::string& more) {
   const std::optional<FaultPlace> place = first_fault(args, kind);
   if (!place) return;
-  const Element element(tensor, *place);
-  double value = 0;
-  visit_dtype(view, [&](const auto* data) { value = convert<double>(data[element.offset]); });
+  const Element element(args, tensor, upsampling, *place);
+  const double value = element.value(tensor, view, upsampling);
   char text[32] = "nan";  // which may have a sign that Python does not show
   if (value == value) snprintf(text, sizeof(text), "%g", value);
   throw std::invalid_argument(std::string(name) + " has value " + text + " at position (" +
-                              element.indices + "): expected a probability in [0, 1]" + more);
+                              element.text() + "): expected a probability in [0, 1]" + more);
 }
 
 // Raises an exception for the first fault, if there is one.
@@ -94,13 +126,13 @@ inline void check_faults(const Arguments& args, const Inputs& inputs) {
   const std::string without_activation = " with activation='none'";
   if (args.holds_probabilities())
     check_probabilities(args, &Faults::dense, args.teacher ? "teacher_logits" : "target",
-                        *inputs.dense, args.dense,
+                        *inputs.dense, args.dense, args.dense_upsampling,
                         args.teacher              ? without_activation
                         : args.ignores_elements() ? " or " + ignore_index_text(args)
                                                   : "");
   if (args.activation == Activation::none)
     check_probabilities(args, &Faults::logits, "logits", inputs.logits, args.logits,
-                        without_activation);
+                        args.logits_upsampling, without_activation);
 }
 
 }  // namespace jml

@@ -3,13 +3,15 @@
 //
 // The path of the data, a header for each step:
 //
-//     layout.h         tensors -> tiles of classes x pixels, with convert.h; the next tile is
-//                      copied meanwhile, prefetch.h
+//     tile_source.h    tensors -> tiles of classes x pixels: as they lie, with layout.h and
+//                      convert.h, the next tile copied meanwhile, prefetch.h; or interpolated from
+//                      lower resolution, interpolation.h
 //     tile_load.h      a tile -> what is known of its pixels, tile.h: their labels and target,
 //                      labels.h; what is ignored or wrong, values.h; the softmax, softmax.h;
 //                      cross-entropies, cross_entropy.h
 //     forward.h        -> sums of each target: label_sums.h, dense_sums.h, both on target_sums.h
-//     backward.h       -> the gradient of the logits, and back through layout.h
+//     backward.h       -> the gradient of the logits, and back through tile_source.h; to lower
+//                      resolution, interpolation_gradient.h
 //
 // They are made of loops over rows of pixels, rows.h and sums.h, on the vectors of the instruction
 // set, vectors.h, and elementary functions, elementary.h.
@@ -20,50 +22,68 @@
 
 namespace jml::JML_ISA {
 
-// Calls body(chunk, pixels of a tile, pixels of the next one) for the tiles of chunks [begin, end).
+// Tile `tile` of a chunk; none beyond the last.
+inline Pixels tile_of_chunk(const Arguments& args, int64_t chunk, int64_t tile) {
+  const int64_t chunk_first = chunk % args.chunks_per_image * args.tiles_per_chunk * args.tile_pixels;
+  const int64_t last = std::min(args.pixels, chunk_first + args.tiles_per_chunk * args.tile_pixels);
+  const int64_t first = chunk_first + tile * args.tile_pixels;
+  if (first >= last) return {};
+  return {chunk / args.chunks_per_image, first, int(std::min(args.tile_pixels, last - first))};
+}
+
+// The same where a chunk consists of rows, plane by plane.
+inline Pixels tile_of_rows(const Arguments& args, int64_t chunk, int64_t tile) {
+  const RowCut& cut = args.rows;
+  const int64_t *begin = cut.first + chunk % args.chunks_per_image, height = args.spatial[1],
+                width = args.spatial[2];
+  const int64_t groups = (begin[1] - begin[0] + cut.per_tile - 1) / cut.per_tile;
+  const int64_t tiles_of_plane = groups * cut.tiles_per_row;
+  if (tile >= args.spatial[0] * tiles_of_plane) return {};
+  const int64_t plane = tile / tiles_of_plane, group = tile % tiles_of_plane / cut.tiles_per_row;
+  const int64_t row = begin[0] + group * cut.per_tile;
+  const int64_t x = tile % cut.tiles_per_row * args.tile_pixels;
+  const int64_t rows = std::min(cut.per_tile, begin[1] - row);
+  return {chunk / args.chunks_per_image, (plane * height + row) * width + x,
+          int(std::min(args.tile_pixels, rows * width - x))};
+}
+
+// Calls body(pixels of a tile, pixels of the next one) for the tiles of a chunk, of chunks that go
+// up to `end`.
 template <typename Body>
-inline void for_tiles(const Arguments& args, int64_t begin, int64_t end, Body body) {
-  const int64_t chunk_pixels = args.tiles_per_chunk * args.tile_pixels;
+inline void for_tiles(const Arguments& args, int64_t chunk, int64_t end, Body body) {
   const auto tile_at = [&](int64_t chunk, int64_t tile) {
-    const int64_t chunk_first = chunk % args.chunks_per_image * chunk_pixels;
-    const int64_t last = std::min(args.pixels, chunk_first + chunk_pixels);
-    const int64_t first = chunk_first + tile * args.tile_pixels;
-    if (chunk >= end || first >= last) return Pixels();
-    return Pixels{chunk / args.chunks_per_image, first,
-                  int(std::min(args.tile_pixels, last - first))};
+    return chunk >= end    ? Pixels()
+           : args.upsample ? tile_of_rows(args, chunk, tile)
+                           : tile_of_chunk(args, chunk, tile);
   };
-  for (int64_t chunk = begin; chunk < end; ++chunk) {
-    Pixels pixels = tile_at(chunk, 0);
-    for (int64_t tile = 1; pixels.image >= 0; ++tile) {
-      const Pixels next = tile_at(chunk, tile);
-      body(chunk, pixels, next.image >= 0 ? next : tile_at(chunk + 1, 0));
-      pixels = next;
-    }
+  Pixels pixels = tile_at(chunk, 0);
+  for (int64_t tile = 1; pixels.image >= 0; ++tile) {
+    const Pixels next = tile_at(chunk, tile);
+    body(pixels, next.image >= 0 ? next : tile_at(chunk + 1, 0));
+    pixels = next;
   }
 }
 
 template <typename T>
 void run_forward(const Arguments& args, int64_t begin, int64_t end) {
   Forward<T> forward(args);
-  int64_t entered = -1;
-  for_tiles(args, begin, end, [&](int64_t chunk, const Pixels& pixels, const Pixels& next) {
-    if (chunk != entered) {
-      if (entered >= 0) forward.leave();
-      forward.enter(entered = chunk);
-    }
-    forward.add(pixels, next);
-  });
-  if (entered >= 0) forward.leave();
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    forward.enter(chunk);
+    for_tiles(args, chunk, end,
+              [&](const Pixels& pixels, const Pixels& next) { forward.add(pixels, next); });
+    forward.leave();
+  }
 }
 
 template <typename T>
 void run_backward(const Arguments& args, int64_t begin, int64_t end) {
   Backward<T> backward(args);
-  int64_t entered = -1;
-  for_tiles(args, begin, end, [&](int64_t, const Pixels& pixels, const Pixels& next) {
-    if (pixels.image != entered) backward.enter(entered = pixels.image);
-    backward.write(pixels, next);
-  });
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    backward.enter(chunk);
+    for_tiles(args, chunk, end,
+              [&](const Pixels& pixels, const Pixels& next) { backward.write(pixels, next); });
+    backward.leave();
+  }
 }
 
 void statistics(const Arguments& args, int64_t begin, int64_t end) {

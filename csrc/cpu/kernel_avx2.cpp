@@ -5,14 +5,17 @@
 
 #include <algorithm>
 #include <climits>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <memory>
 #include <new>
+#include <optional>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c,bmi,bmi2"))), apply_to = function)
@@ -22,6 +25,7 @@
 #define JML_ISA avx2
 #define JML_VECTOR_BYTES 32
 #include "kernel.h"
+#include "upsample/kernel.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

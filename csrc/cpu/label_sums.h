@@ -28,6 +28,14 @@ void label_term_rows(const T* __restrict p, const T* __restrict target_at_label,
   }
 }
 
+// The largest target of a class, by whether it is the label of a pixel that is not smoothed, of one
+// that is, and whether any class is.
+template <typename T>
+T largest_target(const LabelTarget<T>& target, bool is_hard, bool is_smoothed, bool any_smoothed) {
+  if (is_hard) return 1;
+  return is_smoothed ? target.at_label : any_smoothed ? target.elsewhere : T(0);
+}
+
 template <typename T>
 class LabelSums : public TargetSums<T> {
   using Base = TargetSums<T>;
@@ -156,11 +164,7 @@ class LabelSums : public TargetSums<T> {
     bool any_smoothed = args.binary() && smoothed[classes];
     for (int64_t c = 0; c < classes; ++c) any_smoothed |= smoothed[c] != 0;
     for (int64_t c = 0; c < classes; ++c)
-      raise(kTargetMax, c,
-            seen[c]        ? T(1)
-            : smoothed[c]  ? target.at_label
-            : any_smoothed ? target.elsewhere
-                           : T(0));
+      raise(kTargetMax, c, largest_target(target, seen[c], smoothed[c], any_smoothed));
   }
 };
 

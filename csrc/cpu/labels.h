@@ -62,13 +62,13 @@ inline void widen_ranges(const int32_t* other_lowest, const int32_t* other_highe
 // paper): on_boundary[i] is 1 or 0. The window of a row of pixels is taken apart: least and
 // greatest code of each column, then of k columns side by side. That makes k^(d-1) + k steps for a
 // pixel, where comparing labels one by one makes k^d. An ignored code is less than any label.
-// codes, lowest and highest are room for count + k - 1 numbers.
-inline void find_boundary(const Arguments& args, const Pixels& pixels, int32_t* __restrict codes,
-                          int32_t* __restrict lowest, int32_t* __restrict highest,
-                          int32_t* __restrict on_boundary) {
-  const LabelEncoder encoder(args);
+// codes, lowest and highest are room for count + k - 1 numbers. codes_of(z, y, left, right) has the
+// codes of columns [left, right) of a row.
+template <typename CodesOf>
+void find_boundary(const Arguments& args, const Pixels& pixels, int32_t* __restrict codes,
+                   int32_t* __restrict lowest, int32_t* __restrict highest,
+                   int32_t* __restrict on_boundary, CodesOf codes_of) {
   const int64_t* size = args.spatial;
-  const int64_t* stride = args.labels.spatial_stride;
   const int64_t radius = args.boundary_size / 2;
   int64_t x = pixels.first % size[2], y = pixels.first / size[2] % size[1];
   int64_t z = pixels.first / size[2] / size[1];
@@ -83,12 +83,8 @@ inline void find_boundary(const Arguments& args, const Pixels& pixels, int32_t* 
     for (int64_t w = std::max<int64_t>(0, z - radius); w < std::min(size[0], z + radius + 1); ++w)
       for (int64_t v = std::max<int64_t>(0, y - radius); v < std::min(size[1], y + radius + 1);
            ++v) {
-        visit_integer(args.labels, [&](const auto* data) {
-          data += pixels.image * args.labels.image_stride + w * stride[0] + v * stride[1] +
-                  left * stride[2];
-          encoder.encode(data, stride[2], int(right - left), codes);
-        });
-        widen_ranges(codes, codes, int(right - left), lowest + inset, highest + inset);
+        const int32_t* row = codes_of(w, v, left, right);
+        widen_ranges(row, row, int(right - left), lowest + inset, highest + inset);
       }
     int32_t* __restrict window_lowest = on_boundary + start;
     int32_t* __restrict window_highest = codes;
@@ -102,6 +98,22 @@ inline void find_boundary(const Arguments& args, const Pixels& pixels, int32_t* 
     x = 0;
     if (++y == size[1]) y = 0, ++z;
   }
+}
+
+// The same with codes that are made for it.
+inline void find_boundary(const Arguments& args, const Pixels& pixels, int32_t* codes,
+                          int32_t* lowest, int32_t* highest, int32_t* on_boundary) {
+  const LabelEncoder encoder(args);
+  const int64_t* stride = args.labels.spatial_stride;
+  find_boundary(args, pixels, codes, lowest, highest, on_boundary,
+                [&](int64_t z, int64_t y, int64_t left, int64_t right) {
+                  visit_integer(args.labels, [&](const auto* data) {
+                    data += pixels.image * args.labels.image_stride + z * stride[0] +
+                            y * stride[1] + left * stride[2];
+                    encoder.encode(data, stride[2], int(right - left), codes);
+                  });
+                  return codes;
+                });
 }
 
 // ---- the row of each label -----------------------------------------------------------------

@@ -32,7 +32,7 @@
 #include <memory>
 #include <new>
 
-#include "layout.h"
+#include "tile_source.h"
 
 namespace jml::JML_ISA {
 
@@ -181,8 +181,8 @@ struct Tile {
       : args(args),
         classes(args.classes),
         stride(args.tile_pixels + 64 / int(sizeof(T))),
-        logits(args.logits, args, stride),
-        dense(args.dense, args, stride) {
+        logits(args.logits, args.logits_upsampling, args, stride),
+        dense(args.dense, args.dense_upsampling, args, stride) {
     allocate();
     memory.reserve();
     allocate();
@@ -201,8 +201,10 @@ struct Tile {
 
   void allocate() {
     const int64_t pixels = args.tile_pixels, tile = (classes + 1) * stride;
-    memory.allocate_each<T>({&logits.tile, &logits.ahead}, tile);
-    memory.allocate_each<T>({&dense.tile, &dense.ahead}, args.has_dense() ? tile : 0);
+    memory.allocate(logits.tile, tile);
+    memory.allocate(logits.ahead, logits.has_prefetch() ? tile : 0);
+    memory.allocate(dense.tile, args.has_dense() ? tile : 0);
+    memory.allocate(dense.ahead, args.has_dense() && dense.has_prefetch() ? tile : 0);
     memory.allocate_each<T>({&valid, &p_not, &counted_elements}, pixels);
     label.allocate(memory, classes, pixels, args.boundary_size);
     softmax.allocate(memory, pixels);

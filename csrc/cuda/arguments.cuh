@@ -1,6 +1,7 @@
 // What the launcher hands to the kernels, by value.
 #pragma once
 
+#include "../axis.h"
 #include "../formula.h"
 #include "../problem.h"
 #include "platform.cuh"
@@ -32,6 +33,23 @@ struct Slots {
 enum BlockTotal { kLabelCrossEntropy, kLabelWeight, kDenseCrossEntropy, kElements, kTeacherEntropy,
                   kPixelsCounted, kBlockTotals };
 
+// An axis, with what a GPU multiplies with in place of dividing.
+struct DeviceAxis : Axis {
+  double reciprocal_step = 1, reciprocal_unit = 1;
+};
+
+// The axes of a tensor that may have lower sizes than the pixels.
+struct Axes {
+  DeviceAxis of[3];
+};
+
+// Backward of logits of lower resolution: each block makes the gradient of a patch of them.
+constexpr int kMaxPatchColumns = 64;
+struct Patches {
+  int64_t size[3] = {1, 1, 1};   // of a patch, along each dimension: low pixels
+  int64_t count[3] = {1, 1, 1};  // of patches
+};
+
 struct Arguments : Problem {
   Access logits_access, labels_access, dense_access, mask_access, grad_access;
   int staged_bytes = 0;       // of shared memory, for 32 pixels of a tile that is staged
@@ -42,6 +60,11 @@ struct Arguments : Problem {
   // Smoothed labels: the target is 1 - label_deficit at the label.
   double target_elsewhere = 0, label_deficit = 0;
   double teacher_scale = 1, student_scale = 1;  // 1 / temperature
+
+  // With upsample (upsampling.cuh). An image that is no volume has its rows as the first dimension.
+  Axes logits_axes, dense_axes;
+  Patches patches;
+  int tile_pixels = 0;  // at most, of a block that goes through a box
 
   int parts = 0;             // blocks that share an image
   int classes_per_warp = 0;  // in one chunk

@@ -8,14 +8,15 @@
 // Here q is the gradient of the loss by the sum of cross-entropies, and w the weight of a class.
 //
 // What it costs, counted as forward.cuh counts: 2 E b bytes and the labels, which are 168 MB for
-// 4 x 19 x 512 x 512 of float32; about 29 instructions of a thread for each element, which take 0.4
-// times as long to issue as these bytes take to move, and 0.7 times as long as those of float16;
-// and 150 to 168 registers.
+// 4 x 19 x 512 x 512 of float32; 35 instructions of a thread for each element, which take 0.4 times
+// as long to issue as these bytes take to move (37 and 0.8 times for float16); and 91 registers,
+// which leave room for 20 warps on a multiprocessor.
 //
 // The gradient may be written over the logits: a tile, or a chunk of it, is read for the last time
 // before it is written.
 #pragma once
 
+#include "patch.cuh"
 #include "pixel_state.cuh"
 
 namespace jml::cuda {
@@ -38,6 +39,7 @@ struct Backward : PixelState<C> {
 
   static constexpr int kStored = C::kGeneral ? kCoefficients : kOfProbability;
 
+  std::conditional_t<C::kHasBox, PatchSums<C>, NoPatch> patch;
   F* coefficients;    // [targets][classes][kStored]
   F qw_sum = 0;       // of the labels' cross-entropy, over all classes
   F dot[V];           // sum of p g over classes
@@ -45,12 +47,15 @@ struct Backward : PixelState<C> {
   F dense_q_mass[V];  // sum of q w y of the dense target over classes: q times its target mass
 
   static int64_t shared_bytes(const Arguments& args, int warps) {
-    return Base::shared_bytes(warps, args.staged_bytes) +
+    return Base::shared_bytes(warps, args.staged_bytes) + decltype(patch)::shared_bytes(args) +
            args.targets() * args.classes * kStored * int64_t(sizeof(F));
   }
 
   JML_DEVICE explicit Backward(const Arguments& args)
-      : Base(args), coefficients(reinterpret_cast<F*>(Base::free_memory())) {
+      : Base(args),
+        patch(args, team, Base::free_memory(), *Base::box),
+        coefficients(reinterpret_cast<F*>(Base::free_memory() +
+                                          decltype(patch)::shared_bytes(args))) {
     for (int target = 0; target < args.targets(); ++target) write_coefficients(target);
     team.sync();
     if (Base::has_labels() && args.target_elsewhere != 0)
@@ -70,9 +75,40 @@ struct Backward : PixelState<C> {
       else
         write_gradient();
     }
+    if constexpr (C::kHasBox) {
+      if (Base::upsamples()) patch.write_before(INT64_MAX, range.image);
+    }
   }
 
  private:
+  // Hands over the gradient that the tile holds, of a chunk of classes.
+  JML_DEVICE void give_back() {
+    if constexpr (C::kHasBox) {
+      if (Base::upsamples()) {
+        give_to_patch();
+        return;
+      }
+    }
+    if constexpr (!C::kUpsample)
+      store_tile<C>(tile, args, args.grad, args.grad_access, range, team, Base::staging);
+  }
+  JML_DEVICE void give_to_patch() {
+    const auto& places = Base::tile_places[0];
+    F* const rows = Base::rows();
+    __syncwarp();  // whoever still reads the logits there
+    each([&](int k, int v) {
+      rows[k * TileRows<C>::kPitch + v * kLanes + team.lane] = tile[k][v];
+    });
+    patch.write_before(places.depth.lower, range.image);
+    team.sync();
+    const int first_class = range.first_class - team.warp * args.classes_per_warp;
+    const int left = int(args.classes) - first_class, most = team.warps * args.classes_per_warp;
+    patch.add(reinterpret_cast<const F*>(Base::staging), places, range.pixels, first_class,
+              left < most ? left : most);
+    if (team.rank() == 0) patch.set_open(places.depth.lower);
+    team.sync();
+  }
+
   JML_DEVICE F* coefficients_at(int target, int64_t c) const {
     return coefficients + (target * args.classes + c) * kStored;
   }
@@ -137,7 +173,7 @@ struct Backward : PixelState<C> {
         tile[k][v] = valid(v) ? dz : F(0);
       });
     });
-    store_tile<false>(tile, args, args.grad, args.grad_access, range, team, Base::staging);
+    give_back();
   }
 
   // ---- any target ----
@@ -227,7 +263,7 @@ struct Backward : PixelState<C> {
         const bool counts = valid(v) && (C::kSoftmax || !Base::is_ignored(k, v));
         tile[k][v] = counts ? dz : F(0);
       });
-      store_tile<C::kGeneral>(tile, args, args.grad, args.grad_access, range, team, Base::staging);
+      give_back();
     });
   }
 

@@ -21,6 +21,10 @@
 //            the backward beside labels too (1.13, between two runs): these do not spill.
 //     most   More classes than 8 warps hold.
 //
+// Of logits of lower resolution there are two sizes for labels, in both directions the same: 8 warps
+// hold 160 classes, and two such blocks find room with 128 registers. With 22 classes a kernel spills
+// there. Dense targets and more classes are for general kernels.
+//
 // General kernels take what is rare and hold more for each number: their tile is 4 x 2, or 4 x 1 in
 // double precision, where a number takes two registers. Rejected were 11 x 4 and 10 x 4 tiles on
 // two warps for 19 classes (1.24 times as slow with labels, and within 6 % with dense targets), 16 x
@@ -70,7 +74,12 @@ constexpr bool has_dense(Targets targets) {
   return targets == Targets::dense || targets == Targets::labels_and_dense;
 }
 
-constexpr Tile tile_of(Targets targets, Size size, bool is_backward) {
+constexpr Tile tile_of_upsampling(Size size) {
+  return size == Size::few ? Tile{8, 4, 1, 12} : Tile{20, 2, 8, 16};
+}
+
+constexpr Tile tile_of(Targets targets, Size size, bool is_backward, bool is_upsampling) {
+  if (is_upsampling) return tile_of_upsampling(size);
   switch (targets) {
     case Targets::dense: return tile_of_dense(size, is_backward);
     case Targets::labels_and_dense: return tile_of_labels_and_dense(size);
@@ -78,19 +87,19 @@ constexpr Tile tile_of(Targets targets, Size size, bool is_backward) {
   }
 }
 
-template <Targets targets, Size size, bool is_backward>
-constexpr Tile kTile = tile_of(targets, size, is_backward);
+template <Targets targets, Size size, bool is_backward, bool kUpsample>
+constexpr Tile kTile = tile_of(targets, size, is_backward, kUpsample);
 
-template <Targets targets, Size size, bool is_backward>
+template <Targets targets, Size size, bool is_backward, bool kUpsample>
 using Fast = Config<float, Activation::softmax, targets != Targets::dense,
-                    targets == Targets::hard_labels, has_dense(targets), false,
-                    kTile<targets, size, is_backward>.classes,
-                    kTile<targets, size, is_backward>.pixels,
-                    kTile<targets, size, is_backward>.max_warps,
-                    kTile<targets, size, is_backward>.warps_at_a_time>;
+                    targets == Targets::hard_labels, has_dense(targets), false, kUpsample,
+                    kTile<targets, size, is_backward, kUpsample>.classes,
+                    kTile<targets, size, is_backward, kUpsample>.pixels,
+                    kTile<targets, size, is_backward, kUpsample>.max_warps,
+                    kTile<targets, size, is_backward, kUpsample>.warps_at_a_time>;
 
 template <typename F, Activation kActivation>
-using General =
-    Config<F, kActivation, true, false, true, true, 4, sizeof(F) == sizeof(double) ? 1 : 2, 8, 12>;
+using General = Config<F, kActivation, true, false, true, true, false, 4,
+                       sizeof(F) == sizeof(double) ? 1 : 2, 8, 12>;
 
 }  // namespace jml::cuda

@@ -14,9 +14,9 @@ Kernels kernels_of() {
            OfBackward::kMaxThreads / kLanes, Backward<OfBackward>::shared_bytes}};
 }
 
-template <Targets targets, Size size>
+template <Targets targets, Size size, bool kUpsample = false>
 Kernels kernels_of_targets() {
-  return kernels_of<Fast<targets, size, false>, Fast<targets, size, true>>();
+  return kernels_of<Fast<targets, size, false, kUpsample>, Fast<targets, size, true, kUpsample>>();
 }
 
 template <Targets targets>
@@ -27,6 +27,12 @@ Kernels kernels_of_size(Size size) {
     case Size::many: return kernels_of_targets<targets, Size::many>();
     default: return kernels_of_targets<targets, Size::most>();
   }
+}
+
+template <Targets targets>
+Kernels upsampling_kernels_of_size(Size size) {
+  return size == Size::few ? kernels_of_targets<targets, Size::few, true>()
+                           : kernels_of_targets<targets, Size::many, true>();
 }
 
 }  // namespace jml::cuda

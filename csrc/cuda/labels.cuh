@@ -72,13 +72,14 @@ JML_DEVICE int code_of(const Arguments& args, const TileRange& range, int64_t va
 
 // Writes the codes of the block's tile. A thread reads the labels of all its pixels before it uses
 // the first, so that these loads do not wait for one another.
-template <bool kLabels, bool kHard, int V>
+template <class C>
 JML_DEVICE void write_codes(const Arguments& args, const TileRange& range, const Team& team,
                             int* codes) {
+  constexpr int V = C::V;
   const auto pixel_of_place = [&](int place) {
-    return pixel_of<V>(args, range, place / kLanes, place % kLanes);
+    return pixel_of<C>(args, range, place / kLanes, place % kLanes);
   };
-  if (!kLabels || !args.has_labels()) {
+  if (!C::kLabels || !args.has_labels()) {
     for (int place = team.rank(); place < V * kLanes; place += team.threads()) {
       const int64_t pixel = pixel_of_place(place);
       codes[place] = pixel < args.pixels && !is_masked(args, range, pixel) ? Code::kValid : 0;
@@ -101,9 +102,9 @@ JML_DEVICE void write_codes(const Arguments& args, const TileRange& range, const
   for (int v = 0; v < V; ++v) {
     const int place = v * team.threads() + team.rank();
     if (place < V * kLanes)
-      codes[place] = code_of<kHard>(args, range, values[v], pixel_of_place(place));
+      codes[place] = code_of<C::kHard>(args, range, values[v], pixel_of_place(place));
   }
-  if constexpr (!kHard) {
+  if constexpr (!C::kHard) {
     if (args.target_elsewhere == 0 || args.boundary_size == 0) return;
     visit_integer(args.labels, [&](const auto* labels) {
       labels += range.image * args.labels.image_stride;

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <stdexcept>
@@ -109,6 +111,76 @@ inline void set_access(Arguments& args, const Kernel& kernel, bool is_general, b
   args.staged_bytes = int((staged_bytes + 15) / 16 * 16);
 }
 
+// ---- logits of lower resolution -------------------------------------------------------------
+inline Axes axes_of(const int64_t (&low)[3], const Problem& problem) {
+  Axes axes;
+  for (int d = 0; d < 3; ++d) {
+    DeviceAxis& axis = axes.of[d];
+    static_cast<Axis&>(axis) = axis_of(low[d], problem.spatial[d], problem.align_corners);
+    if (axis.step > 0) axis.reciprocal_step = 1.0 / double(axis.step);
+    axis.reciprocal_unit = 1.0 / double(axis.unit);
+  }
+  return axes;
+}
+
+// Finds how logits are interpolated, if they are. Rows become the first dimension of what is no
+// volume: along that one a patch of the gradient goes on without limit (patch.cuh).
+inline void set_upsampling(Arguments& args) {
+  const auto is_full = [&](const int64_t (&low)[3]) {
+    return std::equal(low, low + 3, args.spatial);
+  };
+  args.upsample &= !is_full(args.logits_spatial) || (args.teacher && !is_full(args.dense_spatial));
+  if (!args.upsample) return;
+  if (args.spatial[2] > INT32_MAX)
+    throw std::invalid_argument("upsample: expected rows of at most 2^31 - 1 pixels, got " +
+                                std::to_string(args.spatial[2]));
+  if (args.spatial[0] == 1) {
+    for (int64_t(&sizes)[3] : {std::ref(args.spatial), std::ref(args.logits_spatial),
+                               std::ref(args.dense_spatial)})
+      std::swap(sizes[0], sizes[1]);
+    for (TensorView* view : {&args.logits, &args.labels, &args.dense, &args.mask, &args.grad})
+      std::swap(view->spatial_stride[0], view->spatial_stride[1]);
+  }
+  args.logits_axes = axes_of(args.logits_spatial, args);
+  if (args.teacher) args.dense_axes = axes_of(args.dense_spatial, args);
+}
+
+// Chooses how many pixels a tile has. A warp blends 32 low columns at a time: a few pixels less save
+// it a second time for one or two of them.
+inline void set_tile_pixels(Arguments& args, const Kernel& kernel) {
+  args.tile_pixels = kernel.pixels * kLanes;
+  const Axis& columns = args.logits_axes.of[2];
+  if (!args.upsample || !columns.is_interpolated()) return;
+  // From the first of n + 1 pixels to the last it is n low / full columns, and 2 more are needed.
+  const int64_t pixels = (kLanes - 2) * columns.full / columns.low + 1;
+  if (pixels >= args.tile_pixels * 9 / 10)
+    args.tile_pixels = int(std::min<int64_t>(pixels, args.tile_pixels));
+}
+
+// Shared memory for the sums of a patch: where classes are so many that it takes more, a patch has
+// one column.
+constexpr int64_t kPatchBytes = 24 * 1024;
+
+// Chooses the columns of a patch, and in a volume its rows. A row of a patch takes as many tiles as
+// its pixels fill, with those that it shares with its neighbours; the better choice has more pixels
+// of its own for each tile.
+inline void set_patch(Arguments& args, int64_t number_bytes) {
+  const Axis &rows = args.logits_axes.of[1], &columns = args.logits_axes.of[2];
+  const int64_t most = std::max<int64_t>(kPatchBytes / (2 * args.classes * number_bytes), 1);
+  const double ratio = double(columns.full) / double(columns.low);
+  const double tile_pixels = args.tile_pixels;
+  double best = 0;
+  for (int64_t size = 1; size <= std::min<int64_t>({most, columns.low, kMaxPatchColumns}); ++size) {
+    const bool shares = columns.is_interpolated() && size < columns.low;
+    const double tiles = std::ceil(std::ceil(double(size + shares) * ratio) / tile_pixels);
+    const double use = double(size) * ratio / (tiles * tile_pixels);
+    if (use <= 1.02 * best) continue;
+    best = use;
+    args.patches.size[2] = size;
+  }
+  args.patches.size[1] = std::clamp<int64_t>(most / args.patches.size[2], 1, rows.low);
+}
+
 // ---- which kernel ---------------------------------------------------------------------------
 enum class Kind { hard, label, dense, general };
 
@@ -139,7 +211,8 @@ inline Kind kind_of(const Problem& problem) {
       return Kind::general;
   }
   if (!has_dense) return smooth ? Kind::label : Kind::hard;
-  if (any_requested(problem.dense_columns,
+  if (problem.upsample ||
+      any_requested(problem.dense_columns,
                     {kPredictionSquared, kTargetSquared, kPredictionMax, kJointMax, kPresent}))
     return Kind::general;
   return Kind::dense;
@@ -151,8 +224,9 @@ inline Kernels kernels_of(Kind kind, const Problem& problem) {
                     : problem.classes <= 8 * 22 ? Size::many
                                                  : Size::most;
   switch (kind) {
-    case Kind::hard: return hard_kernels(size);
-    case Kind::label: return label_kernels(size);
+    case Kind::hard: return problem.upsample ? upsampling_hard_kernels(size) : hard_kernels(size);
+    case Kind::label:
+      return problem.upsample ? upsampling_label_kernels(size) : label_kernels(size);
     case Kind::dense:
       return problem.has_labels() ? label_and_dense_kernels(size) : dense_kernels(size);
     default: return general_kernels(problem.activation, problem.logits.dtype == DType::f64);
@@ -232,8 +306,10 @@ struct Plan {
 // one less.
 inline void set_parts(Arguments& args, const Plan& plan, const Device& device,
                       int64_t partial_bytes) {
-  const int64_t tile = plan.kernel.pixels * kLanes;
-  const int64_t tiles = (args.pixels + tile - 1) / tile;
+  const int64_t tile = args.tile_pixels;
+  // With upsample none goes on from row to row.
+  const int64_t row = args.upsample ? args.spatial[2] : args.pixels;
+  const int64_t tiles = args.pixels / row * ((row + tile - 1) / tile);
   int64_t blocks = int64_t(device.multiprocessors) *
                    blocks_at_a_time(device, plan.kernel, plan.threads(), plan.shared);
   if (partial_bytes > 0)
@@ -242,6 +318,30 @@ inline void set_parts(Arguments& args, const Plan& plan, const Device& device,
   const int64_t parts = std::clamp<int64_t>(blocks / args.images, 1, tiles);
   const int64_t tiles_of_part = (tiles + parts - 1) / parts;
   args.parts = int((tiles + tiles_of_part - 1) / tiles_of_part);
+}
+
+// With upsample: cuts the first dimension of the logits into patches. More of them keep more blocks
+// busy, and compute more twice: a patch takes as long as it has low pixels there, and one more.
+inline void set_patches(Arguments& args, const Plan& plan, const Device& device) {
+  Patches& patches = args.patches;
+  const auto count_of = [&](int d) {
+    return (args.logits_spatial[d] + patches.size[d] - 1) / patches.size[d];
+  };
+  const int64_t others = count_of(1) * count_of(2), length = args.logits_spatial[0];
+  const int64_t at_a_time = int64_t(device.multiprocessors) *
+                            blocks_at_a_time(device, plan.kernel, plan.threads(), plan.shared);
+  int64_t least = INT64_MAX;
+  constexpr int64_t kMostTurns = 16;  // then the last one, which is not full, is hardly seen
+  for (int64_t count = 1; count <= length; ++count) {
+    const int64_t size = (length + count - 1) / count;
+    const int64_t turns = (args.images * others * count + at_a_time - 1) / at_a_time;
+    if (count > 1 && turns > kMostTurns) break;
+    if (turns * (size + 1) >= least) continue;
+    least = turns * (size + 1);
+    patches.size[0] = size;
+  }
+  for (int d = 0; d < 3; ++d) patches.count[d] = count_of(d);
+  args.parts = int(patches.count[0] * others);
 }
 
 // The block's sums that a column is made of; -1 for none. Hard labels need few: their true
@@ -274,6 +374,9 @@ inline void set_slots(Arguments& args, Kind kind) {
 }
 
 inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
+  args.dense.given = is_dense_needed(args);
+  args.teacher &= args.dense.given;
+  set_upsampling(args);
   Kind kind = kind_of(args);
   args.target_elsewhere =
       args.label_smoothing / double(args.integer_dense() ? 2 : args.label_count());
@@ -283,14 +386,20 @@ inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
   args.student_scale = 1 / args.student_temperature;
   args.reciprocal_width = 1.0 / double(args.spatial[2]);
   args.reciprocal_height = 1.0 / double(args.spatial[1]);
-  args.dense.given = is_dense_needed(args);
-  args.teacher &= args.dense.given;
   for (;; kind = Kind::general) {
     const bool is_general = kind == Kind::general;
     const Kernels kernels = kernels_of(kind, args);
     Plan plan{kind, is_backward ? kernels.backward : kernels.forward};
     const bool fits = distribute_classes(args, plan.kernel, is_general, plan.warps);
     set_access(args, plan.kernel, is_general, is_backward);
+    set_tile_pixels(args, plan.kernel);
+    if (args.upsample) {
+      const int64_t number_bytes = args.logits.dtype == DType::f64 ? 8 : 4;
+      const int64_t rows = plan.warps * args.classes_per_warp;  // in shared memory
+      const int64_t bytes = rows * (plan.kernel.pixels * kLanes + 1) * number_bytes;
+      args.staged_bytes = int((bytes / plan.kernel.pixels + 16) / 16 * 16);
+      if (is_backward) set_patch(args, number_bytes);
+    }
     if (!is_backward) set_slots(args, kind);
     plan.shared = plan.kernel.shared_bytes(args, plan.warps);
     if (fits && plan.shared <= device.max_shared) return plan;
@@ -388,7 +497,10 @@ inline void formula(const FormulaArguments& args, cudaStream_t stream) {
 // ---- backward -------------------------------------------------------------------------------
 inline void backward(Arguments args, const Device& device, cudaStream_t stream) {
   const Plan plan = plan_of(args, true, device);
-  set_parts(args, plan, device, 0);
+  if (args.upsample)
+    set_patches(args, plan, device);
+  else
+    set_parts(args, plan, device, 0);
   launch(plan.kernel.function, args.images * args.parts, plan.threads(), plan.shared, stream,
          args);
 }

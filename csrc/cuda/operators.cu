@@ -119,6 +119,8 @@ void Cuda::write_gradient(const GradientInputs& gradients, const Inputs& inputs,
   args.grad_totals = numbers(gradients.totals);
   args.scale = weights_of("scale", gradients.scale, inputs.logits);
   if (args.images == 0 || args.pixels == 0) return;
+  STD_TORCH_CHECK(!args.upsample || args.grad.data != args.logits.data,
+                  "inplace_backward: expected no upsampling, which reads logits more than once");
   const OnDevice on(inputs.logits);
   cuda::backward(args, cuda::device_of(on.index), on.stream);
 }

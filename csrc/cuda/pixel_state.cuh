@@ -42,6 +42,7 @@
 #pragma once
 
 #include "labels.cuh"
+#include "upsampling.cuh"
 
 namespace jml::cuda {
 
@@ -49,18 +50,22 @@ namespace jml::cuda {
 //     kLabels, kDense   the targets that there may be
 //     kHard             labels without smoothing, and no column but those that add one number for
 //                       each element
-//     kGeneral          any activation, number of classes and temperature
+//     kGeneral          any activation, number of classes and temperature, logits of any resolution
+//     kUpsample         logits of lower resolution
 //     K, V              classes x pixels of a thread's part of a tile
 //     kMaxWarps         how many warps share out the classes of a tile at most
 //     kWarpsAtATime     how many warps live on a multiprocessor at a time: the compiler finds room
 //                       for them among its 65536 registers
 template <typename F_, Activation kActivation_, bool kLabels_, bool kHard_, bool kDense_,
-          bool kGeneral_, int K_, int V_, int kMaxWarps_, int kWarpsAtATime_>
+          bool kGeneral_, bool kUpsample_, int K_, int V_, int kMaxWarps_, int kWarpsAtATime_>
 struct Config {
   using F = F_;
   static constexpr Activation kActivation = kActivation_;
   static constexpr bool kLabels = kLabels_, kHard = kHard_, kDense = kDense_,
-                        kGeneral = kGeneral_;
+                        kGeneral = kGeneral_, kUpsample = kUpsample_;
+  // Whether a block goes through boxes of pixels (upsampling.cuh), and tensors of the full size are
+  // read number by number, whatever their layout.
+  static constexpr bool kHasBox = kGeneral || kUpsample, kOnlyStrided = kHasBox;
   static constexpr bool kSoftmax = kActivation == Activation::softmax;
   static constexpr int K = K_, V = V_, kMaxThreads = kMaxWarps_ * kLanes;
   static constexpr int kMinBlocks = kMaxWarps_ < kWarpsAtATime_ ? kWarpsAtATime_ / kMaxWarps_ : 1;
@@ -81,6 +86,7 @@ template <class C>
 struct PixelState {
   using F = typename C::F;
   static constexpr int K = C::K, V = C::V;
+  static constexpr int kSources = C::kDense ? 2 : 1;  // tensors of logits
 
   const Arguments& args;
   const Team team;
@@ -88,6 +94,13 @@ struct PixelState {
   PixelExchange exchange;
   int* codes;  // of two tiles: this step's and the last one's, which some warp may still read
   unsigned char* staging;
+
+  // The box that the block goes through, and with upsample where a tile's pixels lie among those of
+  // the logits and of a teacher, of two tiles as well.
+  using Places = TilePlaces<F, V * kLanes>;
+  Box* box;
+  Places* places;
+  const Places* tile_places;  // of this tile, the teacher's behind it
 
   const F smoothed_target_elsewhere, smoothed_label_deficit;  // where labels are smoothed
 
@@ -103,7 +116,10 @@ struct PixelState {
   F tempered_exp_sum_minus_1[V], dense_cross_entropy, teacher_entropy;
 
   // The shared memory of a block in bytes, without what forward or backward need themselves.
-  static constexpr int64_t codes_bytes() { return 2 * V * kLanes * int64_t(sizeof(int)); }
+  static constexpr int64_t codes_bytes() {
+    return 2 * V * kLanes * int64_t(sizeof(int)) +
+           (C::kHasBox ? int64_t(sizeof(Box)) + 2 * kSources * int64_t(sizeof(Places)) : 0);
+  }
   static int64_t shared_bytes(int warps, int staged_bytes) {
     return V * int64_t{staged_bytes} +
            PixelExchange::size(warps) * int64_t(sizeof(F)) + codes_bytes();
@@ -115,13 +131,20 @@ struct PixelState {
                  team),
         codes(reinterpret_cast<int*>(exchange.of_warps + PixelExchange::size(team.warps))),
         staging(shared_memory()),
+        box(reinterpret_cast<Box*>(codes + 2 * V * kLanes)),
+        places(reinterpret_cast<Places*>(box + 1)),
         smoothed_target_elsewhere(F(args.target_elsewhere)),
         smoothed_label_deficit(F(args.label_deficit)) {
     range.image = int(blockIdx.x) / args.parts;
   }
   // The first byte of shared memory behind what the state takes.
   JML_DEVICE unsigned char* free_memory() const {
-    return reinterpret_cast<unsigned char*>(codes + 2 * V * kLanes);
+    return reinterpret_cast<unsigned char*>(codes) + codes_bytes();
+  }
+
+  // Fast kernels that are compiled for it always have it.
+  JML_DEVICE bool upsamples() const {
+    return C::kUpsample || (C::kGeneral && args.upsample);
   }
 
   // ---- targets ----
@@ -197,14 +220,54 @@ struct PixelState {
   // ---- reading ----
   // Reads the tile of a step of the block; false where there is none left.
   JML_DEVICE bool enter(int step) {
-    range.first_pixel = (int64_t{step} * args.parts + int(blockIdx.x) % args.parts) * V * kLanes;
-    if (range.first_pixel >= args.pixels) return false;
+    if constexpr (C::kHasBox) {
+      if (!enter_box(step)) return false;
+    } else {
+      range.first_pixel = (int64_t{step} * args.parts + int(blockIdx.x) % args.parts) * V * kLanes;
+      if (range.first_pixel >= args.pixels) return false;
+    }
     int* const tile_codes = codes + step % 2 * V * kLanes;
-    write_codes<C::kLabels, C::kHard, V>(args, range, team, tile_codes);
+    write_codes<C>(args, range, team, tile_codes);
     team.sync();
     each_pixel([&](int v) { code[v] = tile_codes[v * kLanes + team.lane]; });
     read(0);
     return true;
+  }
+
+  // Finds the tile within the box, and its places.
+  JML_DEVICE bool enter_box(int step) {
+    Position first;
+    range.pixels = box->find(step, first);
+    if (range.pixels == 0) return false;
+    range.first_pixel =
+        (first.depth * args.spatial[1] + first.row) * args.spatial[2] + first.column;
+    if (!upsamples()) return true;
+    Places* const of_step = places + step % 2 * kSources;
+    of_step[0].write(args.logits, args.logits_axes, first, range.pixels, team);
+    if (C::kDense && args.teacher)
+      of_step[kSources - 1].write(args.dense, args.dense_axes, first, range.pixels, team);
+    tile_places = of_step;
+    return true;
+  }
+
+  // Rows in shared memory, one for each of the warp's classes.
+  JML_DEVICE F* rows() const {
+    return reinterpret_cast<F*>(staging) +
+           team.warp * args.classes_per_warp * TileRows<C>::kPitch;
+  }
+
+  // Fills a tile from a tensor of the full size, or of lower resolution.
+  template <bool kLogits, int n>
+  JML_DEVICE void fill(F (&to)[n][V], const TensorView& view, const Access& access,
+                       bool is_interpolated, const Axes& axes, int source) {
+    if constexpr (C::kHasBox) {
+      if (is_interpolated) {
+        fill_interpolated<C, kLogits>(to, view, axes, tile_places[source], range, team, rows());
+        return;
+      }
+    }
+    if constexpr (!C::kUpsample || !kLogits)
+      fill_tile<C, kLogits>(to, args, view, access, range, team, staging);
   }
 
   JML_DEVICE void read(int chunk) {
@@ -212,7 +275,7 @@ struct PixelState {
     const int left = int(args.classes) - range.first_class;
     range.classes = left < 0 ? 0 : left < args.classes_per_warp ? left : args.classes_per_warp;
     each_pixel([&](int v) { label_in_chunk[v] = label_class(v) - range.first_class; });
-    fill_tile<true, C::kGeneral>(tile, args, args.logits, args.logits_access, range, team, staging);
+    fill<true>(tile, args.logits, args.logits_access, upsamples(), args.logits_axes, 0);
     if constexpr (C::kDense) {
       if (has_dense())
         read_dense();
@@ -236,8 +299,8 @@ struct PixelState {
       read_bits();
       return;
     }
-    fill_tile<false, C::kGeneral>(dense_tile, args, args.dense, args.dense_access, range, team,
-                                  staging);
+    fill<false>(dense_tile, args.dense, args.dense_access, upsamples() && args.teacher,
+                args.dense_axes, kSources - 1);
     if (C::kGeneral && args.holds_probabilities())
       each([&](int k, int v) { dense_tile[k][v] = checked_target(dense_tile[k][v]); });
     if (args.teacher) {
@@ -257,11 +320,11 @@ struct PixelState {
     const F at_zero = smoothed_target_elsewhere, at_one = 1 - smoothed_label_deficit;
     int64_t offsets[V];
     each_pixel([&](int v) {
-      offsets[v] = strided_offset<V>(args, args.dense, args.dense_access, range, v, team.lane);
+      offsets[v] = strided_offset<C>(args, args.dense, args.dense_access, range, v, team.lane);
     });
     visit_integer(args.dense, [&](const auto* bits) {
       each([&](int k, int v) {
-        const bool inside = pixel_of<V>(args, range, v, team.lane) < args.pixels;
+        const bool inside = pixel_of<C>(args, range, v, team.lane) < args.pixels;
         const int64_t bit =
             inside ? label_number(bits[offsets[v] + k * args.dense.class_stride]) : 0;
         const F target = bit == 1 ? at_one : bit == 0 ? at_zero : F(NAN);

@@ -17,16 +17,22 @@ namespace jml::cuda {
 
 // Where a tile lies: a block works on the pixels [first_pixel, first_pixel + V x 32) of an image,
 // as far as there are any, and a warp of it on the classes [first_class, first_class + classes).
+// With boxes (upsampling.cuh) there are `pixels` of them, which lie in one row.
 struct TileRange {
   int image = 0;
   int64_t first_pixel = 0;
+  int pixels = 0;
   int first_class = 0, classes = 0;
 };
 
-// The v-th pixel of a lane, counted from the first of the image.
-template <int V>
+// The v-th pixel of a lane, counted from the first of the image; args.pixels or more if there is none.
+template <class C>
 JML_DEVICE int64_t pixel_of(const Arguments& args, const TileRange& range, int v, int lane) {
-  return range.first_pixel + (args.side_by_side ? lane * V + v : v * kLanes + lane);
+  if constexpr (C::kHasBox) {
+    const int i = v * kLanes + lane;
+    return i < range.pixels ? range.first_pixel + i : args.pixels;
+  }
+  return range.first_pixel + (args.side_by_side ? lane * C::V + v : v * kLanes + lane);
 }
 
 // ---- positions ----------------------------------------------------------------------------
@@ -293,20 +299,20 @@ JML_DEVICE bool is_whole(const Arguments& args, const TileRange& range) {
 }
 
 // Where the v-th pixel of a thread has its first class, for a tensor that is not staged.
-template <int V>
+template <class C>
 JML_DEVICE int64_t strided_offset(const Arguments& args, const TensorView& view,
                                   const Access& access, const TileRange& range, int v, int lane) {
-  const int64_t pixel = pixel_of<V>(args, range, v, lane);
+  const int64_t pixel = pixel_of<C>(args, range, v, lane);
   return range.image * view.image_stride + range.first_class * view.class_stride +
          (pixel < args.pixels ? offset_of(args, view, access, pixel) : 0);
 }
 
 // Goes number by number, through the tensor itself or through what is staged of it.
-template <bool kLogits, bool kGeneral, int K, int V, typename F>
+template <class C, bool kLogits, int K, int V, typename F>
 JML_DEVICE void fill_elements(F (&tile)[K][V], const Arguments& args, const TensorView& view,
                               const Access& access, const TileRange& range, const Team& team,
                               unsigned char* staging) {
-  const bool is_staged = !kGeneral && access.pattern == AccessPattern::staged;
+  const bool is_staged = !C::kOnlyStrided && access.pattern == AccessPattern::staged;
   const auto segment = [&](int v) {
     return staged_segment(args, view, access, range, v, staging);
   };
@@ -319,7 +325,7 @@ JML_DEVICE void fill_elements(F (&tile)[K][V], const Arguments& args, const Tens
   }
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    const bool inside = pixel_of<V>(args, range, v, team.lane) < args.pixels;
+    const bool inside = pixel_of<C>(args, range, v, team.lane) < args.pixels;
     with_type<F, kLogits>(view.dtype, [&](auto type) {
       using S = decltype(type);
       // The step is added for each class: the compiler would keep its multiples in registers.
@@ -337,25 +343,25 @@ JML_DEVICE void fill_elements(F (&tile)[K][V], const Arguments& args, const Tens
         fill(pixel + range.first_class, 1);
       } else {
         const S* const from = static_cast<const S*>(view.data) +
-                              strided_offset<V>(args, view, access, range, v, team.lane);
+                              strided_offset<C>(args, view, access, range, v, team.lane);
         fill(from, view.class_stride);
       }
     });
   }
 }
 
-template <bool kGeneral, int K, int V, typename F>
+template <class C, int K, int V, typename F>
 JML_DEVICE void store_elements(const F (&tile)[K][V], const Arguments& args,
                                const TensorView& view, const Access& access,
                                const TileRange& range, const Team& team, unsigned char* staging) {
-  const bool is_staged = !kGeneral && access.pattern == AccessPattern::staged;
+  const bool is_staged = !C::kOnlyStrided && access.pattern == AccessPattern::staged;
   const auto segment = [&](int v) {
     return staged_segment(args, view, access, range, v, staging);
   };
   if (is_staged) team.sync();  // whoever still reads what was staged before
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    const bool inside = pixel_of<V>(args, range, v, team.lane) < args.pixels;
+    const bool inside = pixel_of<C>(args, range, v, team.lane) < args.pixels;
     with_type<F, true>(view.dtype, [&](auto type) {
       using S = decltype(type);
       const auto store = [&](S* to, auto step) {
@@ -370,7 +376,7 @@ JML_DEVICE void store_elements(const F (&tile)[K][V], const Arguments& args,
         store(pixel + range.first_class, 1);
       } else {
         S* const to = static_cast<S*>(view.data) +
-                      strided_offset<V>(args, view, access, range, v, team.lane);
+                      strided_offset<C>(args, view, access, range, v, team.lane);
         store(to, view.class_stride);
       }
     });
@@ -383,12 +389,13 @@ JML_DEVICE void store_elements(const F (&tile)[K][V], const Arguments& args,
 }
 
 // The one way in: reads classes x pixels of a floating tensor, and 0 where the tile goes beyond it.
-// General kernels go number by number, whatever the layout.
-template <bool kLogits, bool kGeneral, int K, int V, typename F>
+// General kernels go number by number, whatever the layout. One of lower resolution has a way in of
+// its own (upsampling.cuh).
+template <class C, bool kLogits, int K, int V, typename F>
 JML_DEVICE void fill_tile(F (&tile)[K][V], const Arguments& args, const TensorView& view,
                           const Access& access, const TileRange& range, const Team& team,
                           unsigned char* staging) {
-  if constexpr (!kGeneral && V > 1) {
+  if constexpr (!C::kOnlyStrided && V > 1) {
     if (access.pattern == AccessPattern::rows && is_whole<V>(args, range)) {
       with_type<F, kLogits>(view.dtype, [&](auto type) {
         fill_rows<decltype(type)>(tile, view, range, team);
@@ -396,15 +403,15 @@ JML_DEVICE void fill_tile(F (&tile)[K][V], const Arguments& args, const TensorVi
       return;
     }
   }
-  fill_elements<kLogits, kGeneral>(tile, args, view, access, range, team, staging);
+  fill_elements<C, kLogits>(tile, args, view, access, range, team, staging);
 }
 
-// The one way out: writes what lies within the tensor.
-template <bool kGeneral, int K, int V, typename F>
+// The one way out: writes what lies within the tensor. To lower resolution it is another (patch.cuh).
+template <class C, int K, int V, typename F>
 JML_DEVICE void store_tile(const F (&tile)[K][V], const Arguments& args, const TensorView& view,
                            const Access& access, const TileRange& range, const Team& team,
                            unsigned char* staging) {
-  if constexpr (!kGeneral && V > 1) {
+  if constexpr (!C::kOnlyStrided && V > 1) {
     if (access.pattern == AccessPattern::rows && is_whole<V>(args, range)) {
       with_type<F, true>(view.dtype, [&](auto type) {
         store_rows<decltype(type)>(tile, view, range, team);
@@ -412,7 +419,7 @@ JML_DEVICE void store_tile(const F (&tile)[K][V], const Arguments& args, const T
       return;
     }
   }
-  store_elements<kGeneral>(tile, args, view, access, range, team, staging);
+  store_elements<C>(tile, args, view, access, range, team, staging);
 }
 
 }  // namespace jml::cuda

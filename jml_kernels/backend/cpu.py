@@ -22,7 +22,12 @@ def load() -> str | None:
 
 
 BACKEND = Backend(
-    name="cpu", device="cpu", device_in_words="the CPU", reason=load(), finishes_loss=True
+    name="cpu",
+    device="cpu",
+    device_in_words="the CPU",
+    reason=load(),
+    finishes_loss=True,
+    upsamples=True,
 )
 
 

@@ -37,6 +37,7 @@ BACKEND = Backend(
     device_in_words="the CPU" if EMULATION else "a GPU",
     reason=load(),
     finishes_loss=True,
+    upsamples=True,
     stand_in=StandIn(
         environment={"JML_CUDA_EMULATION": EMULATION or ""},
         is_active=bool(EMULATION),

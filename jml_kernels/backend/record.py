@@ -41,6 +41,9 @@ class Backend:
     """why it cannot be loaded here, in words; None where it is loaded. No GPU is asked for."""
     finishes_loss: bool = False
     """whether it has the operator that computes the formula too"""
+    upsamples: bool = False
+    """whether its operators interpolate logits of lower resolution themselves (the target int
+    `upsample`); for others dispatch.py interpolates before"""
     stand_in: StandIn | None = None
     register: Callable[[torch.library.Library], None] | None = field(default=None, repr=False)
     """registers kernels written in Python; a library registers its own when it is loaded"""

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from .record import Backend
 
-BACKEND = Backend(name="reference", device=None, device_in_words="any device")
+BACKEND = Backend(name="reference", device=None, device_in_words="any device", upsamples=True)

@@ -51,6 +51,7 @@ BACKEND = Backend(
     device_in_words="a GPU, or with TRITON_INTERPRET=1 the CPU,",
     reason=missing(),
     finishes_loss=True,
+    upsamples=True,
     stand_in=StandIn(
         environment={"TRITON_INTERPRET": "1"},
         is_active=INTERPRETED,

@@ -25,8 +25,11 @@ class Competitor:
         what: it computes, in a few words.
         make: the loss for a case; may raise `NotAvailableError`.
         same: whether it is the same loss as ours, so that values must agree.
+        upsamples: whether the loss that it makes takes logits of lower resolution as they are; for
+            others PyTorch interpolates them, see `competitors.make`.
     """
 
     what: str
     make: Callable[[BenchmarkCase], Loss]
     same: bool = False
+    upsamples: bool = False

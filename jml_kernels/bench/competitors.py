@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,10 @@ CROSS_ENTROPY = "cross-entropy"
 DICE = "soft-dice"
 #: Stands behind the name of a backend that writes the gradient over the logits.
 IN_PLACE = "-in-place"
+#: Stands behind that of one whose loss does not interpolate logits: PyTorch does before.
+INTERPOLATED = "-interpolated"
+#: Stands behind that of one that gets the logits at full size, as if nothing had to interpolate.
+FULL_SIZE = "-full-size"
 #: Stands for the names of all peers.
 ALL_PEERS = "peers"
 
@@ -41,7 +46,8 @@ _NAIVE = {
 
 
 def fused(case: BenchmarkCase, backend: str = "auto", **options) -> Loss:
-    return _MODULES[case.objective](backend=backend, **case.options, **options)
+    options = {**case.options, **case.upsampling, **options}
+    return _MODULES[case.objective](backend=backend, **options)
 
 
 def _fused(case: BenchmarkCase, backend: str, **options) -> Loss:
@@ -49,6 +55,45 @@ def _fused(case: BenchmarkCase, backend: str, **options) -> Loss:
     if reason is not None:
         raise NotAvailableError(f"backend {backend}: {reason}")
     return fused(case, backend, **options)
+
+
+def _in_place(case: BenchmarkCase, backend: str) -> Loss:
+    if case.upsample > 1:
+        raise NotAvailableError("a gradient of lower resolution is not written over its logits")
+    return _fused(case, backend, inplace_backward=True)
+
+
+def _of_full_size(case: BenchmarkCase, backend: str) -> Loss:
+    """The loss of logits of the target's size."""
+    if case.upsample == 1:
+        raise NotAvailableError(f"the logits have their full size, as for {backend}")
+    return _fused(replace(case, upsample=1), backend)
+
+
+def interpolating(case: BenchmarkCase, loss: Loss) -> Loss:
+    """A loss of full-size logits as one of those of a case: PyTorch interpolates these, and a
+    teacher's, right before."""
+    if case.upsample == 1:
+        return loss
+
+    def resized(logits: Tensor) -> Tensor:
+        return F.interpolate(logits, size=case.full_size, mode=case.mode)
+
+    def interpolated(logits: Tensor, target: Tensor, *teacher: Tensor) -> Tensor:
+        return loss(resized(logits), target, *map(resized, teacher))
+
+    return in_float32(interpolated)
+
+
+def make(name: str, case: BenchmarkCase) -> Loss:
+    """The loss of a competitor, which takes the logits of a case.
+
+    Raises:
+        NotAvailableError: where there is none.
+    """
+    competitor = find(name)
+    loss = competitor.make(case)
+    return loss if competitor.upsamples else interpolating(case, loss)
 
 
 def eager(case: BenchmarkCase) -> Loss:
@@ -59,7 +104,7 @@ def eager(case: BenchmarkCase) -> Loss:
 
 def compiled(case: BenchmarkCase) -> Loss:
     torch.compiler.reset()
-    return torch.compile(eager(case), fullgraph=True, dynamic=False)
+    return torch.compile(interpolating(case, eager(case)), fullgraph=True, dynamic=False)
 
 
 def cross_entropy(case: BenchmarkCase) -> Loss:
@@ -89,11 +134,20 @@ def dice(case: BenchmarkCase) -> Loss:
 def _our_own() -> dict[str, Competitor]:
     ours = {}
     for name in BACKENDS:
-        make = functools.partial(_fused, backend=name)
-        in_place = functools.partial(make, inplace_backward=True)
-        ours[name] = Competitor(f"this package's loss, backend {name}", make, same=True)
+        of_backend = functools.partial(functools.partial, backend=name)
+        ours[name] = Competitor(
+            f"this package's loss, backend {name}", of_backend(_fused), same=True, upsamples=True
+        )
         ours[name + IN_PLACE] = Competitor(
-            "the same, its gradient written over the logits", in_place, same=True
+            "the same, its gradient written over the logits", of_backend(_in_place), same=True
+        )
+        ours[name + INTERPOLATED] = Competitor(
+            "the same of logits that PyTorch has interpolated", of_backend(_of_full_size), same=True
+        )
+        ours[name + FULL_SIZE] = Competitor(
+            "the same alone, of logits that have the full size",
+            of_backend(_of_full_size),
+            upsamples=True,
         )
     return ours
 
@@ -103,7 +157,10 @@ COMPETITORS: dict[str, Competitor] = {
     **_our_own(),
     EAGER: Competitor("this loss as it is usually written", eager, same=True),
     COMPILED: Competitor(
-        "this loss as it is usually written, under torch.compile", compiled, same=True
+        "this loss as it is usually written, under torch.compile",
+        compiled,
+        same=True,
+        upsamples=True,
     ),
     CROSS_ENTROPY: Competitor("torch.nn.functional.cross_entropy, no overlap", cross_entropy),
     DICE: Competitor("soft Dice written to save memory, over the batch, smooth 1", dice),

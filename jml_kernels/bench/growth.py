@@ -1,5 +1,5 @@
-"""How cost grows with classes, pixels, images and the window of boundary smoothing, and how large a
-batch may be."""
+"""How cost grows with classes, pixels, images, the window of boundary smoothing and the ratio of
+upsampling, and how large a batch may be."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from .cases import BenchmarkCase
 from .timing import STEP
 
-CLASSES, PIXELS, BATCH, WINDOW = "classes", "pixels", "batch", "k"
+CLASSES, PIXELS, BATCH, WINDOW, RATIO = "classes", "pixels", "batch", "k", "ratio"
 #: What a place on an axis is called in a formula.
-LETTERS = {CLASSES: "C", PIXELS: "P", BATCH: "N", WINDOW: "k"}
+LETTERS = {CLASSES: "C", PIXELS: "P", BATCH: "N", WINDOW: "k", RATIO: "r"}
 
-#: Bytes of logits that no point of a sweep exceeds, unless the case itself does: the oracle needs
-#: some thirty times as many.
+#: Bytes of full-size logits that no point of a sweep exceeds, unless the case itself does: the
+#: oracle needs some thirty times as many.
 LARGEST = 2**27
 
 
@@ -44,14 +44,22 @@ def _window(case: BenchmarkCase) -> list[BenchmarkCase]:
     return [replace(image, boundary_size=size) for size in (3, 5, 7, 9, 13, 17)]
 
 
-AXES = {CLASSES: _classes, PIXELS: _pixels, BATCH: _batch, WINDOW: _window}
+def _ratio(case: BenchmarkCase) -> list[BenchmarkCase]:
+    """One target, and logits of ever lower resolution."""
+    if not case.full_size:
+        return []
+    image = replace(case, shape=(1, *case.shape[1:]))
+    return [replace(image, upsample=ratio) for ratio in (2, 4, 8, 16)]
+
+
+AXES = {CLASSES: _classes, PIXELS: _pixels, BATCH: _batch, WINDOW: _window, RATIO: _ratio}
 
 
 def along(axis: str, case: BenchmarkCase) -> list[BenchmarkCase]:
     """The cases of a sweep from one. Labels should be regions: drawn pixel by pixel, every window
     is at a boundary whatever its size. None where there is but one place: logits without spatial
     dimensions have one pixel an image."""
-    cases = [one for one in AXES[axis](case) if one.bytes <= max(LARGEST, case.bytes)]
+    cases = [one for one in AXES[axis](case) if one.full_bytes <= max(LARGEST, case.full_bytes)]
     return cases if len(cases) > 1 else []
 
 
@@ -110,7 +118,9 @@ def place(axis: str, row: dict) -> int:
     case = row["case"]
     if axis == PIXELS:
         return case["shape"][0] * math.prod(case["shape"][2:])
-    return {CLASSES: case["shape"][1], BATCH: case["shape"][0], WINDOW: case["boundary_size"]}[axis]
+    if axis in (WINDOW, RATIO):
+        return case[{WINDOW: "boundary_size", RATIO: "upsample"}[axis]]
+    return case["shape"][{BATCH: 0, CLASSES: 1}[axis]]
 
 
 def largest_batch(rows: list[dict], name: str, memory: float) -> int | None:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 import jml_kernels as jml
 
-from .. import accuracy
+from .. import accuracy, upsampling
 from ..memory import peak_memory
 from . import figures
 from .cases import DISTILLATION, BenchmarkCase, build
 from .competitor import NotAvailableError
-from .competitors import BACKENDS, IN_PLACE, find, fused
+from .competitors import BACKENDS, FULL_SIZE, IN_PLACE, INTERPOLATED, find, fused, make
 from .timing import OfGpu, Step, interleave, of_cpu
 
 #: The errors of loss and gradient that naive code may have: its sums in float32 cancel, and it must
@@ -73,16 +73,20 @@ def measure(
             continue
         say(name)
         with _caught(name, device, left_out):
-            taking_part = find(name)
-            step, answer = _first(name, taking_part.make(case), inputs)  # compiles
+            loss, given = make(name, case), inputs
+            if name.endswith(FULL_SIZE):
+                given = at_full_size(case, inputs)
+            step, answer = _first(name, loss, given)  # compiles
+            if given is not inputs:
+                answer = None  # its gradient is that of other logits
             distance = judge.errors(answer)
             del answer
             step.prepare()
-            peaks[name] = peak_memory(step.run, device)
+            peaks[name] = peak_memory(step.run, device) + held_besides(given, inputs)
             steps[name] = step
             if distance is not None:
                 errors[name] = distance
-            if taking_part.same and (why := judge.wrong(name, distance)):
+            if find(name).same and (why := judge.wrong(name, distance)):
                 wrong[name] = why
     del judge
     release_memory(device)
@@ -91,6 +95,25 @@ def measure(
     clock = OfGpu() if device == "cuda" else of_cpu
     turns = interleave(steps, rounds, clock, say=say)
     return figures.row(case, device, turns, peaks, errors, wrong, left_out)
+
+
+def at_full_size(case: BenchmarkCase, inputs: Inputs) -> Inputs:
+    """Logits, and a teacher's, that are interpolated already."""
+    logits, (target, *teacher) = inputs
+
+    def resized(tensor: Tensor) -> Tensor:
+        full = upsampling.interpolated(tensor.detach(), case.full_size, False)
+        return full.to(tensor.dtype)
+
+    return Inputs(resized(logits).requires_grad_(), [target, *map(resized, teacher)])
+
+
+def held_besides(given: Inputs, inputs: Inputs) -> int:
+    """Bytes of what a competitor is given in place of the inputs of its case."""
+    if given is inputs:
+        return 0
+    logits, (_, *teacher) = given
+    return sum(tensor.nbytes for tensor in (logits, *teacher))
 
 
 def _first(
@@ -136,7 +159,9 @@ class Judge:
         try:
             loss = fused(case, "reference")
             self.expected = accuracy.answer(loss, leaf.requires_grad_(), *others)
-            self.counted = accuracy.untied(logits, _soft_targets(case, logits.shape[1], *targets))
+            full, targets = at_full_size(case, inputs)
+            counted = accuracy.untied(full, _soft_targets(case, logits.shape[1], *targets))
+            self.counted = accuracy.at_low_resolution(counted, logits.shape[2:])
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -154,7 +179,7 @@ class Judge:
         so in their place."""
         if errors is None:
             return f"not checked: {self.why_not}"
-        ours = name.removesuffix(IN_PLACE) in BACKENDS
+        ours = name.removesuffix(IN_PLACE).removesuffix(INTERPOLATED) in BACKENDS
         dtype = getattr(torch, self.case.dtype)
         try:
             limits = accuracy.allowed(dtype) if ours else NAIVE_TOLERANCE

@@ -121,7 +121,8 @@ COLUMNS = (
     "x: time of forward and backward as a multiple of the first's, in the same round. GB/s: bytes "
     "that cannot be avoided (logits and dense targets read twice, the gradient written once), over "
     "the time of both. limit: the share of what this machine copies in a second. memory: held at "
-    "the worst moment beside the inputs, gradient included, as a multiple of the logits."
+    "the worst moment beside the inputs, gradient included, as a multiple of the logits, which are "
+    "those of lower resolution where they are upsampled."
 )
 
 

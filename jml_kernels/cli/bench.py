@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -48,7 +49,7 @@ QUICK_SIDE, QUICK_IMAGES = 24, 2
 
 def bench(
     shape: Annotated[
-        list[str], typer.Option(help="Shapes of the logits: N,C or N,C,L or N,C,H,W or N,C,D,H,W.")
+        list[str], typer.Option(help="Shapes at full size: N,C or N,C,L or N,C,H,W or N,C,D,H,W.")
     ] = [],  # noqa: B006, typer copies it
     preset: Annotated[
         list[str],
@@ -89,6 +90,15 @@ def bench(
         str,
         typer.Option(help="How labels are drawn: regions, as on an image; random, pixel by pixel."),
     ] = "regions",
+    upsample: Annotated[
+        list[int],
+        typer.Option(
+            min=1,
+            help="Ratios of the target's size, which is that of --shape, to the logits': above 1 "
+            "logits are interpolated, for others than ours by PyTorch. BACKEND-interpolated is "
+            "ours with that too, and BACKEND-full-size ours alone, of logits of full size.",
+        ),
+    ] = [1],  # noqa: B006
     growth: Annotated[
         list[str],
         typer.Option(
@@ -153,7 +163,7 @@ def bench(
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         check_choice("--device", device, ("cpu", "cuda"))
         check_choice("--allocator", allocator, ("both", *SETTINGS))
-        cases = chosen_cases(shape, preset, dtype, layout, objective, labels, quick)
+        cases = chosen_cases(shape, preset, dtype, layout, objective, labels, quick, upsample)
         axes = chosen_axes(growth, plot is not None)
         check_device(device)
         if not math.isfinite(memory):
@@ -202,6 +212,7 @@ def chosen_cases(
     objectives: list[str],
     labels: str,
     quick: bool,
+    upsample: Sequence[int] = (1,),
 ) -> list[BenchmarkCase]:
     """The cases of all combinations, each once.
 
@@ -222,9 +233,12 @@ def chosen_cases(
     sizes = sizes or [PRESETS["cityscapes"]]
     if quick:
         sizes = [tuple(min(n, m) for n, m in zip(s, _quick_limits(s), strict=True)) for s in sizes]
+    for of, ratio in product(sizes, upsample):
+        if ratio > 1 and len(of) == 2:
+            raise ValueError(f"--upsample={ratio}: expected 1 with a shape without spatial sizes")
     cases = [
-        BenchmarkCase(of, OBJECTIVES[how][0], OBJECTIVES[how][1], labels, kind, lay)
-        for of, kind, lay, how in product(sizes, dtypes, layouts, objectives)
+        BenchmarkCase(of, *OBJECTIVES[how], labels, kind, lay, upsample=ratio)
+        for of, kind, lay, how, ratio in product(sizes, dtypes, layouts, objectives, upsample)
     ]
     return list(dict.fromkeys(cases))
 

@@ -45,6 +45,8 @@ BAD_LABELS = [
          options=SIGMOID),
     _bad("label 7, cross-entropy", "with weights of classes", 7, loss="cross-entropy",
          weights=("ce_class_weights",), interpreted=False),
+    _bad("label 5, upsample", "of logits of lower resolution", 5, full_size=(13, 28),
+         options={"upsample": "bilinear"}, interpreted=False),
     _bad("label 7, teacher", "beside a teacher", 7, loss="distillation", interpreted=False),
 ]  # fmt: skip
 
@@ -106,6 +108,17 @@ REFUSALS = [
             target=lambda labels, soft: labels.unsqueeze(1)),
     Refusal("labels of floats", ValueError, ("target has shape (1, 6, 7)", ".long()"),
             target=lambda labels, soft: labels.float()),
+    Refusal("labels larger than logits", ValueError,
+            ("target has shape (1, 12, 14)", "upsample='bilinear'"),
+            target=lambda labels, soft: labels.repeat(1, 2, 2)),
+    Refusal("labels smaller than logits", ValueError, ("logits has shape", "from 1 to (3, 7)"),
+            target=lambda labels, soft: labels[:, :3], options={"upsample": "bilinear"}),
+    Refusal("a mode of another rank", ValueError, ("upsample='linear'", "'bilinear'"),
+            options={"upsample": "linear"}),
+    Refusal("weights that are not convex", ValueError, ("upsample='bicubic'", "convex"),
+            options={"upsample": "bicubic"}),
+    Refusal("in place of lower resolution", ValueError, ("inplace_backward=True", "upsample"),
+            options={"upsample": "bilinear", "inplace_backward": True}),
     Refusal("a misspelt option", TypeError, ("'label_smothing'", "'label_smoothing'"),
             options={"label_smothing": 0.1}),
 ]  # fmt: skip

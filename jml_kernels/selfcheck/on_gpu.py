@@ -45,7 +45,7 @@ def _trials(
         return "no GPU here"
     if subject.device != "cuda":
         return f"it runs {subject.where}" if subject.device == "cpu" else "no GPU here"
-    cases = subject.chosen(ON_GPU)
+    cases = (case for case in subject.chosen(ON_GPU) if subject.computes(case))
     return [Trial(case.name, functools.partial(run, case, subject)) for case in cases]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import accuracy, checks
 from .corpus import CASES
 from .corpus.case import LossCase
-from .corpus.drawing import differentiable, draw, soft_targets
+from .corpus.drawing import at_full_size, differentiable, draw, soft_targets
 from .corpus.losses import make
 from .results import Measure, Mismatch, Subject, Trial
 
@@ -40,7 +40,10 @@ def expected(case: LossCase) -> Expected:
     """By the reference, in float64 and on the CPU."""
     tensors = draw(case)
     logits, *others = accuracy.in_dtype(torch.float64, *tensors.arguments)
-    counted = accuracy.untied(logits, soft_targets(case, tensors), case.activation)
+    full = at_full_size(case, tensors).logits.double()
+    counted = accuracy.untied(full, soft_targets(case, tensors), case.activation)
+    align_corners = case.options.get("align_corners", False)
+    counted = accuracy.at_low_resolution(counted, logits.shape[2:], align_corners)
     if counted.numel() and counted.double().mean() < COUNTED:
         raise ValueError(f"case={case.name!r}: expected one with fewer ties")
     loss = make(case, "reference", "cpu")

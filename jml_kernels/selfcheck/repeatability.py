@@ -32,7 +32,7 @@ def any_threads(subject: Subject) -> list[Trial] | str:
 
 
 def _trials(subject: Subject, run: Callable[[LossCase, Subject], list[Measure]]) -> list[Trial]:
-    cases = subject.chosen(STEPS)
+    cases = (case for case in subject.chosen(STEPS) if subject.computes(case))
     return [Trial(case.name, functools.partial(run, case, subject)) for case in cases]
 
 

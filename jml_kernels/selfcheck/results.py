@@ -44,6 +44,11 @@ class Subject:
         """Whether a step takes a fifth of a second, however small it is."""
         return self.where == "interpreted"
 
+    def computes(self, case: LossCase) -> bool:
+        """Whether the backend's own kernels compute the whole of a case. For one that does not
+        interpolate logits PyTorch does, and neither repeats its bits nor saves memory."""
+        return not case.upsamples or BY_NAME[self.backend].upsamples
+
     def chosen(self, cases: Iterable[LossCase]) -> list[LossCase]:
         """The cases that it is checked on."""
         return [

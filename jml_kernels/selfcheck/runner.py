@@ -31,6 +31,7 @@ CHECKS: dict[str, Callable[[Subject], list[Trial] | str]] = {
     "bad input": bad_input.trials,
     "torch.compile": compilation.trials,
     "memory": memory_bound.trials,
+    "memory, upsample": memory_bound.upsampled_trials,
     "host never waits": on_gpu.host_never_waits,
     "CUDA graph": on_gpu.cuda_graph,
     "side streams": on_gpu.side_streams,

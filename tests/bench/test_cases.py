@@ -47,6 +47,23 @@ def test_bytes(target, objective, forward, dtype, size):
     assert case.input_bytes == sum(t.nbytes for t in build(case))
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_logits_of_lower_resolution(objective):
+    """The shape is the target's; logits, and a teacher's, are at an eighth of it, rounded up."""
+    case = BenchmarkCase((2, 5, 17, 32), *OBJECTIVES[objective], upsample=8)
+    logits, target, *teacher = tensors = build(case)
+    assert logits.shape == case.logits_shape == (2, 5, 3, 4)
+    assert [other.shape for other in teacher] == [logits.shape] * (objective == "kd")
+    assert target.shape[-2:] == case.full_size == (17, 32)
+    assert case.bytes == logits.nbytes
+    assert case.full_bytes == 4 * 2 * 5 * 17 * 32
+    assert case.input_bytes == sum(t.nbytes for t in tensors)
+    assert case.traffic == 2 * sum(t.nbytes for t in tensors if t.is_floating_point()) + case.bytes
+    assert case.upsampling == {"upsample": "bilinear"}
+    assert case.name.startswith("2x5x3x4 to 17x32 float32, ")
+    assert BenchmarkCase((2, 3, 4)).upsampling == {}
+
+
 def test_names_tell_all_cases_apart():
     cases = {
         BenchmarkCase(shape, target, objective, labels, dtype, layout, window)

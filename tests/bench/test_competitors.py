@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from jml_kernels.accuracy import made_by_an_operation
 from jml_kernels.backend import choose
 from jml_kernels.bench import competitors
 from jml_kernels.bench.cases import OBJECTIVES, BenchmarkCase, build
 from jml_kernels.bench.competitor import NotAvailableError
-from jml_kernels.bench.competitors import COMPETITORS, IN_PLACE, PEERS, find, fused, named
+from jml_kernels.bench.competitors import (
+    COMPETITORS,
+    IN_PLACE,
+    INTERPOLATED,
+    PEERS,
+    find,
+    fused,
+    make,
+    named,
+)
 
 SHAPE = (2, 4, 6, 8)
 ON_THE_CPU = dict.fromkeys([choose("auto", torch.device("cpu")), "reference"])
@@ -21,6 +32,43 @@ NAMES = [
     *(name + end for name in ON_THE_CPU for end in ("", IN_PLACE)),
     *("eager", "cross-entropy", "soft-dice"),
 ]
+
+
+# ---- logits of lower resolution ------------------------------------------------------------------
+
+UPSAMPLED = [name for name in NAMES if not name.endswith(IN_PLACE)]
+
+
+@pytest.mark.parametrize("name", [*UPSAMPLED, *(name + INTERPOLATED for name in ON_THE_CPU)])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_all_take_logits_of_lower_resolution(name, objective, dtype):
+    """As if PyTorch had interpolated them in float32."""
+    case = BenchmarkCase(SHAPE, *OBJECTIVES[objective], dtype=dtype, upsample=3)
+    logits, target, *teacher = build(case)
+    try:
+        found = make(name, case)(logits, target, *teacher)
+    except NotAvailableError:
+        return
+    full = [F.interpolate(z.float(), size=SHAPE[2:], mode="bilinear") for z in (logits, *teacher)]
+    target = target.float() if target.is_floating_point() else target
+    right = find(name.removesuffix(INTERPOLATED)).make(replace(case, upsample=1))
+    torch.testing.assert_close(found, right(full[0], target, *full[1:]), rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_of_ones_own_gets_interpolated_logits(monkeypatch):
+    given = []
+    monkeypatch.setattr(competitors, "_imported", lambda path: lambda z, y: given.append(z.shape))
+    case = BenchmarkCase(SHAPE, upsample=2)
+    make("module:loss", case)(*build(case))
+    assert given == [SHAPE]
+
+
+def test_who_has_nothing_to_do_with_an_upsampled_case():
+    for name in (f"reference{IN_PLACE}", "reference-interpolated", "reference-full-size"):
+        upsample = 2 if name.endswith(IN_PLACE) else 1
+        with pytest.raises(NotAvailableError):
+            make(name, BenchmarkCase(SHAPE, upsample=upsample))
 
 
 # ---- names ---------------------------------------------------------------------------------------
@@ -154,7 +202,7 @@ def test_loss(name, dtype, objective):
 
 def test_the_same_are_our_backends_and_the_naive_loss():
     same = {name for name, competitor in COMPETITORS.items() if competitor.same}
-    ours = {name + end for name in competitors.BACKENDS for end in ("", IN_PLACE)}
+    ours = {name + end for name in competitors.BACKENDS for end in ("", IN_PLACE, INTERPOLATED)}
     assert same == ours | {"eager", "compile"}
 
 

@@ -116,7 +116,15 @@ def test_places(make_row):
         "pixels": 64,
         "batch": 2,
         "k": 5,
+        "ratio": 1,
     }
+
+
+def test_ratios():
+    found = along("ratio", CASE)
+    assert {one.shape for one in found} == {(1, 19, 64, 32)}
+    assert [one.logits_shape[2:] for one in found] == [(32, 16), (16, 8), (8, 4), (4, 2)]
+    assert along("ratio", BenchmarkCase((64, 10))) == []
 
 
 def test_nothing_is_larger_than_the_largest(monkeypatch):

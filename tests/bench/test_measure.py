@@ -62,6 +62,28 @@ def test_row(objective, dtype):
     assert sorted(said[5:]) == sorted([*names, "copy"] * 3)
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("shape", [(2, 3, 33, 26), (1, 3, 23), (1, 3, 9, 10, 11)], ids=len)
+def test_logits_of_lower_resolution(objective, shape):
+    case = BenchmarkCase(shape, *OBJECTIVES[objective], upsample=4)
+    names = [OURS, f"{OURS}-interpolated", f"{OURS}-full-size", "cross-entropy"]
+    found = of(names, case)
+    assert list(found["figures"]) == names
+    assert found["wrong"] == found["left out"] == {}
+    # Of logits that have the full size the gradient has another shape.
+    assert found["errors"].keys() == {OURS, f"{OURS}-interpolated", "cross-entropy"}
+    assert found["errors"][OURS]["gradient"] < 1e-5
+    assert found["bytes"]["logits"] == case.bytes
+    # That it has logits of full size counts, and their gradient.
+    assert found["figures"][f"{OURS}-full-size"]["peak bytes"] >= 2 * case.full_bytes
+
+
+def test_a_wrong_gradient_of_lower_resolution_is_told(add):
+    wrong = add("wrong", lambda ours, z, y: ours(1.1 * z, y))
+    found = of([OURS, wrong], BenchmarkCase((2, 3, 16, 12), upsample=4))
+    assert found["wrong"].keys() == {wrong}
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (2, 3, 7), (1, 3, 4, 5, 3)], ids=len)
 def test_any_number_of_dimensions(shape):
     found = of([OURS, "eager"], BenchmarkCase(shape))

@@ -176,12 +176,13 @@ def test_growth_table(make_row):
 
 
 @pytest.mark.parametrize(
-    ("axis", "letter"), [("classes", "C"), ("pixels", "P"), ("batch", "N"), ("k", "k")]
+    ("axis", "letter"),
+    [("classes", "C"), ("pixels", "P"), ("batch", "N"), ("k", "k"), ("ratio", "r")],
 )
 def test_letters(axis, letter, make_row):
     text = printed(report.growth_table(sweep(make_row, axis), axis))
     assert f"per {letter}" in text
-    assert len(AXES) == 4
+    assert len(AXES) == 5
 
 
 def test_what_is_wrong_on_the_way_is_told(make_row):

@@ -78,7 +78,7 @@ def launches(monkeypatch):
     return lambda: len(launched)
 
 
-@pytest.mark.parametrize("loss", ["labels", "distillation"])
+@pytest.mark.parametrize("loss", ["labels", "upsample", "distillation"])
 def test_a_step_is_four_launches(loss, launches):
     logits, teacher = torch.randn(2, 2, 3, 5, 4)
     labels = torch.randint(0, 3, (2, 5, 4))
@@ -86,6 +86,9 @@ def test_a_step_is_four_launches(loss, launches):
     before = launches()
     if loss == "labels":
         value = jml.JaccardMetricLoss(backend=BACKEND)(leaf, labels)
+    elif loss == "upsample":
+        labels = torch.randint(0, 3, (2, 20, 16))
+        value = jml.JaccardMetricLoss(backend=BACKEND, upsample="bilinear")(leaf, labels)
     else:
         value = jml.JaccardDistillationLoss(backend=BACKEND)(leaf, labels, teacher)
     value.backward()

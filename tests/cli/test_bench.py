@@ -139,6 +139,20 @@ def test_shapes_and_presets(told):
     assert {case.labels for case in settings.cases} == {"random"}
 
 
+def test_logits_of_lower_resolution(told):
+    text = output(*QUICK, "--shape", "2,3,8,6", "--upsample", "1", "4", "--against", "eager",
+                  f"{OURS}-interpolated", f"{OURS}-full-size")  # fmt: skip
+    assert [case.upsample for case in told[0].cases] == [1, 4]
+    assert "2x3x2x2 to 8x6 float32, labels" in text
+    assert text.count("left out") == 2  # of the case that has nothing to interpolate
+    assert "WRONG" not in text
+
+
+def test_no_ratio_without_pixels():
+    with pytest.raises(ValueError, match="--upsample=4: expected 1 with a shape without"):
+        bench.chosen_cases(["2,3"], [], ["float32"], ["contiguous"], ["jml"], "regions", True, [4])
+
+
 @pytest.mark.parametrize("quick", [True, False])
 def test_what_is_chosen_where_nothing_is_said(quick):
     chosen = bench.chosen_cases([], [], ["float32"], ["contiguous"], ["jml"], "regions", quick)
@@ -209,7 +223,7 @@ def test_output():
 
 def test_growth(told):
     text = output(*TINY, "--growth", "all", "--memory", "2.5")
-    assert [len(settings.cases) for settings in told] == [1 + 8 + 4 + 4 + 6]
+    assert [len(settings.cases) for settings in told] == [1 + 8 + 4 + 4 + 6 + 4]
     assert re.findall(r"How it grows with (\w+)", text) == list(AXES)
     assert "Images of 3x8x6 in 2.5 GiB" in text
 
@@ -251,7 +265,7 @@ def test_json():
         }
         assert row["case"].keys() == {
             *("shape", "target", "objective", "labels", "dtype", "layout", "boundary_size"),
-            *("size", "form", "kind"),
+            *("upsample", "size", "form", "kind"),
         }
         assert list(row["figures"]) == [OURS, "cross-entropy"]
         for of in row["figures"].values():

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[2] / "examples"
 #: Example -> rows of the table that it ends with.
 ROWS = {
     "cross_entropy_and_jaccard": ["cross-entropy", "CE + JML, boundary smoothing"],
     "distillation": ["teacher", "student by itself", "student with teacher"],
+    "upsampling": ["interpolate, then the loss", 'upsample="bilinear"'],
 }
+#: Example -> what its last paragraph says.
+CAVEATS = dict.fromkeys(ROWS, "within the spread of seeds") | {
+    "upsampling": r"losses differ by (\d\.\de-\d+|0\.0e\+00) at the first step"
+}
+
+
+def imported(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    return example
 
 
 def test_every_example_is_tested():
@@ -23,9 +38,7 @@ def test_every_example_is_tested():
 
 @pytest.mark.parametrize("name", ROWS)
 def test_example(name, monkeypatch, capsys, synthetic):
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = imported(name)
     monkeypatch.setattr(example, "load", lambda: synthetic)
     monkeypatch.setattr(example, "CROP", 16)  # the map's stripes are that narrow
     example.main(steps=2, seed=0)
@@ -37,7 +50,15 @@ def test_example(name, monkeypatch, capsys, synthetic):
         loss, miou = map(float, row.removeprefix(title).split()[-2:])
         assert loss > 0
         assert 0 <= miou <= 1
-    assert "within the spread of seeds" in caveat
+    assert re.search(CAVEATS[name], caveat)
+
+
+def test_the_losses_of_both_ways_coincide():
+    example = imported("upsampling")
+    logits, labels = torch.randn(2, 6, 5, 4), torch.randint(0, 6, (2, 17, 16))
+    torch.testing.assert_close(
+        example.FROM_A_QUARTER(logits, labels), example.interpolate_first(logits, labels)
+    )
 
 
 @pytest.mark.parametrize("name", ROWS)

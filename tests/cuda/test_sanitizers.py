@@ -88,11 +88,16 @@ def reached() -> set[str]:
                     hows.append("rows")
                 ways = itertools.product(hows, shares)
                 found |= {f"{way} {kind} float softmax {tile} {how} {by}" for how, by in ways}
-    kernels = []
+    kernels, lower = [], []
     for number, tile in {"float": "4x2", "double": "4x1"}.items():
         activations = ("softmax", "sigmoid", "none")
         ways = itertools.product(activations, ("1 warp", "several warps", "several warps chunks"))
         kernels += [f"general {number} {how} {tile} strided {share}" for how, share in ways]
+    # Logits of lower resolution are read in one way, and more classes are for general kernels.
+    for kind, number in itertools.product(("hard", "label"), ("8x4", "20x2")):
+        shares = ("1 warp",) if number == "8x4" else ("1 warp", "several warps")
+        lower += [f"{kind} float softmax {number} strided {share} upsampled" for share in shares]
+    kernels += lower + [f"{kernel} upsampled" for kernel in kernels]
     return found | {f"{way} {kernel}" for way in TILES for kernel in kernels}
 
 

@@ -24,6 +24,9 @@ struct Case {
   Dense dense = Dense::none;
   double smoothing = 0, student_temperature = 1;
   int64_t boundary = 0;
+  // With upsample: the sizes of the logits, and of a teacher's.
+  bool upsample = false, align_corners = false;
+  int64_t low[3] = {1, 1, 1}, teacher_low[3] = {1, 1, 1};
 
   Case(DType dtype, int64_t classes, Shape pixels, Layout layout)
       : dtype(dtype), shape(pixels), layout(layout) {
@@ -58,6 +61,27 @@ struct Case {
     c.student_temperature = temperature;
     return c;
   }
+  // The logits have lower sizes, a teacher's the full one, or lower ones too.
+  Case from(Shape lower) const {
+    Case c = *this;
+    c.upsample = true;
+    std::copy(lower.spatial, lower.spatial + 3, c.low);
+    std::copy(shape.spatial, shape.spatial + 3, c.teacher_low);
+    return c;
+  }
+  Case teacher_from(Shape lower) const {
+    Case c = *this;
+    std::copy(lower.spatial, lower.spatial + 3, c.teacher_low);
+    return c;
+  }
+  // Of the logits and their gradient, and of the dense target.
+  Shape logits_shape() const { return upsample ? Shape{shape.images, shape.classes, {low[0], low[1], low[2]}} : shape; }
+  Shape dense_shape() const {
+    const bool is_lower = upsample && dense == Dense::teacher;
+    return is_lower ? Shape{shape.images, shape.classes,
+                            {teacher_low[0], teacher_low[1], teacher_low[2]}}
+                    : shape;
+  }
   Case but(bool Case::*option) const {
     Case c = *this;
     c.*option = true;
@@ -67,6 +91,10 @@ struct Case {
 
 inline Shape image(int64_t count, int64_t height, int64_t width, int64_t depth = 1) {
   return {count, 0, {depth, height, width}};
+}
+
+inline Shape sized(int64_t height, int64_t width, int64_t depth = 1) {
+  return {0, 0, {depth, height, width}};
 }
 
 inline std::vector<Case> cases() {
@@ -79,7 +107,8 @@ inline std::vector<Case> cases() {
   constexpr auto sigmoid = Activation::sigmoid, none = Activation::none;
   const auto mask = &Case::has_mask, weights = &Case::has_weights, in_place = &Case::in_place,
              every = &Case::every_column, wrong = &Case::has_wrong_value,
-             ignored = &Case::has_ignored, long_ = &Case::has_one_part;
+             ignored = &Case::has_ignored, long_ = &Case::has_one_part,
+             corners = &Case::align_corners;
   // Tiles have 32 to 256 pixels (csrc/cuda/configs.cuh), and images mostly more than one tile.
   return {
       // ---- hard labels; first what meets most of the barriers ----
@@ -251,5 +280,73 @@ inline std::vector<Case> cases() {
       Case(f64, 2, image(1, 5, 13), planes).as(none).with_dense(probabilities, f64),
       Case(f64, 6, image(1, 5, 13), cropped).as(none).with_labels(i32).but(in_place),
       Case(f64, 49, image(1, 3, 13), planes).as(none).with_labels(u16).but(mask),
+      // ---- logits of lower resolution: rows of 32 to 128 pixels are cut, patches have neighbours ----
+      Case(f32, 5, image(2, 9, 150), planes).with_labels(i64).from(sized(3, 38)),
+      Case(f16, 8, image(1, 5, 9, 4), last).with_labels(u8).smooth(0.1, 3).from(sized(3, 4, 2)),
+      Case(f32, 19, image(1, 12, 96), planes).with_labels(u8).but(mask).from(sized(3, 24)),
+      Case(bf16, 20, image(1, 13, 21), last).with_labels(i64).smooth(0.1).from(sized(4, 6)),
+      Case(f32, 50, image(1, 8, 40), cropped)
+          .with_labels(i32)
+          .but(weights)
+          .but(corners)
+          .from(sized(2, 10)),
+      Case(f32, 100, image(1, 7, 20), last).with_labels(i64).smooth(0.1, 3).from(sized(2, 5)),
+      Case(f32, 3, image(2, 7, 70), planes).with_labels(i64).but(every).but(mask).from(sized(2, 18)),
+      Case(f16, 19, image(1, 7, 13), last)
+          .with_dense(teacher, f32)
+          .student(2)
+          .from(sized(3, 4))
+          .teacher_from(sized(5, 7)),
+      Case(f32, 261, image(1, 3, 13), planes)
+          .with_dense(probabilities, f32)
+          .with_labels(i64)
+          .smooth(0.1, 3)
+          .from(sized(2, 4)),
+      Case(bf16, 4, image(2, 5, 70, 4), planes)
+          .as(sigmoid)
+          .with_labels(i32)
+          .smooth(0.1, 3)
+          .from(sized(2, 18, 3)),
+      Case(f32, 30, image(1, 5, 15), last)
+          .as(sigmoid)
+          .with_dense(bits, u8)
+          .but(corners)
+          .from(sized(3, 5)),
+      Case(f32, 60, image(1, 5, 15), cropped)
+          .as(sigmoid)
+          .with_dense(teacher, f32)
+          .with_labels(i64)
+          .from(sized(5, 2))
+          .teacher_from(sized(1, 1)),
+      Case(f32, 4, image(1, 7, 13), last).as(none).with_labels(i64).from(sized(3, 4)),
+      Case(f32, 30, image(1, 5, 15), planes)
+          .as(none)
+          .with_dense(probabilities, f64)
+          .from(sized(2, 5)),
+      Case(f32, 50, image(1, 5, 15), planes).as(none).with_labels(i16).from(sized(2, 5)),
+      Case(f64, 4, image(2, 5, 70), last).with_labels(i64).but(weights).from(sized(2, 18)),
+      Case(f64, 5, image(2, 5, 13), planes).with_labels(i64).smooth(0.1, 3).from(sized(2, 4)),
+      Case(f64, 55, image(1, 3, 15), last)
+          .with_dense(teacher, f64)
+          .with_labels(u8)
+          .but(every)
+          .from(sized(1, 4))
+          .teacher_from(sized(3, 5)),
+      Case(f64, 3, image(2, 5, 13), last)
+          .as(sigmoid)
+          .with_dense(probabilities, f64)
+          .from(sized(2, 4)),
+      Case(f64, 9, image(1, 5, 13), planes).as(sigmoid).with_dense(bits, u8).from(sized(2, 4)),
+      Case(f64, 52, image(1, 3, 13), last)
+          .as(sigmoid)
+          .with_dense(teacher, f32)
+          .from(sized(2, 4))
+          .teacher_from(sized(3, 4)),
+      Case(f64, 2, image(1, 5, 13), planes)
+          .as(none)
+          .with_dense(probabilities, f64)
+          .from(sized(2, 4)),
+      Case(f64, 6, image(1, 5, 13), cropped).as(none).with_labels(i32).from(sized(2, 4)),
+      Case(f64, 49, image(1, 3, 13), planes).as(none).with_labels(u16).from(sized(2, 4)),
   };
 }

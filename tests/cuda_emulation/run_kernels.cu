@@ -90,21 +90,21 @@ struct Problem {
   explicit Problem(const Case& of)
       : c(of),
         shape(of.shape),
-        logits(shape, true, c.dtype, c.layout),
+        logits(c.logits_shape(), true, c.dtype, c.layout),
         labels(shape, false, c.label_dtype,
                c.layout == Layout::cropped ? Layout::cropped : Layout::planes),
-        dense(shape, true, c.dense_dtype, c.layout),
+        dense(c.dense_shape(), true, c.dense_dtype, c.layout),
         mask(shape, false, DType::u8,
              c.layout == Layout::cropped ? Layout::cropped : Layout::planes),
-        grad(shape, true, c.dtype,
+        grad(c.logits_shape(), true, c.dtype,
              c.layout == Layout::cropped ? Layout::planes : c.layout),
         counts(size_t(shape.images * shape.pixels()), true) {
     Chance chance;
     if (c.activation == Activation::none) {
-      fill_probabilities(logits, shape, chance);
+      fill_probabilities(logits, c.logits_shape(), chance);
       if (c.has_wrong_value) logits.set(0, shape.classes - 1, 3, -0.5);
     } else {
-      fill_logits(logits, shape, chance);
+      fill_logits(logits, c.logits_shape(), chance);
     }
     if (c.has_labels) fill_labels(chance);
     if (c.dense == Dense::bits)
@@ -112,7 +112,7 @@ struct Problem {
     else if (c.dense == Dense::probabilities || c.activation == Activation::none)
       fill_targets(chance);
     else
-      fill_logits(dense, shape, chance);
+      fill_logits(dense, c.dense_shape(), chance);
     if (c.has_mask) fill_mask(chance);
     entropy_weights = weights<float>(shape.classes, chance);
     class_weights = weights<double>(shape.classes, chance);
@@ -173,6 +173,7 @@ struct Problem {
   }
 
   void set_arguments() {
+    const Shape logits_sizes = c.logits_shape(), dense_sizes = c.dense_shape();
     args.logits = logits.on_device();
     if (c.has_labels) args.labels = labels.on_device();
     if (c.dense != Dense::none) args.dense = dense.on_device();
@@ -182,6 +183,10 @@ struct Problem {
     args.classes = shape.classes;
     std::copy(shape.spatial, shape.spatial + 3, args.spatial);
     args.pixels = shape.pixels();
+    args.upsample = c.upsample;
+    args.align_corners = c.align_corners;
+    std::copy(logits_sizes.spatial, logits_sizes.spatial + 3, args.logits_spatial);
+    std::copy(dense_sizes.spatial, dense_sizes.spatial + 3, args.dense_spatial);
     args.activation = c.activation;
     args.label_smoothing = c.smoothing;
     args.boundary_size = c.boundary;
@@ -249,8 +254,8 @@ void describe(Arguments args, bool is_backward, const Device& device) {
          plan.kernel.pixels, patterns[int(args.logits_access.pattern)]);
   if (args.logits_access.pattern == AccessPattern::staged)
     printf(" %s", args.logits_access.padding ? "padded" : "unpadded");
-  printf(" %s warp%s%s\n", plan.warps == 1 ? "1" : "several", plan.warps == 1 ? "" : "s",
-         args.chunks > 1 ? " chunks" : "");
+  printf(" %s warp%s%s%s\n", plan.warps == 1 ? "1" : "several", plan.warps == 1 ? "" : "s",
+         args.chunks > 1 ? " chunks" : "", args.upsample ? " upsampled" : "");
 }
 
 FormulaArguments formula_arguments(const Problem& problem, const Results& results, int number) {
@@ -343,7 +348,7 @@ void check_statistics(const Problem& problem, const std::vector<double>& sums,
 
 // A pixel that does not count has none; the others, of a softmax, add up to 0 over classes.
 void check_gradient(const Problem& problem, const Tensor& grad) {
-  const Shape& shape = problem.shape;
+  const Shape shape = problem.c.logits_shape();
   const bool is_softmax = problem.c.activation == Activation::softmax;
   double sum = 0, most = 0, most_of_all = 0;
   each(shape, [&](int64_t n, int64_t c, int64_t pixel) {
@@ -353,7 +358,7 @@ void check_gradient(const Problem& problem, const Tensor& grad) {
     sum += value;
     most = std::max(most, std::abs(value));
     most_of_all = std::max(most_of_all, most);
-    if (!problem.counts[size_t(n * shape.pixels() + pixel)])
+    if (!problem.c.upsample && !problem.counts[size_t(n * shape.pixels() + pixel)])
       expect(value == 0, "a pixel that does not count has a gradient");
     const bool is_last = c == shape.classes - 1;
     if (is_softmax && is_last)

@@ -14,7 +14,7 @@ from parametrize import each
 from jml_kernels import ops
 from jml_kernels.memory import allowed_beside
 from jml_kernels.selfcheck import bad_input, memory_bound, on_gpu, runner
-from jml_kernels.selfcheck.corpus.steps import ON_GPU
+from jml_kernels.selfcheck.corpus.steps import ON_GPU, UPSAMPLED_MEMORY
 from jml_kernels.selfcheck.report import rows_and_failures, to_json
 from jml_kernels.selfcheck.results import Measure, Mismatch, Report, Row, Subject, Trial
 
@@ -193,6 +193,17 @@ def test_a_second_gradient_would_exceed_what_is_allowed(trial):
     case, subject = trial.run.args
     gradient = math.prod(case.shape) * case.dtype.itemsize
     assert gradient > 2 * allowed_beside(case.shape, subject.device)
+
+
+@each(UPSAMPLED_MEMORY)
+def test_logits_of_full_size_would_exceed_what_is_allowed(case):
+    full = case.elements * case.dtype.itemsize
+    assert full > 2 * allowed_beside(case.shape, "cpu", upsamples=True)
+
+
+def test_a_backend_that_makes_them_is_found():
+    (measure,) = memory_bound.measure(UPSAMPLED_MEMORY[-1], Subject("reference"))
+    assert measure.share > 2
 
 
 # ---- what a GPU does, without one ----------------------------------------------------------------

@@ -14,7 +14,7 @@ from jml_kernels.selfcheck import parity
 from jml_kernels.selfcheck.corpus import CASES, OF_ONE_LOSS
 from jml_kernels.selfcheck.corpus.drawing import draw, shared
 from jml_kernels.selfcheck.corpus.gradients import GRADIENTS
-from jml_kernels.selfcheck.corpus.steps import COMPILED, MEMORY, ON_GPU, STEPS
+from jml_kernels.selfcheck.corpus.steps import COMPILED, MEMORY, ON_GPU, STEPS, UPSAMPLED_MEMORY
 from jml_kernels.selfcheck.results import Subject
 
 LISTS = {
@@ -23,6 +23,7 @@ LISTS = {
     "steps": STEPS,
     "compiled": COMPILED,
     "memory": MEMORY,
+    "memory, upsample": UPSAMPLED_MEMORY,
     "on a GPU": ON_GPU,
 }
 lists = pytest.mark.parametrize("cases", LISTS.values(), ids=LISTS)
@@ -44,7 +45,7 @@ def test_a_quick_check_is_part_of_the_whole(cases):
 def test_an_interpreter_can_check_them(cases):
     """Each list has cases for it, but for those that tell nothing about it."""
     chosen = Subject("triton").chosen(cases)
-    assert chosen or cases in (MEMORY, ON_GPU)
+    assert chosen or cases in (MEMORY, UPSAMPLED_MEMORY, ON_GPU)
 
 
 def test_tensors_are_the_same_at_each_call():
@@ -64,11 +65,14 @@ def test_tensors_are_what_a_case_says(cases):
         assert (mask is None) == (case.masked is None)
         assert (teacher is None) == (case.loss != "distillation")
         if teacher is not None:
-            assert teacher.shape == case.shape
+            assert teacher.shape == case.teacher_shape
             assert teacher.dtype == (case.teacher_dtype or case.dtype)
         if target is not None:
             assert target.is_floating_point() == case.target.startswith("soft")
             assert target.shape[0] == case.shape[0]
+            spatial = case.target_shape[2:]
+            assert target.shape[target.dim() - len(spatial) :] == spatial
+            assert case.upsamples == (case.full_size is not None)
 
 
 @each(OF_ONE_LOSS)

@@ -8,6 +8,7 @@ there. It needs nothing but PyTorch.
     soft.py, smoothing.py,
     activations.py, values.py,
     options.py
+    upsampling.py                       logits of lower resolution, of overlap losses and objectives
     family.py                           every loss, against every kind of target
     cross_entropy.py, distillation.py   objectives
     gradients.py                        small cases for finite differences
@@ -27,11 +28,14 @@ from .options import OPTIONS, OTHER_OPTIONS
 from .shapes import SHAPES
 from .smoothing import SMOOTHED
 from .soft import SOFT
+from .upsampling import UPSAMPLED, UPSAMPLED_OBJECTIVES
 from .values import NOT_FINITE, VALUES
 
 #: Inputs of every overlap loss, whose value is a number.
-INPUTS = [*SHAPES, *LOGITS, *LABELS, *SOFT, *SMOOTHED, *ACTIVATIONS, *VALUES, *OPTIONS]
-OBJECTIVES = [*CROSS_ENTROPY, *DISTILLATION]
+INPUTS = [
+    *SHAPES, *LOGITS, *LABELS, *SOFT, *SMOOTHED, *ACTIVATIONS, *VALUES, *OPTIONS, *UPSAMPLED,
+]  # fmt: skip
+OBJECTIVES = [*CROSS_ENTROPY, *DISTILLATION, *UPSAMPLED_OBJECTIVES]
 #: Inputs of the one loss that they name.
 OF_ONE_LOSS = [*EVERY_LOSS, *DTYPES_AND_LAYOUTS, *OTHER_OPTIONS]
 CASES = [*INPUTS, *OBJECTIVES, *OF_ONE_LOSS, *NOT_FINITE]

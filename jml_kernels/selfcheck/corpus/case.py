@@ -14,7 +14,14 @@ import torch
 
 #: The options that say what the target is and which elements count. All losses have them, and so
 #: do the statistics.
-TARGET_OPTIONS = ("label_smoothing", "boundary_size", "ignore_index", "activation")
+TARGET_OPTIONS = (
+    "label_smoothing",
+    "boundary_size",
+    "ignore_index",
+    "activation",
+    "upsample",
+    "align_corners",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +44,10 @@ class LossCase:
         ignored: the share of integer targets that is ignore_index.
         masked: the share of pixels that the mask takes out; None means that there is no mask.
         mask_layout: as `layout`.
+        full_size: the spatial sizes of target and mask, with the option upsample; None means that
+            they are the logits'.
         teacher: what the logits of a teacher are like, as `values`, where the loss has one.
+        teacher_size: their spatial sizes; None means that they are the logits'.
         teacher_dtype: None means the dtype of the logits.
         teacher_layout: as `layout`.
 
@@ -70,7 +80,9 @@ class LossCase:
     ignored: float = 0.0
     masked: float | None = None
     mask_layout: str = "contiguous"
+    full_size: tuple[int, ...] | None = None
     teacher: str = "normal"
+    teacher_size: tuple[int, ...] | None = None
     teacher_dtype: torch.dtype | None = None
     teacher_layout: str = "contiguous"
     loss: str = "JML1"
@@ -100,18 +112,32 @@ class LossCase:
         return self.options.get("ignore_index", -100)
 
     @property
+    def upsamples(self) -> bool:
+        return "upsample" in self.options
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """(N, C, *spatial) of a dense target, at full size."""
+        return self.shape if self.full_size is None else (*self.shape[:2], *self.full_size)
+
+    @property
     def elements(self) -> int:
-        return math.prod(self.shape)
+        """At full size."""
+        return math.prod(self.target_shape)
 
     @property
     def pixels(self) -> int:
-        """The number of pixels of the whole batch."""
+        """The number of pixels of the whole batch, at full size."""
         return self.elements // self.shape[1]
 
     @property
     def label_shape(self) -> tuple[int, ...]:
         """(N, *spatial)"""
-        return (self.shape[0], *self.shape[2:])
+        return (self.shape[0], *self.target_shape[2:])
+
+    @property
+    def teacher_shape(self) -> tuple[int, ...]:
+        return self.shape if self.teacher_size is None else (*self.shape[:2], *self.teacher_size)
 
     @property
     def num_labels(self) -> int:

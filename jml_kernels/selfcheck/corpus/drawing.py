@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ... import accuracy, reference
+from ... import accuracy, reference, upsampling
 from .case import LossCase
 from .layouts import LAYOUTS
 
@@ -55,10 +55,10 @@ def draw(
     mask = None if case.masked is None else random.uniform(case.label_shape) >= case.masked
     _spoil_target(case, target, mask)
     counted = counted_elements(case, target, mask)
-    logits = _logits(case.values, case, counted, random).to(case.dtype)
+    logits = _logits(case.values, case, case.shape, counted, random).to(case.dtype)
     teacher = None
     if case.has_teacher:
-        teacher = _logits(case.teacher, case, counted, random)
+        teacher = _logits(case.teacher, case, case.teacher_shape, counted, random)
         teacher = teacher.to(case.teacher_dtype or case.dtype)
 
     def placed(tensor: Tensor | None, layout: str) -> Tensor | None:
@@ -102,7 +102,7 @@ def counted_elements(case: LossCase, target: Tensor | None, mask: Tensor | None)
     """Which elements count: bool, (N, 1 or C, *spatial)."""
     given = [tensor for tensor in (target, mask) if tensor is not None]
     device = given[0].device if given else "cpu"
-    counted = torch.ones(case.shape[0], 1, *case.shape[2:], dtype=torch.bool, device=device)
+    counted = torch.ones(case.shape[0], 1, *case.target_shape[2:], dtype=torch.bool, device=device)
     if mask is not None:
         counted = counted & mask.unsqueeze(1)
     if target is not None and not target.is_floating_point():
@@ -137,7 +137,7 @@ def _target(case: LossCase, random: _Random) -> Tensor:
         target = _probabilities(case, random)
         target = target.squeeze(1) if case.target == "soft without a channel" else target
         return target.to(case.target_dtype or torch.float32)
-    shape = case.shape if case.target == "bits" else case.label_shape
+    shape = case.target_shape if case.target == "bits" else case.label_shape
     integers = _integers(case, shape, random)
     integers = integers.masked_fill(random.uniform(shape) < case.ignored, case.ignore_index)
     integers = integers.unsqueeze(1) if case.target == "labels with a channel" else integers
@@ -146,7 +146,7 @@ def _target(case: LossCase, random: _Random) -> Tensor:
 
 def _probabilities(case: LossCase, random: _Random) -> Tensor:
     """float64, (N, C, *spatial); their sum over classes is 1 where the activation is a softmax."""
-    normal, uniform = random.normal(case.shape), random.uniform(case.shape)
+    normal, uniform = random.normal(case.target_shape), random.uniform(case.target_shape)
     if case.values == "ties":
         return (4 * uniform).round() / 4
     of_all_classes = case.activation == "softmax" and case.shape[1] > 1
@@ -188,9 +188,10 @@ def _spoil_target(case: LossCase, target: Tensor | None, mask: Tensor | None) ->
 # ---- logits --------------------------------------------------------------------------------------
 
 
-def _logits(values: str, case: LossCase, counted: Tensor, random: _Random) -> Tensor:
+def _logits(
+    values: str, case: LossCase, shape: tuple[int, ...], counted: Tensor, random: _Random
+) -> Tensor:
     """Of the student or of the teacher, in float64."""
-    shape = case.shape
     normal, uniform = 2 * random.normal(shape), random.uniform(shape)
     logits = uniform if case.activation == "none" else normal
     if values == "spread":
@@ -205,6 +206,10 @@ def _logits(values: str, case: LossCase, counted: Tensor, random: _Random) -> Te
         return logits - 1000
     if values == "-inf":
         logits[:, 1:][uniform[:, 1:] < 0.3] = -math.inf  # class 0 keeps every pixel a softmax
+    elif values == "-inf inside":
+        # Where interpolation multiplies none with a weight of 0: ratio 4 does so next to the edge.
+        inner = logits[:, 1:, 2:, 2:]
+        inner[uniform[:, 1:, 2:, 2:] < 0.3] = -math.inf
     elif values == "+-inf":
         logits[uniform < 0.2] = -math.inf
         logits[uniform > 0.8] = math.inf
@@ -233,6 +238,7 @@ def seed_without_ties(case: LossCase) -> int:
 
 def _has_near_tie(case: LossCase, tensors: Tensors) -> bool:
     """Whether rounding decides for some element on which side of x = y it is."""
+    tensors = at_full_size(case, tensors)
     x = reference.probabilities(tensors.logits.double(), case.activation)
     # Ten times the rounding of x in float32; in small cases also more than the steps of finite
     # differences, 1e-6.
@@ -249,10 +255,22 @@ def _has_near_tie(case: LossCase, tensors: Tensors) -> bool:
     return False
 
 
+def at_full_size(case: LossCase, tensors: Tensors) -> Tensors:
+    """The same with interpolated logits, in float64."""
+    if not case.upsamples:
+        return tensors
+    size, align_corners = case.target_shape[2:], case.options.get("align_corners", False)
+    logits, teacher = (
+        z if z is None else upsampling.interpolated(z.detach().double(), size, align_corners)
+        for z in (tensors.logits, tensors.teacher)
+    )
+    return tensors._replace(logits=logits, teacher=teacher)
+
+
 def soft_targets(case: LossCase, tensors: Tensors) -> list[Tensor]:
     """The targets that lie between 0 and 1, which probabilities may meet: float64,
-    (N, C, *spatial)."""
-    logits, target, teacher, mask = tensors
+    (N, C, *spatial) at full size."""
+    logits, target, teacher, mask = at_full_size(case, tensors)
     like = logits.double()
     smoothing = case.options.get("label_smoothing", 0.0)
     found = []

@@ -8,11 +8,16 @@ import torch
 from .case import BLS, LS, NONE, SIGMOID, WEIGHTS, LossCase
 from .losses import FAMILY
 from .options import MODES
+from .upsampling import upsampled
 
 
 def _small(name: str, why: str, **more: object) -> LossCase:
     given = {"shape": (2, 3, 3, 2), "dtype": torch.float64, "interpreted": False, **more}
     return LossCase(name, why, **given)
+
+
+def _small_upsampled(name: str, why: str, *sizes: object, **more: object) -> LossCase:
+    return upsampled(name, why, *sizes, dtype=torch.float64, **more)
 
 
 # ---- inputs of every overlap ---------------------------------------------------------------------
@@ -88,7 +93,24 @@ _OPTIONS = [
            options={"active_classes": "both", "active_threshold": 1.2}),
 ]  # fmt: skip
 
-GRADIENT_INPUTS = [*_TARGETS, *_OPTIONS]
+_UPSAMPLED = [
+    _small_upsampled("small", "a logit has a share of many pixels", (2, 3, 2, 2), (3, 5),
+                     checked=True, quick=True),
+    _small_upsampled("small", "a logit has a share of many pixels", (1, 3, 2, 3), (5, 6), True,
+                     layout="channels_last", options=BLS, drawn="blocks", checked=True),
+    _small_upsampled("1 x 1", "a logit has the whole of all pixels", (2, 3, 1, 1), (2, 3)),
+    _small_upsampled("ratio 1", "a logit has a pixel of its own", (2, 3, 3, 2), (3, 2)),
+    _small_upsampled("1-D, soft", "probabilities have the full size", (2, 3, 3), (7,),
+                     target="soft", checked=True),
+    _small_upsampled("1-D, masked", "pixels are taken out at full size", (2, 3, 3), (7,), True,
+                     masked=0.3, ignored=0.2),
+    _small_upsampled("3-D, sigmoid", "classes are independent", (1, 2, 2, 1, 2), (3, 2, 3),
+                     options=SIGMOID, checked=True),
+    _small_upsampled("none, soft", "probabilities are interpolated", (1, 3, 2, 2), (3, 4),
+                     target="soft", options=NONE, layout="transposed"),
+]  # fmt: skip
+
+GRADIENT_INPUTS = [*_TARGETS, *_OPTIONS, *_UPSAMPLED]
 
 # ---- objectives ----------------------------------------------------------------------------------
 
@@ -139,6 +161,15 @@ _KD = [
          {"options": SIGMOID, "ignored": 0.1, "checked": True}),
         ("binary", "there is one class", {"shape": (2, 1, 3, 2), "options": SIGMOID}),
         ("-inf", "a class is ruled out", {"teacher": "-inf"}),
+    ]
+] + [
+    _small_upsampled(f"distillation, {name}", why, shape, full_size, loss="distillation", **more)
+    for name, why, shape, full_size, more in [
+        ("labels", "student and teacher have sizes of their own", (1, 3, 2, 2), (4, 5),
+         {"teacher_size": (3, 2), "checked": True,
+          "options": {"temperature": 2.0, "student_temperature": 3.0}}),
+        ("unlabeled", "the full size is the teacher's", (1, 3, 2, 2), (3, 4),
+         {"teacher_size": (3, 4), "target": "none"}),
     ]
 ]  # fmt: skip
 

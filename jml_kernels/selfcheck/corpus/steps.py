@@ -40,6 +40,12 @@ STEPS = [
           interpreted=False),
     _step("step, labels, small", "few enough pixels for an interpreter", shape=(1, 7, 21, 33),
           ignored=0.1),
+    _step("step, upsample", "cells of low resolution are shared out among threads",
+          shape=(1, 7, 38, 41), full_size=(151, 163), ignored=0.1, interpreted=False,
+          options={"upsample": "bilinear"}),
+    _step("step, upsample, teacher", "two inputs are interpolated", loss="distillation",
+          shape=(1, 7, 38, 41), full_size=(152, 164), teacher_size=(19, 50), interpreted=False,
+          options={**BLS, "upsample": "bilinear", "align_corners": True}, quick=True),
     _step("step, teacher, small", "few enough pixels for an interpreter", loss="distillation",
           shape=(1, 5, 5, 4), options=BLS, quick=True),
 ]  # fmt: skip
@@ -52,6 +58,8 @@ COMPILED = [
           masked=0.2, layout="channels_last", dtype=torch.float16, target_dtype=torch.float16),
     _step("compiled, distillation", "labels come with a teacher", loss="distillation", ignored=0.1,
           options={"temperature": 2.0}),
+    _step("compiled, upsample", "labels have another size than logits", loss="cross-entropy",
+          full_size=(13, 28), options={**BLS, "upsample": "bilinear"}, interpreted=False),
     _step("compiled, multi-label", "classes are independent", target="bits", options=SIGMOID,
           interpreted=False),
     _step("compiled, JDT", "the loss of the paper's authors", loss="JDT", interpreted=False),
@@ -80,6 +88,30 @@ MEMORY = [
     ]
 ]  # fmt: skip
 
+#: Each takes 10 MiB or more at full size.
+UPSAMPLED_MEMORY = [
+    _step(f"memory, upsample, {name}", why, **{"shape": (2, 19, 64, 64), "full_size": (256, 256),
+          "options": {"upsample": "bilinear"}, **more})
+    for name, why, more in [
+        ("labels", "the fast way", {"quick": True}),
+        ("boundary", "labels have windows", {"options": {"upsample": "bilinear", **BLS}}),
+        ("float16 channels_last", "no copy in float32 or in another layout",
+         {"dtype": torch.float16, "layout": "channels_last",
+          "options": {"upsample": "bilinear", "align_corners": True}}),
+        ("soft", "probabilities have the full size", {"target": "soft", "masked": 0.1}),
+        ("multi-label", "integers of every class are not copied",
+         {"target": "bits", "target_dtype": torch.uint8,
+          "options": {"upsample": "bilinear", **SIGMOID}}),
+        ("distillation", "neither of the two is ever at full size",
+         {"loss": "distillation", "teacher_size": (32, 80), "teacher_dtype": torch.float16}),
+        ("150 classes", "ADE20K has as many classes",
+         {"shape": (1, 150, 24, 32), "full_size": (96, 128)}),
+        ("3-D", "volumes have three spatial dimensions",
+         {"shape": (1, 5, 12, 16, 20), "full_size": (48, 64, 80),
+          "options": {"upsample": "trilinear"}}),
+    ]
+]  # fmt: skip
+
 #: What only a GPU shows: it takes seconds there, and is not run elsewhere.
 ON_GPU = [
     _step(f"on a GPU, {name}", why, **{"shape": (2, 19, 128, 160), "quick": True, **more})
@@ -95,6 +127,9 @@ ON_GPU = [
           "dtype": torch.float16, "target_dtype": torch.float16}),
         ("multi-label", "classes are independent",
          {"target": "bits", "target_dtype": torch.uint8, "options": SIGMOID}),
+        ("upsample", "logits have a quarter of the labels' size",
+         {"shape": (2, 19, 32, 40), "full_size": (128, 160), "ignored": 0.02,
+          "options": {"upsample": "bilinear"}}),
         ("aggregations", "it takes every column and most of the formula",
          {"target": "soft", "options": {"aggregation": {"image": 0.5, "class": 0.5}, "gamma": 1.5,
                                         "active_classes": "both"}}),

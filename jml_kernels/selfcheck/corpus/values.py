@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from .case import BINARY, BLS, LS, NONE, SIGMOID, LossCase
+from .upsampling import upsampled
 
 _SOME = (1, 5, 23, 29)
 
@@ -95,6 +96,12 @@ NOT_FINITE = [
              (2, 5, 43, 59), values="nan", finite=False, checked=True, interpreted=False),
     LossCase("nan logit, sigmoid", "one is enough, of independent classes", values="nan",
              target="bits", options=SIGMOID, finite=False, checked=True),
+    upsampled("nan logit", "one is enough, in a corner of many pixels", (2, 5, 6, 7), (24, 28),
+              values="nan", finite=False, checked=True),
+    upsampled("+inf logit", "one is enough, in a corner of many pixels", (2, 5, 6, 7), (17, 23),
+              values="+inf", finite=False, dtype=torch.float16),
+    upsampled("nan logit, teacher", "one is enough, in the student's logits", (2, 5, 6, 7),
+              (17, 23), values="nan", loss="distillation", finite=False, teacher_size=(10, 12)),
     LossCase("nan logit, binary", "one is enough, of one class", BINARY, values="nan",
              options=SIGMOID, finite=False),
 ]  # fmt: skip

@@ -146,10 +146,33 @@ extern "C" __attribute__((used, visibility("default"))) inline long jml_cuda_emu
   return jml_cuda_emulation_launch_count;
 }
 
+// Whoever loads the library may answer for the GPU, and run or count its machine code in place of
+// the emulation (benchmarks/sass). `launch` gets a kernel's one argument as bytes, and returns whether
+// it has run it.
+struct JmlCudaEmulationAnswers {
+  int multiprocessors;
+  int (*blocks_at_a_time)(const void* kernel, int threads, size_t shared);
+  bool (*launch)(const void* kernel, unsigned blocks, unsigned threads, size_t shared,
+                 const void* argument, size_t bytes);
+};
+inline const JmlCudaEmulationAnswers* jml_cuda_emulation_answers = nullptr;
+extern "C" __attribute__((used, visibility("default"))) inline void jml_cuda_emulation_ask(
+    const JmlCudaEmulationAnswers* answers) {
+  jml_cuda_emulation_answers = answers;
+}
+
 template <typename... Parameters, typename... Arguments>
 inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config,
                                       void (*kernel)(Parameters...), Arguments&&... arguments) {
   ++jml_cuda_emulation_launch_count;
+  if constexpr (sizeof...(Parameters) == 1)
+    if (jml_cuda_emulation_answers) {
+      const std::tuple<Parameters...> argument(arguments...);
+      const bool has_run = jml_cuda_emulation_answers->launch(
+          reinterpret_cast<const void*>(kernel), config->gridDim.x, config->blockDim.x,
+          config->dynamicSmemBytes, &std::get<0>(argument), sizeof(std::get<0>(argument)));
+      return has_run ? cudaSuccess : cudaErrorInvalidValue;
+    }
   // Each thread gets the arguments by value.
   using Bound = std::pair<void (*)(Parameters...), std::tuple<Parameters...>>;
   const Bound bound(kernel, std::tuple<Parameters...>(std::forward<Arguments>(arguments)...));
@@ -191,7 +214,10 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
     case cudaDevAttrMaxThreadsPerBlock: return *value = kMaxThreads, cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlock: return *value = int(kSharedBytes), cudaSuccess;
     case cudaDevAttrWarpSize: return *value = kWarp, cudaSuccess;
-    case cudaDevAttrMultiProcessorCount: return *value = kMultiprocessors, cudaSuccess;
+    case cudaDevAttrMultiProcessorCount:
+      *value = jml_cuda_emulation_answers ? jml_cuda_emulation_answers->multiprocessors
+                                          : kMultiprocessors;
+      return cudaSuccess;
     case cudaDevAttrMaxThreadsPerMultiProcessor: return *value = 2048, cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor: return *value = 9, cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor: return *value = 0, cudaSuccess;
@@ -213,9 +239,12 @@ inline cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncA
 }
 template <typename... Parameters>
 inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks,
-                                                                 void (*)(Parameters...), int,
-                                                                 size_t) {
-  *blocks = 2;
+                                                                 void (*kernel)(Parameters...),
+                                                                 int threads, size_t shared) {
+  *blocks = jml_cuda_emulation_answers
+                ? jml_cuda_emulation_answers->blocks_at_a_time(
+                      reinterpret_cast<const void*>(kernel), threads, shared)
+                : 2;
   return cudaSuccess;
 }
 
