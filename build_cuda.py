@@ -29,6 +29,10 @@ TORCH_TARGET_VERSION = "0x020b000000000000"
 #: Data centre GPUs from Ampere on; machine code for each runs on later ones of its generation, and
 #: the newest one's PTX on whatever comes after.
 ARCHITECTURES = ("8.0", "9.0", "10.0")
+#: Whose PTX these are made from, by default. The kernels use nothing that Hopper has beyond Ampere:
+#: of Ampere's PTX the assembler makes the same machine code for it, and the compiler, which takes
+#: the longest, runs once less.
+PTX_OF = {"8.0": "8.0", "9.0": "8.0", "10.0": "10.0"}
 
 FLAGS = (
     "-O3",
@@ -98,19 +102,23 @@ def asked_architectures() -> list[str]:
 def architectures() -> list[str]:
     """-gencode flags for TORCH_CUDA_ARCH_LIST, or for `ARCHITECTURES` as far as nvcc knows them."""
     asked = asked_architectures()
+    ptx_of: dict[str, str] = {}
     if not asked:
         command = [nvcc(), "--list-gpu-arch"]
         known = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         asked = [name for name in ARCHITECTURES if f"compute_{_number(name)}" in known]
         if not asked:
             sys.exit(f"{nvcc()} knows none of {', '.join(ARCHITECTURES)}: is it a newer one?")
+        if asked[0] == ARCHITECTURES[0]:
+            ptx_of = PTX_OF
         asked[-1] += "+PTX"
     flags = []
     for name in asked:
-        number = _number(name.removesuffix("+PTX"))
-        flags += [f"-gencode=arch=compute_{number},code=sm_{number}"]
+        real = name.removesuffix("+PTX")
+        number, of_ptx = _number(real), _number(ptx_of.get(real, real))
+        flags += [f"-gencode=arch=compute_{of_ptx},code=sm_{number}"]
         if name.endswith("+PTX"):
-            flags += [f"-gencode=arch=compute_{number},code=compute_{number}"]
+            flags += [f"-gencode=arch=compute_{of_ptx},code=compute_{of_ptx}"]
     return list(dict.fromkeys(flags))
 
 

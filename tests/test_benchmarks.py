@@ -35,21 +35,21 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory) -> dict:
-    """Of all suites, as they are written."""
-    file = tmp_path_factory.mktemp("benchmarks") / "folder" / "cpu.json"
+@needs_kernels
+@pytest.mark.slow
+@pytest.mark.long
+def test_every_suite_is_measured_and_told(tmp_path):
+    file = tmp_path / "folder" / "cpu.json"
     # Two threads that meet at every tiny operation wait for each other where a machine is busy.
     done = run("benchmarks.cpu", "--quick", "--threads", "1", "--json", str(file))
     assert done.returncode == 0, done.stderr + done.stdout
     assert "is wrong" not in done.stdout
-    return json.loads(file.read_text())
+    results = json.loads(file.read_text())
+    assert_every_case_is_measured(results)
+    assert_sections_of_the_pages_come_from(results)
 
 
-@needs_kernels
-@pytest.mark.slow
-@pytest.mark.long
-def test_every_case_is_measured(results):
+def assert_every_case_is_measured(results: dict) -> None:
     assert results.keys() == suites.SUITES.keys()
     for name, suite in suites.SUITES.items():
         small = suites.quick(suite)
@@ -73,11 +73,9 @@ def test_every_case_is_measured(results):
     assert distillation >= 10
 
 
-@needs_kernels
-@pytest.mark.slow
-def test_sections_of_the_pages_come_from_what_is_measured(results):
+def assert_sections_of_the_pages_come_from(results: dict) -> None:
     for name, section in pages.SECTIONS.items():
-        text = section(results | {"gpu": pages.measured()["gpu"]})
+        text = section(pages.measured() | results)
         assert text.strip()
         if name not in ("machine", "goals", "what peers compute", "GPU costs"):
             assert "|---" in text or "|--:" in text

@@ -64,16 +64,21 @@ struct Backward : PixelState<C> {
 
   JML_DEVICE void run() {
     for (int step = 0; Base::enter(step); ++step) {
-      if constexpr (C::kSoftmax) {
-        Base::find_z_max();
-        Base::template add_exponentials<false>([&](int k, F e) {
-          return e * coefficient(0, kGradientElsewhere, range.first_class + k);
-        });
-      }
-      if constexpr (C::kHard)
+      if constexpr (C::kHard) {
+        Base::go_through(Base::z_max_pass(), exponentials_pass());
         write_hard_gradient();
+        continue;
+      }
+      const auto gradient_pass =
+          Base::pass(true, Base::kNothing, [&] { write_gradient(); }, Base::kNothing);
+      if constexpr (C::kSoftmax)
+        Base::go_through(
+            Base::z_max_pass(), Base::template teacher_pass<false>(), exponentials_pass(),
+            Base::pass(
+                true, [&] { begin_dot(); }, [&] { add_to_dot(); }, [&] { end_dot(); }),
+            gradient_pass);
       else
-        write_gradient();
+        Base::go_through(gradient_pass);
     }
     if constexpr (C::kHasBox) {
       if (Base::upsamples()) patch.write_before(INT64_MAX, range.image);
@@ -148,6 +153,12 @@ struct Backward : PixelState<C> {
       const double scale = is_dense ? args.student_scale : 1.0;
       put(kQw, columns.requested(kCrossEntropy) ? weight * q * scale : 0.0);
     }
+  }
+
+  JML_DEVICE auto exponentials_pass() {
+    return Base::template exponentials_pass<false>([this](int k, F e) {
+      return e * coefficient(0, kGradientElsewhere, range.first_class + k);
+    });
   }
 
   // ---- hard labels ----
@@ -248,23 +259,16 @@ struct Backward : PixelState<C> {
   }
 
   JML_DEVICE void write_gradient() {
-    if constexpr (!C::kGeneral)  // from here on the tile holds p
-      each([&](int k, int v) {
-        tile[k][v] = is_label(k, v) ? p_label[v] : tile[k][v] * Base::inverse_exp_sum[v];
-      });
-    if constexpr (C::kSoftmax) add_over_classes();
-    Base::each_chunk([&] {
-      with_elements([&](auto some_ignored, int k, int v, const ClassCoefficients& labels,
-                        const ClassCoefficients& dense) {
-        constexpr bool kSomeIgnored = decltype(some_ignored)::value;
-        const Element element = element_of<kSomeIgnored>(k, v, labels, dense);
-        const F dz = logit_gradient(k, v, element, labels, dense);
-        // A softmax hands to an ignored element what the others have to do with it.
-        const bool counts = valid(v) && (C::kSoftmax || !Base::is_ignored(k, v));
-        tile[k][v] = counts ? dz : F(0);
-      });
-      give_back();
+    with_elements([&](auto some_ignored, int k, int v, const ClassCoefficients& labels,
+                      const ClassCoefficients& dense) {
+      constexpr bool kSomeIgnored = decltype(some_ignored)::value;
+      const Element element = element_of<kSomeIgnored>(k, v, labels, dense);
+      const F dz = logit_gradient(k, v, element, labels, dense);
+      // A softmax hands to an ignored element what the others have to do with it.
+      const bool counts = valid(v) && (C::kSoftmax || !Base::is_ignored(k, v));
+      tile[k][v] = counts ? dz : F(0);
     });
+    give_back();
   }
 
   // Calls body(some_ignored, k, v, labels, dense), the last two the coefficients of the class, for
@@ -290,22 +294,29 @@ struct Backward : PixelState<C> {
   }
 
   // Finds what the gradient of a softmax needs of all classes.
-  JML_DEVICE void add_over_classes() {
-    enum { kDot, kDenseQMass, kSumsOfPixel };
-    F sums[kSumsOfPixel][V] = {};
-    Base::each_chunk([&] {
-      with_elements([&](auto some_ignored, int k, int v, const ClassCoefficients& labels,
-                        const ClassCoefficients& dense) {
-        constexpr bool kSomeIgnored = decltype(some_ignored)::value;
-        const Element element = element_of<kSomeIgnored>(k, v, labels, dense);
-        sums[kDot][v] += element.p * element.g;
-        if constexpr (C::kDense) sums[kDenseQMass][v] += dense.qw * element.dense_target;
+  enum { kDot, kDenseQMass, kSumsOfPixel };  // of `pass_sums`
+  JML_DEVICE void begin_dot() {
+    if constexpr (!C::kGeneral)  // from here on the tile holds p
+      each([&](int k, int v) {
+        tile[k][v] = is_label(k, v) ? p_label[v] : tile[k][v] * Base::inverse_exp_sum[v];
       });
+    Base::clear_sums();
+  }
+  JML_DEVICE void add_to_dot() {
+    with_elements([&](auto some_ignored, int k, int v, const ClassCoefficients& labels,
+                      const ClassCoefficients& dense) {
+      constexpr bool kSomeIgnored = decltype(some_ignored)::value;
+      const Element element = element_of<kSomeIgnored>(k, v, labels, dense);
+      Base::pass_sums[kDot][v] += element.p * element.g;
+      if constexpr (C::kDense)
+        Base::pass_sums[kDenseQMass][v] += dense.qw * element.dense_target;
     });
-    Base::exchange.template over_warps<Add, C::kDense ? kSumsOfPixel : 1>(team, sums);
+  }
+  JML_DEVICE void end_dot() {
+    Base::exchange.template over_warps<Add, C::kDense ? kSumsOfPixel : 1>(team, Base::pass_sums);
     each_pixel([&](int v) {
-      dot[v] = sums[kDot][v];
-      dense_q_mass[v] = sums[kDenseQMass][v];
+      dot[v] = Base::pass_sums[kDot][v];
+      dense_q_mass[v] = Base::pass_sums[kDenseQMass][v];
       const int c = label_class(v);
       const bool counts = C::kLabels && valid(v) && c >= 0;
       label_qw[v] = counts ? coefficient(0, kQw, c) : F(0);

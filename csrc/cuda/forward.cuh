@@ -71,13 +71,20 @@ struct Forward : PixelState<C> {
 
   JML_DEVICE void run() {
     for (int step = 0; Base::enter(step); ++step) {
-      if constexpr (C::kSoftmax) {
-        Base::find_z_max();
-        Base::template add_exponentials<true>([](int, F) { return F(0); });
-      }
-      if (team.warp == 0) add_totals_of_pixels();
-      if (C::kGeneral && Base::has_dense()) find_dense_argmax();
-      add_columns_of_classes();
+      const auto argmax_pass = Base::pass(
+          argmax_requested(), [&] { begin_argmax(); }, [&] { find_largest_target(); },
+          [&] { end_largest_target(); });
+      const auto first_pass = Base::pass(
+          argmax_requested(), [&] { begin_first(); }, [&] { find_first(); }, [&] { end_argmax(); });
+      const auto columns_pass = Base::pass(
+          true, [&] { begin_columns(); }, [&] { add_columns_of_classes(); }, [&] { end_columns(); });
+      if constexpr (C::kSoftmax)
+        Base::go_through(
+            Base::z_max_pass(), Base::template teacher_pass<true>(),
+            Base::template exponentials_pass<true>([](int, F) { return F(0); }), argmax_pass,
+            first_pass, columns_pass);
+      else
+        Base::go_through(argmax_pass, first_pass, columns_pass);
       if (step % Sums<C>::kTilesInBins == Sums<C>::kTilesInBins - 1) empty_bins();
     }
     empty_bins();
@@ -134,7 +141,7 @@ struct Forward : PixelState<C> {
   // ---- a number for each class and pixel ----
   JML_DEVICE void add_columns_of_classes() {
     if constexpr (C::kGeneral) {
-      add_chunks();
+      add_chunk();
       return;
     }
     if (Base::has_labels()) {
@@ -274,28 +281,42 @@ struct Forward : PixelState<C> {
     return dense_argmax[v] == F(range.first_class + k);
   }
 
-  // Here NaN is larger than all numbers.
-  JML_DEVICE void find_dense_argmax() {
-    if (args.slots.of_dense[kPresent] < 0 || args.independent()) return;
-    F largest[1][V], first[1][V];
-    const auto rank = [&](int k, int v) {
-      const F target = Base::dense_target(k, v);
-      return target != target ? F(INFINITY) : target;
-    };
-    each_pixel([&](int v) { largest[0][v] = F(-INFINITY); });
-    Base::each_chunk([&] {
-      each([&](int k, int v) { largest[0][v] = Largest::apply(largest[0][v], rank(k, v)); });
+  // Of general kernels: the first class with the largest dense target, in two passes. Here NaN is
+  // larger than all numbers.
+  JML_DEVICE bool argmax_requested() const {
+    return C::kGeneral && Base::has_dense() && args.slots.of_dense[kPresent] >= 0 &&
+           !args.independent();
+  }
+  JML_DEVICE F rank(int k, int v) const {
+    const F target = Base::dense_target(k, v);
+    return target != target ? F(INFINITY) : target;
+  }
+  enum { kFound, kLargest };  // of `pass_sums`
+  JML_DEVICE void begin_argmax() {
+    each_pixel([&](int v) { Base::pass_sums[kFound][v] = F(-INFINITY); });
+  }
+  JML_DEVICE void find_largest_target() {
+    each([&](int k, int v) {
+      Base::pass_sums[kFound][v] = Largest::apply(Base::pass_sums[kFound][v], rank(k, v));
     });
-    Base::exchange.template over_warps<Largest, 1>(team, largest);
-    each_pixel([&](int v) { first[0][v] = F(INFINITY); });
-    Base::each_chunk([&] {
-      each([&](int k, int v) {
-        const F c = F(range.first_class + k);
-        if (rank(k, v) == largest[0][v]) first[0][v] = Least::apply(first[0][v], c);
-      });
+  }
+  JML_DEVICE void end_largest_target() {
+    Base::exchange.template over_warps<Largest, 1>(team, Base::pass_sums);
+    each_pixel([&](int v) { Base::pass_sums[kLargest][v] = Base::pass_sums[kFound][v]; });
+  }
+  JML_DEVICE void begin_first() {
+    each_pixel([&](int v) { Base::pass_sums[kFound][v] = F(INFINITY); });
+  }
+  JML_DEVICE void find_first() {
+    each([&](int k, int v) {
+      const F c = F(range.first_class + k);
+      if (rank(k, v) == Base::pass_sums[kLargest][v])
+        Base::pass_sums[kFound][v] = Least::apply(Base::pass_sums[kFound][v], c);
     });
-    Base::exchange.template over_warps<Least, 1>(team, first);
-    each_pixel([&](int v) { dense_argmax[v] = first[0][v]; });
+  }
+  JML_DEVICE void end_argmax() {
+    Base::exchange.template over_warps<Least, 1>(team, Base::pass_sums);
+    each_pixel([&](int v) { dense_argmax[v] = Base::pass_sums[kFound][v]; });
   }
 
   // ---- general kernels: whatever the activation, chunk by chunk ----
@@ -310,50 +331,56 @@ struct Forward : PixelState<C> {
     return args.integer_dense() || args.holds_probabilities();
   }
 
-  JML_DEVICE void add_chunks() {
-    F any_counts[1][V] = {};  // whether a pixel has an element that counts
-    Base::each_chunk([&] {
-      if constexpr (!C::kSoftmax) add_cross_entropies_of_elements();
-      F p[K][V], p_not_at_label[V] = {};
-      int elements = 0;
-      bool any_wrong = false;
-      each([&](int k, int v) {
-        F p_not;
-        const bool counts = valid(v) && !Base::is_ignored(k, v);
-        p[k][v] = Base::probability(k, v, p_not);
-        p[k][v] = counts ? p[k][v] : F(0);
-        p_not_at_label[v] = is_label(k, v) ? p_not : p_not_at_label[v];
-        if (!counts) return;
-        any_counts[0][v] = 1;
-        ++elements;
-        if constexpr (C::kActivation == Activation::none) any_wrong |= p[k][v] != p[k][v];
-        if (has_checked_targets()) any_wrong |= dense_tile[k][v] != dense_tile[k][v];
-      });
-      total(kElements) += elements;
-      if (any_wrong) total(kPixelsCounted) = NAN;
-#pragma unroll 1
-      for (int target = Base::has_labels() ? 0 : 1; target < 1 + Base::has_dense(); ++target) {
-        const bool of_labels = target == 0;
-        const int8_t(&slots)[kClassColumns] = of_labels ? args.slots.of_labels
-                                                        : args.slots.of_dense;
-        F y[K][V], gap[K][V];
-        each([&](int k, int v) {
-          y[k][v] = of_labels ? Base::label_target(k, v) : Base::dense_target(k, v);
-          gap[k][v] = of_labels && is_label(k, v) ? p_not_at_label[v] - label_deficit(v)
-                                                  : y[k][v] - p[k][v];
-        });
-        add_counted(slots);
-        add_columns(
-            slots, [&](int k, int v) { return p[k][v]; }, [&](int k, int v) { return y[k][v]; },
-            [&](int k, int v) { return gap[k][v]; },
-            [&](int k, int v) {
-              return of_labels ? is_present_in_label(k, v) : is_present_in_dense(k, v, y[k][v]);
-            });
-      }
-    });
+  JML_DEVICE void begin_columns() {
+    if (team.warp == 0) add_totals_of_pixels();
+    Base::clear_sums();
+  }
+  JML_DEVICE void end_columns() {
     if (!counts_by_elements()) return;
-    Base::exchange.template over_warps<Largest, 1>(team, any_counts);
-    if (team.warp == 0) each_pixel([&](int v) { total(kPixelsCounted) += any_counts[0][v]; });
+    Base::exchange.template over_warps<Largest, 1>(team, Base::pass_sums);
+    if (team.warp == 0) each_pixel([&](int v) { total(kPixelsCounted) += any_counts(v); });
+  }
+  // Whether a pixel has an element that counts.
+  JML_DEVICE F& any_counts(int v) { return Base::pass_sums[0][v]; }
+
+  JML_DEVICE void add_chunk() {
+    if constexpr (!C::kSoftmax) add_cross_entropies_of_elements();
+    F p[K][V], p_not_at_label[V] = {};
+    int elements = 0;
+    bool any_wrong = false;
+    each([&](int k, int v) {
+      F p_not;
+      const bool counts = valid(v) && !Base::is_ignored(k, v);
+      p[k][v] = Base::probability(k, v, p_not);
+      p[k][v] = counts ? p[k][v] : F(0);
+      p_not_at_label[v] = is_label(k, v) ? p_not : p_not_at_label[v];
+      if (!counts) return;
+      any_counts(v) = 1;
+      ++elements;
+      if constexpr (C::kActivation == Activation::none) any_wrong |= p[k][v] != p[k][v];
+      if (has_checked_targets()) any_wrong |= dense_tile[k][v] != dense_tile[k][v];
+    });
+    total(kElements) += elements;
+    if (any_wrong) total(kPixelsCounted) = NAN;
+#pragma unroll 1
+    for (int target = Base::has_labels() ? 0 : 1; target < 1 + Base::has_dense(); ++target) {
+      const bool of_labels = target == 0;
+      const int8_t(&slots)[kClassColumns] = of_labels ? args.slots.of_labels
+                                                      : args.slots.of_dense;
+      F y[K][V], gap[K][V];
+      each([&](int k, int v) {
+        y[k][v] = of_labels ? Base::label_target(k, v) : Base::dense_target(k, v);
+        gap[k][v] = of_labels && is_label(k, v) ? p_not_at_label[v] - label_deficit(v)
+                                                : y[k][v] - p[k][v];
+      });
+      add_counted(slots);
+      add_columns(
+          slots, [&](int k, int v) { return p[k][v]; }, [&](int k, int v) { return y[k][v]; },
+          [&](int k, int v) { return gap[k][v]; },
+          [&](int k, int v) {
+            return of_labels ? is_present_in_label(k, v) : is_present_in_dense(k, v, y[k][v]);
+          });
+    }
   }
 
   // The cross-entropies of activations that are no softmax, element by element.

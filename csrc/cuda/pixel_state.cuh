@@ -115,6 +115,16 @@ struct PixelState {
   F teacher_z_max[V], teacher_inverse_exp_sum[V];
   F tempered_exp_sum_minus_1[V], dense_cross_entropy, teacher_entropy;
 
+  // What a pass adds up over classes.
+  static constexpr int kSumsOfPass = 4;
+  F pass_sums[kSumsOfPass][V], dense_pass_sums[kSumsOfPass][V];
+  JML_DEVICE void clear_sums() {
+    each_pixel([&](int v) {
+#pragma unroll
+      for (int i = 0; i < kSumsOfPass; ++i) pass_sums[i][v] = dense_pass_sums[i][v] = 0;
+    });
+  }
+
   // The shared memory of a block in bytes, without what forward or backward need themselves.
   static constexpr int64_t codes_bytes() {
     return 2 * V * kLanes * int64_t(sizeof(int)) +
@@ -204,21 +214,60 @@ struct PixelState {
   JML_DEVICE void each(Body body) const {
     each_class([&](int k) { each_pixel([&](int v) { body(k, v); }); });
   }
-  // Calls body() for each chunk of classes, once its tile is read.
-  template <typename Body>
-  JML_DEVICE void each_chunk(Body body) {
-    if constexpr (C::kGeneral) {
-      for (int chunk = 0; chunk < args.chunks; ++chunk) {
-        if (args.chunks > 1) read(chunk);
-        body();
-      }
-    } else {
-      body();
-    }
+  // A pass over the classes of a tile: begin() comes first, then chunk() for each chunk of classes,
+  // once its tile is read, and end() at last.
+  template <typename Begin, typename Chunk, typename End>
+  struct Pass {
+    bool needed;
+    Begin begin;
+    Chunk chunk;
+    End end;
+  };
+  template <typename Begin, typename Chunk, typename End>
+  JML_DEVICE static Pass<Begin, Chunk, End> pass(bool needed, Begin begin, Chunk chunk, End end) {
+    return {needed, begin, chunk, end};
   }
 
+  // Goes through the passes of a tile, all of them in one call. In general kernels they take turns in
+  // a loop: what reads a chunk is then there once, whatever the number of passes, and it is by far the
+  // largest part of such a kernel.
+  template <typename... Passes>
+  JML_DEVICE void go_through(Passes... passes) {
+    if constexpr (C::kGeneral) {
+      bool is_read = false;
+#pragma unroll 1
+      for (int turn = 0; turn < int(sizeof...(Passes)); ++turn) {
+        const auto with_this = [&](auto call) {
+          int i = 0;
+          ((i++ == turn ? call(passes) : void()), ...);
+        };
+        bool needed = false;
+        with_this([&](auto& pass) { needed = pass.needed; });
+        if (!needed) continue;
+        with_this([](auto& pass) { pass.begin(); });
+#pragma unroll 1
+        for (int chunk = 0; chunk < args.chunks; ++chunk) {
+          if (args.chunks > 1 || !is_read) read(chunk);
+          is_read = true;
+          with_this([](auto& pass) { pass.chunk(); });
+        }
+        with_this([](auto& pass) { pass.end(); });
+      }
+    } else {
+      const auto go = [](auto& pass) {
+        if (!pass.needed) return;
+        pass.begin();
+        pass.chunk();
+        pass.end();
+      };
+      (go(passes), ...);
+    }
+  }
+  static constexpr auto kNothing = [] {};
+
   // ---- reading ----
-  // Reads the tile of a step of the block; false where there is none left.
+  // Finds the tile of a step of the block, which fast kernels read as well; false where there is none
+  // left.
   JML_DEVICE bool enter(int step) {
     if constexpr (C::kHasBox) {
       if (!enter_box(step)) return false;
@@ -230,7 +279,7 @@ struct PixelState {
     write_codes<C>(args, range, team, tile_codes);
     team.sync();
     each_pixel([&](int v) { code[v] = tile_codes[v * kLanes + team.lane]; });
-    read(0);
+    if constexpr (!C::kGeneral) read(0);
     return true;
   }
 
@@ -395,65 +444,79 @@ struct PixelState {
 
   // Finds the largest logit over all classes, and a teacher's; of another dense target the state of
   // each pixel's elements.
-  JML_DEVICE void find_z_max() {
-    F largest[2][V];
-    each_pixel([&](int v) { largest[0][v] = largest[1][v] = F(-INFINITY); });
-    each_chunk([&] {
+  JML_DEVICE auto z_max_pass() {
+    enum { kLogits, kDenseTarget };  // of `pass_sums`, which are maxima here
+    const auto begin = [this] {
+      dense_cross_entropy = teacher_entropy = 0;
+      each_pixel([&](int v) { pass_sums[kLogits][v] = pass_sums[kDenseTarget][v] = F(-INFINITY); });
+    };
+    const auto chunk = [this] {
       each([&](int k, int v) {
-        largest[0][v] = LargestNumber::apply(largest[0][v], tile[k][v]);
+        pass_sums[kLogits][v] = LargestNumber::apply(pass_sums[kLogits][v], tile[k][v]);
       });
       if constexpr (C::kDense) {
+        F(&largest)[V] = pass_sums[kDenseTarget];
         if (args.teacher)
           each([&](int k, int v) {
-            largest[1][v] = LargestNumber::apply(largest[1][v], dense_tile[k][v]);
+            largest[v] = LargestNumber::apply(largest[v], dense_tile[k][v]);
           });
         else if constexpr (C::kGeneral)
           each([&](int k, int v) {
             const F state = element_state(dense_tile[k][v], is_ignored(k, v));
-            largest[1][v] = LargestNumber::apply(largest[1][v], state);
+            largest[v] = LargestNumber::apply(largest[v], state);
           });
         else
-          check_targets(largest[1]);
+          check_targets(largest);
       }
-    });
-    exchange.template over_warps<LargestNumber, C::kDense ? 2 : 1>(team, largest);
-    each_pixel([&](int v) {
-      z_max[v] = largest[0][v];
-      teacher_z_max[v] = largest[1][v];
-      if constexpr (C::kDense) {
-        if (!args.teacher) apply_state(v, largest[1][v]);
-      }
-    });
+    };
+    const auto end = [this] {
+      exchange.template over_warps<LargestNumber, C::kDense ? 2 : 1>(team, pass_sums);
+      each_pixel([&](int v) {
+        z_max[v] = pass_sums[kLogits][v];
+        teacher_z_max[v] = pass_sums[kDenseTarget][v];
+        if constexpr (C::kDense) {
+          if (!args.teacher) apply_state(v, pass_sums[kDenseTarget][v]);
+        }
+      });
+    };
+    return pass(true, begin, chunk, end);
   }
 
   // Finds the softmax of a teacher over all classes. Fast kernels keep its probabilities.
   template <bool kForward>
-  JML_DEVICE void find_teacher_softmax() {
+  JML_DEVICE auto teacher_pass() {
     // Exponentials are summed apart below the largest logit, and counted at it (log_of_exp_sum).
-    enum { kExpSum, kEntropy, kExpSumBelowMax, kCountAtMax, kSumsOfTeacher };
-    F sums[kSumsOfTeacher][V] = {};
-    const bool entropy_requested = kForward && args.dense_columns.requested(kTargetEntropy);
-    each_chunk([&] {
-      each([&](int k, int v) {
-        const F below = dense_tile[k][v] - teacher_z_max[v], e = exp_fast(below);
-        sums[kExpSum][v] += e;
-        if (entropy_requested) {
-          sums[kEntropy][v] += weighted_negative_log(e, -below);
-          sums[kExpSumBelowMax][v] += below == 0 ? F(0) : e;
-          sums[kCountAtMax][v] += below == 0 ? F(1) : F(0);
-        }
-        if constexpr (!C::kGeneral) dense_tile[k][v] = e;
-      });
-    });
-    exchange.template over_warps<Add, kSumsOfTeacher>(team, sums);
-    each_pixel([&](int v) {
-      teacher_inverse_exp_sum[v] = valid(v) ? reciprocal(sums[kExpSum][v]) : F(0);
-      if (entropy_requested && valid(v))
-        teacher_entropy += sums[kEntropy][v] * teacher_inverse_exp_sum[v] +
-                           log_of_exp_sum(sums[kExpSumBelowMax][v], sums[kCountAtMax][v]);
-    });
-    if constexpr (!C::kGeneral)
-      each([&](int k, int v) { dense_tile[k][v] *= teacher_inverse_exp_sum[v]; });
+    enum { kExpSum, kEntropy, kExpSumBelowMax, kCountAtMax };
+    const auto chunk = [this] {
+      if constexpr (C::kDense) {
+        const bool entropy_requested = kForward && teacher_entropy_requested();
+        each([&](int k, int v) {
+          const F below = dense_tile[k][v] - teacher_z_max[v], e = exp_fast(below);
+          pass_sums[kExpSum][v] += e;
+          if (entropy_requested) {
+            pass_sums[kEntropy][v] += weighted_negative_log(e, -below);
+            pass_sums[kExpSumBelowMax][v] += below == 0 ? F(0) : e;
+            pass_sums[kCountAtMax][v] += below == 0 ? F(1) : F(0);
+          }
+          if constexpr (!C::kGeneral) dense_tile[k][v] = e;
+        });
+      }
+    };
+    const auto end = [this] {
+      if constexpr (C::kDense) {
+        const bool entropy_requested = kForward && teacher_entropy_requested();
+        exchange.template over_warps<Add, kSumsOfPass>(team, pass_sums);
+        each_pixel([&](int v) {
+          teacher_inverse_exp_sum[v] = valid(v) ? reciprocal(pass_sums[kExpSum][v]) : F(0);
+          if (entropy_requested && valid(v))
+            teacher_entropy += pass_sums[kEntropy][v] * teacher_inverse_exp_sum[v] +
+                               log_of_exp_sum(pass_sums[kExpSumBelowMax][v], pass_sums[kCountAtMax][v]);
+        });
+        if constexpr (!C::kGeneral)
+          each([&](int k, int v) { dense_tile[k][v] *= teacher_inverse_exp_sum[v]; });
+      }
+    };
+    return pass(C::kDense && args.teacher, [this] { clear_sums(); }, chunk, end);
   }
 
   // log of a sum of e^(z - z_max), from the sum below the largest logit and the number of classes
@@ -463,25 +526,26 @@ struct PixelState {
     return log1p_of(sum_below_max + (count_at_max - 1));
   }
 
+  // Whether the dense target's cross-entropy takes p at a temperature of its own.
+  JML_DEVICE bool is_tempered() const { return C::kGeneral && args.student_scale != 1; }
+  template <bool kForward>
+  JML_DEVICE bool dense_sums_needed() const {
+    return dense_cross_entropy_requested() && (kForward || is_tempered());
+  }
+
   // Finds the sums of exponentials over all classes, those of cross-entropies where they are
   // requested, and in the backward of hard labels that of gradient_term(k, e), over the classes but
   // the label. Fast kernels keep the exponentials, with 0 at the label.
   template <bool kForward, typename GradientTerm>
-  JML_DEVICE void add_exponentials(GradientTerm gradient_term) {
-    dense_cross_entropy = teacher_entropy = 0;
-    if constexpr (C::kDense) {
-      if (args.teacher) find_teacher_softmax<kForward>();
-    }
+  JML_DEVICE auto exponentials_pass(GradientTerm gradient_term) {
     enum { kExpSumOthers, kLabelGap, kWeightedGap, kSumsOfLogits };
     enum { kDenseWeightedGap, kTargetMass, kExpSumBelowMax, kCountAtMax, kSumsOfDense };
     constexpr int kGradientExpSum = kWeightedGap;  // no kernel needs both
-    F sums[kSumsOfLogits][V] = {}, dense_sums[kSumsOfDense][V] = {};
-    const F scale = C::kGeneral ? F(args.student_scale) : F(1);
-    const bool is_tempered = C::kGeneral && args.student_scale != 1;
-    const bool dense_sums_needed = dense_cross_entropy_requested() && (kForward || is_tempered);
-    const bool weighted_gap_needed = kForward && !C::kHard && label_cross_entropy_requested() &&
-                                     args.target_elsewhere != 0;
-    each_chunk([&] {
+    const auto chunk = [=] {
+      const F scale = C::kGeneral ? F(args.student_scale) : F(1);
+      const bool weighted_gap_needed = kForward && !C::kHard && label_cross_entropy_requested() &&
+                                       args.target_elsewhere != 0;
+      const bool dense_sums_needed = this->template dense_sums_needed<kForward>();
       each_class([&](int k) {
         F below[V], e[V];
         const int c = range.first_class + k;
@@ -493,62 +557,66 @@ struct PixelState {
           const F weight = dense_weight(c);
           each_pixel([&](int v) {
             const F mass = weight * dense_target(k, v);
-            const F tempered = is_tempered ? exp_fast(below[v] * scale) : e[v];
-            dense_sums[kDenseWeightedGap][v] += weighted_negative_log(mass, -below[v] * scale);
-            dense_sums[kTargetMass][v] += mass;
-            dense_sums[kExpSumBelowMax][v] += below[v] == 0 ? F(0) : tempered;
-            dense_sums[kCountAtMax][v] += below[v] == 0 ? F(1) : F(0);
+            const F tempered = is_tempered() ? exp_fast(below[v] * scale) : e[v];
+            dense_pass_sums[kDenseWeightedGap][v] += weighted_negative_log(mass, -below[v] * scale);
+            dense_pass_sums[kTargetMass][v] += mass;
+            dense_pass_sums[kExpSumBelowMax][v] += below[v] == 0 ? F(0) : tempered;
+            dense_pass_sums[kCountAtMax][v] += below[v] == 0 ? F(1) : F(0);
           });
         }
         if (weighted_gap_needed) {
           const F weight = label_weight(c);
           each_pixel([&](int v) {
-            if (smoothed(v) && !is_label(k, v)) sums[kWeightedGap][v] -= weight * below[v];
+            if (smoothed(v) && !is_label(k, v)) pass_sums[kWeightedGap][v] -= weight * below[v];
           });
         }
         each_pixel([&](int v) {
           if constexpr (C::kLabels) {
-            sums[kLabelGap][v] = is_label(k, v) ? -below[v] : sums[kLabelGap][v];
+            pass_sums[kLabelGap][v] = is_label(k, v) ? -below[v] : pass_sums[kLabelGap][v];
             e[v] = is_label(k, v) ? F(0) : e[v];
           }
-          sums[kExpSumOthers][v] += e[v];
+          pass_sums[kExpSumOthers][v] += e[v];
           if constexpr (C::kHard && !kForward)
-            sums[kGradientExpSum][v] += gradient_term(k, e[v]);
+            pass_sums[kGradientExpSum][v] += gradient_term(k, e[v]);
           if constexpr (!C::kGeneral) tile[k][v] = e[v];
         });
       });
-    });
-    constexpr bool kNeedsTwo = C::kHard && kForward;
-    exchange.template over_warps<Add, kNeedsTwo ? 2 : kSumsOfLogits>(team, sums);
-    if constexpr (C::kDense) {
-      if (dense_sums_needed) exchange.template over_warps<Add, kSumsOfDense>(team, dense_sums);
-    }
-    each_pixel([&](int v) {
-      exp_sum_others[v] = sums[kExpSumOthers][v];
-      label_gap[v] = sums[kLabelGap][v];
-      if constexpr (kForward)
-        weighted_gap[v] = sums[kWeightedGap][v];
-      else
-        gradient_exp_sum[v] = sums[kGradientExpSum][v];
-      const bool has_label = C::kLabels && label_class(v) >= 0;
-      const F e = has_label ? exp_fast(-label_gap[v]) : F(0);
-      inverse_exp_sum[v] = valid(v) ? reciprocal(exp_sum_others[v] + e) + poison(v) : F(0);
-      p_label[v] = e * inverse_exp_sum[v];
-      p_not_label[v] = exp_sum_others[v] * inverse_exp_sum[v];
-      // Where the label has the largest logit, its 1 is what log1p adds, and not taken off.
-      const F exp_sum_minus_1 =
-          has_label && label_gap[v] == 0 ? exp_sum_others[v] : exp_sum_others[v] - 1 + e;
-      log_exp_sum[v] = log1p_of(exp_sum_minus_1);
-      if (dense_sums_needed) {
-        const F sum_below_max = dense_sums[kExpSumBelowMax][v];
-        const F count_at_max = dense_sums[kCountAtMax][v];
-        tempered_exp_sum_minus_1[v] = sum_below_max + (count_at_max - 1);
-        const F log_sum = log_of_exp_sum(sum_below_max, count_at_max);
-        if (valid(v))
-          dense_cross_entropy += dense_sums[kDenseWeightedGap][v] +
-                                 weighted_negative_log(dense_sums[kTargetMass][v], log_sum);
+    };
+    const auto end = [this] {
+      const bool dense_sums_needed = this->template dense_sums_needed<kForward>();
+      constexpr bool kNeedsTwo = C::kHard && kForward;
+      exchange.template over_warps<Add, kNeedsTwo ? 2 : kSumsOfLogits>(team, pass_sums);
+      if constexpr (C::kDense) {
+        if (dense_sums_needed) exchange.template over_warps<Add, kSumsOfDense>(team, dense_pass_sums);
       }
-    });
+      each_pixel([&](int v) {
+        exp_sum_others[v] = pass_sums[kExpSumOthers][v];
+        label_gap[v] = pass_sums[kLabelGap][v];
+        if constexpr (kForward)
+          weighted_gap[v] = pass_sums[kWeightedGap][v];
+        else
+          gradient_exp_sum[v] = pass_sums[kGradientExpSum][v];
+        const bool has_label = C::kLabels && label_class(v) >= 0;
+        const F e = has_label ? exp_fast(-label_gap[v]) : F(0);
+        inverse_exp_sum[v] = valid(v) ? reciprocal(exp_sum_others[v] + e) + poison(v) : F(0);
+        p_label[v] = e * inverse_exp_sum[v];
+        p_not_label[v] = exp_sum_others[v] * inverse_exp_sum[v];
+        // Where the label has the largest logit, its 1 is what log1p adds, and not taken off.
+        const F exp_sum_minus_1 =
+            has_label && label_gap[v] == 0 ? exp_sum_others[v] : exp_sum_others[v] - 1 + e;
+        log_exp_sum[v] = log1p_of(exp_sum_minus_1);
+        if (dense_sums_needed) {
+          const F sum_below_max = dense_pass_sums[kExpSumBelowMax][v];
+          const F count_at_max = dense_pass_sums[kCountAtMax][v];
+          tempered_exp_sum_minus_1[v] = sum_below_max + (count_at_max - 1);
+          const F log_sum = log_of_exp_sum(sum_below_max, count_at_max);
+          if (valid(v))
+            dense_cross_entropy += dense_pass_sums[kDenseWeightedGap][v] +
+                                   weighted_negative_log(dense_pass_sums[kTargetMass][v], log_sum);
+        }
+      });
+    };
+    return pass(true, [this] { clear_sums(); }, chunk, end);
   }
 
   // p, and 1 - p, which is right only at the label where the activation is a softmax. In general

@@ -48,17 +48,22 @@ def test_every_kernel_is_there_for_every_gpu(kernels):
 
 #: Bytes of stores and loads. Kernels of dense targets alone that hold 16 warps spill a few
 #: registers, and are faster than without: csrc/cuda/configs.cuh says what was measured, on sm_90.
-#: The compiler for sm_100 is less thrifty.
+#: The compiler for sm_100 is less thrifty, and that for sm_80 lacks one register in a kernel that
+#: upsamples.
 MAX_SPILLS = {"sm_80": 512, "sm_90": 512, "sm_100": 768}
 SPILLING = (", false, 20, 2, 3, 16>", ", false, 22, 2, 8, 16>")
-SPILLING_ON_SM_100 = (*SPILLING, ", false, 20, 2, 3, 12>")
+SPILLING_ON = {
+    "sm_80": (*SPILLING, ", true, 20, 2, 8, 16>"),
+    "sm_90": SPILLING,
+    "sm_100": (*SPILLING, ", false, 20, 2, 3, 12>"),
+}
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_few_kernels_spill_and_little(kernels, target):
     here = [kernel for kernel in kernels if kernel.target == target]
     spilling = [kernel for kernel in here if kernel.spills or kernel.stack]
-    may_spill = SPILLING_ON_SM_100 if target == "sm_100" else SPILLING
+    may_spill = SPILLING_ON[target]
     assert all(any(end in kernel.kernel for end in may_spill) for kernel in spilling), spilling
     assert max(kernel.spills for kernel in spilling) <= MAX_SPILLS[target]
 
