@@ -20,6 +20,8 @@ TORCH_STAMP := $(STAMPS)/$(subst =,-,$(notdir $(firstword $(TORCH))))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ninja, which compiles the kernels, is one of the programs in there.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Tests start some hundred processes, which would each compile the same modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
 # Two tests at a time: what takes the longest uses two cores by itself.

@@ -5,7 +5,6 @@ The compiled wheel is built once, from the sdist: a header that it lacks would s
 
 from __future__ import annotations
 
-import importlib.machinery
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from cuda_build import ROOT, VARIABLES, needs_nvcc
+from cuda_build import ROOT, VARIABLES, build_cuda
 
 import jml_kernels as jml
 from jml_kernels import cuda_resources
@@ -105,18 +104,18 @@ class Wheel(NamedTuple):
     file: Path
 
 
-# The kernels are compiled: a minute and more.
-slow_with_kernels = pytest.param("cpu", marks=[needs_compiler, pytest.mark.slow, pytest.mark.long])
+def wheel_of(choice: str, source: Path, out: Path) -> Wheel:
+    return Wheel(choice, built("wheel", source, out, choice, **VARIABLES))
 
 
-@pytest.fixture(scope="session", params=["none", slow_with_kernels])
-def wheel(request, sdist, tmp_path_factory) -> Wheel:
-    """Made from the sdist, without and with kernels."""
+@pytest.fixture(scope="session")
+def pure_wheel(sdist, tmp_path_factory) -> Wheel:
+    """Made from the sdist, without kernels."""
     folder = tmp_path_factory.mktemp("wheel")
     with tarfile.open(sdist) as archive:
         archive.extractall(folder, filter="data")
     (source,) = folder.iterdir()
-    return Wheel(request.param, built("wheel", source, folder / "out", request.param))
+    return wheel_of("none", source, folder / "out")
 
 
 def members(wheel: Path) -> set[str]:
@@ -139,13 +138,14 @@ def test_the_sdist_holds_all_sources(sdist, checkout):
     assert not [name for name in names if name.suffix in (".so", ".pyc") or name.name in STALE]
 
 
-def test_the_wheel_holds_every_module_and_nothing_else(wheel, checkout):
+def assert_holds_every_module_and_nothing_else(wheel: Wheel, checkout: Path) -> None:
     names = members(wheel.file)
     (info,) = {name.split("/")[0] for name in names} - {"jml_kernels"}
     assert info == f"jml_kernels-{jml.__version__}.dist-info"
     code = {name for name in names if not name.startswith(info)}
-    kernels = {name for name in code if name.startswith("jml_kernels/_cpu.")}
-    assert len(kernels) == (wheel.choice == "cpu")
+    libraries = ("jml_kernels/_cpu.", "jml_kernels/_cuda.")
+    kernels = {name for name in code if name.startswith(libraries)}
+    assert len(kernels) == {"none": 0, "cpu": 1, "cuda": 3}[wheel.choice]
 
     package = {path.relative_to(checkout) for path in checkout.glob("jml_kernels/**/*.py")}
     mapped = {path.relative_to(checkout) for path in checkout.glob("triton_kernels/**/*.py")}
@@ -156,7 +156,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel, checkout):
     assert "jml_kernels/triton_kernels/__init__.py" in modules
 
 
-def test_the_wheel_says_what_it_is(wheel):
+def assert_says_what_it_is(wheel: Wheel) -> None:
     with zipfile.ZipFile(wheel.file) as archive:
         info = f"jml_kernels-{jml.__version__}.dist-info"
         metadata = archive.read(f"{info}/METADATA").decode()
@@ -205,17 +205,16 @@ print(json.dumps({
 """
 
 
-@pytest.fixture
-def installed(wheel, tmp_path) -> Path:
+def install(wheel: Wheel, target: Path) -> Path:
     """A folder with nothing but the wheel; PyTorch comes from the interpreter's environment."""
-    target = tmp_path / "target"
-    install = "pip install --quiet --no-deps --no-index --disable-pip-version-check --target"
-    command = [sys.executable, "-m", *install.split(), str(target), str(wheel.file)]
+    options = "pip install --quiet --no-deps --no-index --disable-pip-version-check --target"
+    command = [sys.executable, "-m", *options.split(), str(target), str(wheel.file)]
     subprocess.run(command, check=True)
     return target
 
 
-def test_the_wheel_works_elsewhere(installed, wheel, tmp_path):
+def assert_works_elsewhere(wheel: Wheel, tmp_path: Path) -> None:
+    installed = install(wheel, tmp_path / "target")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = os.environ | {"PYTHONPATH": str(installed)}
@@ -238,12 +237,17 @@ def test_the_wheel_works_elsewhere(installed, wheel, tmp_path):
     # d loss / d x is -1/3 at each of 3 pixels, d x / d z is 1/4.
     assert found["gradient"] == [[pytest.approx([-1 / 12] * 3), pytest.approx([1 / 12] * 3)]]
     assert found["backends"]["reference"] is None
-    if wheel.choice == "cpu":
-        assert found["backends"]["cpu"] is None
-        assert found["asked for cpu"] is None
-    else:
+    if wheel.choice == "none":
         assert "was not built" in found["backends"]["cpu"]
         assert "was not built" in found["asked for cpu"]
+    else:
+        assert found["backends"]["cpu"] is None
+        assert found["asked for cpu"] is None
+    if wheel.choice == "cuda":
+        if torch.version.cuda is None:
+            assert found["backends"]["cuda"] == "this PyTorch has no CUDA"
+        else:
+            assert found["backends"]["cuda"] in (None, "PyTorch finds no GPU for it here")
 
     command = subprocess.run(
         [installed / "bin" / "jml-kernels", "--help"],
@@ -255,6 +259,31 @@ def test_the_wheel_works_elsewhere(installed, wheel, tmp_path):
     )
     assert command.returncode == 0, command.stderr
     assert "train" in command.stdout
+
+
+def test_the_wheel_without_kernels(pure_wheel, checkout, tmp_path):
+    assert_holds_every_module_and_nothing_else(pure_wheel, checkout)
+    assert_says_what_it_is(pure_wheel)
+    assert_works_elsewhere(pure_wheel, tmp_path)
+
+
+# The kernels are compiled: a minute and more. One test: a second would build them again on another
+# worker.
+@pytest.mark.slow
+@pytest.mark.long
+@needs_compiler
+def test_the_wheel_with_kernels(unpacked, checkout, tmp_path):
+    """With those of CUDA where there is nvcc; no PyTorch without CUDA loads them."""
+    choice = "cpu" if build_cuda.missing() else "cuda"
+    wheel = wheel_of(choice, unpacked, tmp_path / "out")
+    assert_holds_every_module_and_nothing_else(wheel, checkout)
+    assert_says_what_it_is(wheel)
+    assert_works_elsewhere(wheel, tmp_path)
+    if choice == "cuda":
+        with zipfile.ZipFile(wheel.file) as archive:
+            assert archive.read("jml_kernels/_cuda.so").startswith(b"\x7fELF")
+            report = archive.read("jml_kernels/_cuda.ptxas.txt").decode()
+        assert cuda_resources.parse(report)
 
 
 def test_the_folder_of_triton_kernels_is_no_package_of_that_name():
@@ -269,41 +298,6 @@ def test_the_folder_of_triton_kernels_is_no_package_of_that_name():
     assert done.returncode == 1
     assert "ImportError" in done.stderr
     assert "jml_kernels.triton_kernels" in done.stderr
-
-
-# ---- with CUDA kernels ---------------------------------------------------------------------------
-
-
-# One test: a second would build it again on another worker.
-@pytest.mark.slow
-@needs_nvcc
-@needs_compiler
-def test_the_wheel_with_cuda_kernels(unpacked, tmp_path):
-    """For the processor of this machine, and loaded by no PyTorch without CUDA."""
-    wheel = built("wheel", unpacked, tmp_path / "out", "cuda", **VARIABLES)
-    assert "-none-any" not in wheel.name
-    with zipfile.ZipFile(wheel) as archive:
-        assert archive.read("jml_kernels/_cuda.so").startswith(b"\x7fELF")
-        report = archive.read("jml_kernels/_cuda.ptxas.txt").decode()
-        archive.extractall(tmp_path / "target")
-    assert cuda_resources.parse(report)
-    assert "jml_kernels/_cpu" + importlib.machinery.EXTENSION_SUFFIXES[0] in members(wheel)
-
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path / "target")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["backends"]
-    assert found["cpu"] is None
-    if torch.version.cuda is None:
-        assert found["cuda"] == "this PyTorch has no CUDA"
-    else:
-        assert found["cuda"] in (None, "PyTorch finds no GPU for it here")
 
 
 # ---- JML_BUILD -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable
 
 import parametrize
+from interpreter import remember_builtins
 
 import jml_kernels as jml
 from jml_kernels.selfcheck.corpus.case import LossCase
@@ -22,6 +23,8 @@ BACKEND = os.environ["JML_TESTED_BACKEND"]
 assert jml.backends()[BACKEND] is None
 
 SUBJECT = Subject(BACKEND)
+if SUBJECT.is_interpreted:
+    remember_builtins()
 
 
 def each(cases: Iterable[LossCase]):

@@ -16,8 +16,15 @@ import pytest
 # Each runs the whole check in a process, through the interpreter.
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
+TESTS, ROOT = Path(__file__).parents[1:3]
 NO_COPY = shutil.ignore_patterns("__pycache__", "*.pyc")
+
+
+#: The command, in an interpreter that does not repeat itself.
+IN_THE_INTERPRETER = (
+    "import interpreter; interpreter.remember_builtins(); "
+    "from jml_kernels.__main__ import main; main()"
+)
 
 
 class Bug(NamedTuple):
@@ -74,14 +81,14 @@ def package(tmp_path) -> Path:
     return tmp_path
 
 
-def check(package: Path, **environment: str) -> tuple[int, dict]:
-    """(exit status, what the JSON says)"""
+def check(package: Path, *start: str, **environment: str) -> tuple[int, dict]:
+    """(exit status, what the JSON says) of the command, which an interpreter starts with `start`"""
     file = package / "found.json"
     done = subprocess.run(
-        [sys.executable, "-m", "jml_kernels", "check", "--backend", "triton", "--quick",
+        [sys.executable, *start, "check", "--backend", "triton", "--quick",
          "--json", str(file)],
         cwd=package,
-        env=os.environ | {"PYTHONPATH": str(package)} | environment,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(package), str(TESTS)])} | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -98,7 +105,7 @@ def test_a_bug_is_found(name, package):
     text = path.read_text(encoding="utf-8")
     assert text.count(bug.before) == 1
     path.write_text(text.replace(bug.before, bug.after), encoding="utf-8")
-    status, found = check(package, TRITON_INTERPRET="1")
+    status, found = check(package, "-c", IN_THE_INTERPRETER, TRITON_INTERPRET="1")
     assert status == 1
     assert not found["passed"]
     rows = {row["check"]: row for row in found["rows"]}
@@ -109,7 +116,7 @@ def test_a_bug_is_found(name, package):
 
 def test_the_copy_itself_passes(package):
     """In a process of its own, since this one has no interpreter."""
-    status, found = check(package, TRITON_INTERPRET="0")
+    status, found = check(package, "-m", "jml_kernels", TRITON_INTERPRET="0")
     assert (status, found["failures"]) == (0, [])
     passed = {row["check"]: row["passed"] for row in found["rows"]}
     assert passed["parity"] > 20
