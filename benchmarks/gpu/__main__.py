@@ -82,7 +82,7 @@ def run_cases(chosen: list[int], quick: bool, until: float, document: Document) 
     left = set(chosen)
     settings = Settings(chosen, 2 if quick else ROUNDS, until, quick)
     now = time.time()
-    if now < until and not quick and any(ENTRIES[i].here().compiles for i in chosen):
+    if now < until and not quick and any(ENTRIES[i].here().compilers for i in chosen):
         # What is not compiled by half time is compiled when it is its turn.
         workers.compile_all(replace(settings, until=(now + until) / 2), compilers())
     for message in workers.measured(settings) if now < until else ():
@@ -112,7 +112,7 @@ def batches(quick: bool) -> list[list[int]]:
 def run_profile(budget: Budget, reserve: float, document: Document) -> None:
     for index in profile.chosen():
         for backend in BACKENDS:
-            if jml.backends()[backend] is not None:
+            if backend not in ENTRIES[index].here().competitors:
                 continue
             name = f"{ENTRIES[index].case.name}, {backend}"
             seconds = budget.left(reserve)

@@ -10,7 +10,13 @@ import torch
 
 import jml_kernels as jml
 from jml_kernels.bench.cases import CE_JACCARD, DISTILLATION, JACCARD, BenchmarkCase
-from jml_kernels.bench.competitors import COMPILED, EAGER
+from jml_kernels.bench.competitors import (
+    COMPILED,
+    CROSS_ENTROPY,
+    EAGER,
+    FULL_SIZE,
+    INTERPOLATED,
+)
 
 #: Where tensors lie.
 DEVICE = "cuda"
@@ -37,13 +43,18 @@ class Entry:
 
     def here(self) -> Entry:
         """Without the backends that cannot run here: of those `jml.backends` says why."""
-        runs = [name for name in self.competitors if jml.backends().get(name) is None]
+        backends = jml.backends()
+
+        def why_not(name: str) -> str | None:
+            return backends.get(name.removesuffix(INTERPOLATED).removesuffix(FULL_SIZE))
+
+        runs = [name for name in self.competitors if why_not(name) is None]
         return replace(self, competitors=tuple(runs))
 
     @property
-    def compiles(self) -> bool:
-        """Whether someone compiles at run time."""
-        return bool({TRITON, COMPILED} & set(self.competitors))
+    def compilers(self) -> list[str]:
+        """Who compiles at run time."""
+        return [name for name in self.competitors if name in (TRITON, COMPILED)]
 
 
 def shape_of(classes: int, dtype: str, size: int) -> tuple[int, ...]:
@@ -90,12 +101,32 @@ _OTHERS = [
     _case(classes, *form) for form in _FORMS for classes in CLASSES if classes not in (2, 19, 150)
 ]
 
+#: Logits of lower resolution: images and objectives of the usual network, and many classes.
+_UPSAMPLED = [
+    *(
+        BenchmarkCase((32, 19, SIDE, SIDE), target, objective, upsample=ratio)
+        for target, objective, ratio in (
+            ("labels", JACCARD, 4),
+            ("boundary", JACCARD, 4),
+            ("labels", DISTILLATION, 4),
+            ("labels", JACCARD, 8),
+        )
+    ),
+    *(BenchmarkCase((8, 150, SIDE, SIDE), upsample=ratio) for ratio in (4, 8)),
+    *(
+        BenchmarkCase((n, classes, SIDE, SIDE), dtype="bfloat16", upsample=4)
+        for n, classes in ((32, 19), (8, 150))
+    ),
+]
+
 _WITH_NAIVE = tuple(Entry(case, (*BACKENDS, *NAIVE)) for case in _USUAL)
 _MORE_WITH_NAIVE = tuple(
     Entry(case, (*BACKENDS, *NAIVE)) for case in (*_AMP, *_FORMS_OF_LABELS, *_SMALL, *_TWO)
 )
+_INTERPOLATING = (CUDA, CUDA + INTERPOLATED, CUDA + FULL_SIZE, *NAIVE, CROSS_ENTROPY)
+_LOWER = tuple(Entry(case, _INTERPOLATING) for case in _UPSAMPLED)
 #: What is prepared together and then timed, one batch after the other.
-BATCHES = (_WITH_NAIVE, _MORE_WITH_NAIVE, tuple(Entry(case, BACKENDS) for case in _OTHERS))
+BATCHES = (_WITH_NAIVE, _LOWER, _MORE_WITH_NAIVE, tuple(Entry(case, BACKENDS) for case in _OTHERS))
 ENTRIES = tuple(itertools.chain(*BATCHES))
 
 

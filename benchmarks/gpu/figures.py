@@ -6,7 +6,7 @@ from jml_kernels.bench.figures import compare
 from jml_kernels.bench.timing import BACKWARD, FORWARD, STEP
 
 from ..sass.document import predicted
-from .cases import CUDA, NAIVE, TRITON
+from .cases import BACKENDS, CUDA, TRITON
 
 
 def compared(row: dict) -> dict[str, object]:
@@ -41,7 +41,7 @@ def line(row: dict) -> str:
     for name, of in row["figures"].items():
         seconds = (1e3 * of[part]["seconds"]["median"] for part in (FORWARD, BACKWARD))
         text = f"{name} {' + '.join(f'{ms:.3f}' for ms in seconds)} ms"
-        if name in NAIVE:
+        if name not in BACKENDS:
             text += f" ({of[STEP]['times']['median']:.1f} times {row['subject']})"
         else:
             text += f" ({of[FORWARD]['share']:.0%}, {of[BACKWARD]['share']:.0%})"

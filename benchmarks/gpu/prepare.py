@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from jml_kernels.bench.cases import DISTILLATION, BenchmarkCase
-from jml_kernels.bench.competitors import EAGER, find
+from jml_kernels.bench.competitors import find
 from jml_kernels.bench.measure import DeviceLostError, release_memory, synchronize
 
-from .cases import CUDA, DEVICE, Entry
+from .cases import DEVICE, Entry
 
 
 def prepare(entry: Entry) -> None:
@@ -18,9 +18,7 @@ def prepare(entry: Entry) -> None:
     case = entry.case
     logits, *targets = blank(case)
     logits.requires_grad_()
-    for name in entry.competitors:
-        if name in (EAGER, CUDA):
-            continue
+    for name in entry.compilers:
         try:
             torch.autograd.grad(find(name).make(case)(logits, *targets), logits)
             synchronize(DEVICE)
@@ -36,10 +34,10 @@ def blank(case: BenchmarkCase) -> list[Tensor]:
     memory = torch.channels_last if case.layout == "channels_last" else torch.contiguous_format
     like = {"dtype": getattr(torch, case.dtype), "device": DEVICE}
 
-    def zeros() -> Tensor:
-        return torch.empty(case.shape, **like, memory_format=memory).zero_()
+    def zeros(shape: tuple[int, ...]) -> Tensor:
+        return torch.empty(shape, **like, memory_format=memory).zero_()
 
-    n, _, *spatial = case.shape
-    labels = torch.zeros(n, *spatial, dtype=torch.int64, device=DEVICE)
-    target = zeros() if case.target == "soft" else labels
-    return [zeros(), target, *([zeros()] if case.objective == DISTILLATION else [])]
+    labels = torch.zeros(case.shape[0], *case.full_size, dtype=torch.int64, device=DEVICE)
+    target = zeros(case.shape) if case.target == "soft" else labels
+    teacher = [zeros(case.logits_shape)] if case.objective == DISTILLATION else []
+    return [zeros(case.logits_shape), target, *teacher]

@@ -27,18 +27,20 @@ _TOLD = 15
 
 
 def chosen() -> list[int]:
-    """Of `cases.ENTRIES`: few and many classes, both layouts, every sort of target."""
+    """Of `cases.ENTRIES`: few and many classes, both layouts, every sort of target, and logits of
+    lower resolution."""
     wanted = [
-        ("labels", 19, "float32", "contiguous"),
-        ("labels", 150, "float32", "contiguous"),
-        ("labels", 19, "float16", "channels_last"),
-        ("boundary smoothing", 19, "float32", "contiguous"),
-        ("soft target", 150, "float32", "contiguous"),
-        ("distillation, labels", 19, "float32", "contiguous"),
+        ("labels", 19, "float32", "contiguous", 1),
+        ("labels", 19, "float32", "contiguous", 4),
+        ("labels", 150, "float32", "contiguous", 1),
+        ("labels", 19, "float16", "channels_last", 1),
+        ("boundary smoothing", 19, "float32", "contiguous", 1),
+        ("soft target", 150, "float32", "contiguous", 1),
+        ("distillation, labels", 19, "float32", "contiguous", 1),
     ]
 
     def key(case) -> tuple:
-        return (case.kind, case.shape[1], case.dtype, case.layout)
+        return (case.kind, case.shape[1], case.dtype, case.layout, case.upsample)
 
     # Those of the usual size come before small ones.
     keys = [key(entry.case) for entry in ENTRIES]

@@ -26,6 +26,7 @@ _JUDGES = (
     "test_objectives.py",
     "test_large.py",
     "test_ops.py",
+    "test_upsampling.py",
 )
 #: Arguments of pytest by group. Triton's are the slowest: each case is compiled first.
 GROUPS = {
