@@ -24,6 +24,7 @@ from .goals import summary
 from .gpu.cases import CUDA, TRITON
 from .sass import document
 from .sass.measured import shares as measured_shares
+from .sass.rows import UPSAMPLED
 from .suites import CPU, CPU_FULL_SIZE, CPU_IN_PLACE, CPU_INTERPOLATED, NNUNET, SUITES
 
 ROOT = Path(__file__).parents[1]
@@ -341,6 +342,8 @@ def model(results: dict) -> str:
     lines = [f"| forward / backward | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
     told = measured_shares(devices[-1])
     for row in results["model"]["rows"]:
+        if row["name"] in {lower.name for lower in UPSAMPLED}:
+            continue
         cells = [
             _both(row, lambda of: f"{of['instructions']:.0f}"),
             _both(row, lambda of: f"{of['by pipe']['alu']:.0f}"),
@@ -353,6 +356,33 @@ def model(results: dict) -> str:
         size, rest = row["name"].split(" ", 1)
         name = f"{_sizes(size)} {rest.removeprefix('float32, ')}"
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def model_of_upsampling(results: dict) -> str:
+    """The same for logits of lower resolution, as multiples of the time in which the memory moves what
+    an interpolation and a loss of full size read and write."""
+    devices = ("NVIDIA H100", "NVIDIA H200")
+    heads = [
+        "instructions",
+        *(f"{device.removeprefix('NVIDIA ')}, predicted" for device in devices),
+    ]
+    lines = [f"| forward / backward | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
+    found = {row["name"]: row for row in results["model"]["rows"]}
+    for case in (lower.case for lower in UPSAMPLED):
+        row = found[case.name]
+        # The forward writes and reads the full size, the backward reads it, writes the gradient and
+        # reads that.
+        traffic = {FORWARD: case.forward_traffic, BACKWARD: case.backward_traffic}
+        unfused = {FORWARD: 2 * case.full_bytes, BACKWARD: 3 * case.full_bytes}
+        cells = [_both(row, lambda of: f"{of['instructions']:.0f}")]
+        for device in devices:
+            times = {
+                part: traffic[part] / row["predicted"][device][part]["share"] / unfused[part]
+                for part in (FORWARD, BACKWARD)
+            }
+            cells.append(_both(times, lambda time: f"{time:.2f}"))
+        lines.append(f"| {_sizes(case.name)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -380,6 +410,7 @@ SECTIONS: dict[str, Callable[[dict], str]] = {
     "GPU": gpus,
     "GPU costs": gpu_costs,
     "model": model,
+    "model of upsampling": model_of_upsampling,
 }
 
 

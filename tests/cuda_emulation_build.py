@@ -95,7 +95,7 @@ _SMALLER_BLOCKS = (
 @functools.cache
 def run_kernels(sanitizer: str, changes: tuple[Change, ...] = ()) -> Path:
     """The program of cuda_emulation/run_kernels.cu, with the kernels of a copy of csrc/. With
-    changes, those of hard labels, and of dense targets beside labels, have them."""
+    changes, those of cells, of hard labels and of dense targets beside labels have them."""
     require(sanitizer)
     smaller = _SMALLER_BLOCKS if sanitizer == "thread" else ()
     with _alone():
@@ -111,7 +111,7 @@ def _build_run_kernels(
 ) -> Path:
     csrc = _copy_csrc(folder, changes)
     names = [Path(name).stem for name in build_cuda.sources() if name.endswith("_kernels.cu")]
-    planted = ("hard_kernels", "label_and_dense_kernels")
+    planted = ("cell_kernels", "hard_kernels", "label_and_dense_kernels")
     again = [name for name in names if not unchanged or name in planted]
     sources = [Path("tests/cuda_emulation/run_kernels.cu")]
     sources += [csrc / "cuda" / f"{name}.cu" for name in again]

@@ -142,6 +142,30 @@ THREAD = {
     "coefficients of the gradient are read": dropped(
         "dense", "cuda/backward.cuh", "write_coefficients(target);\n    team.sync();", SYNC
     ),
+    "low rows are read by other warps": dropped(
+        "cells",
+        "cuda/cells.cuh",
+        "numbers[i];\n    __syncthreads();",
+        BLOCK,
+    ),
+    "low rows of a warp are read": dropped(
+        "cells", "cuda/cells.cuh", "largest[1];\n    }\n    __syncwarp();", WARP
+    ),
+    "codes of other warps' rows are read": dropped(
+        "cells", "cuda/cells.cuh", "if (class_warps > 1) {\n      __syncthreads();", BLOCK
+    ),
+    "a row of gradients is gathered": dropped(
+        "cells", "cuda/cells_backward.cuh", "own[k] = of_upper_row[k];\n    team.sync();", SYNC
+    ),
+    "the next row of gradients comes": dropped(
+        "cells",
+        "cuda/cells_backward.cuh",
+        "team.sync();  // whoever still gathers the row before",
+        SYNC,
+    ),
+    "coefficients of cells are read": dropped(
+        "cells", "cuda/cells_backward.cuh", "write_coefficients();\n    team.sync();", SYNC
+    ),
     "threads of finish_kernel are added up": dropped(
         "hard", "cuda/finish.cuh", "memory[threadIdx.x] = total;\n  __syncthreads();", BLOCK
     ),

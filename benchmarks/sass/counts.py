@@ -33,13 +33,20 @@ def counts(step: Step, name: str, row: Row, device: Device) -> dict[str, object]
         asked of memory: instructions of a thread for each element of the block, bytes of its
         sectors that come from memory or go there, bytes of a lane and sectors (global) or turns of
         the banks (shared) of a request; "code bytes", what is executed of the kernel's code.
+
+        Of logits of lower resolution elements are those of the full size, each counted once though
+        two blocks may compute it, and all blocks are taken for one tile each.
     """
     recorded = step.kernels[name]
     launch, kernel = recorded.launch, recorded.kernel
     images, classes, *spatial = row.case.shape
     parts = launch.blocks // images
-    pixels_of_tile = tile_of(kernel)[1] * _LANES
-    tiles = -(-math.prod(spatial) // pixels_of_tile)
+    if row.case.upsample > 1:
+        pixels_of_tile = math.prod(spatial) / parts
+        tiles = parts
+    else:
+        pixels_of_tile = tile_of(kernel)[1] * _LANES
+        tiles = -(-math.prod(spatial) // pixels_of_tile)
     tiles_of_block = -(-tiles // parts)
     elements = classes * tiles_of_block * pixels_of_tile
     busiest = -(-launch.blocks // device.multiprocessors)

@@ -30,9 +30,11 @@ def _row(
     layout: str = "contiguous",
     target: str = "labels",
     objective: str = JACCARD,
+    upsample: int = 1,
     **options: float,
 ) -> Row:
-    return Row(BenchmarkCase(shape, target, objective, dtype=dtype, layout=layout), options)
+    form = {"dtype": dtype, "layout": layout, "upsample": upsample}
+    return Row(BenchmarkCase(shape, target, objective, **form), options)
 
 
 _EVERY_PIXEL = {"label_smoothing": SMOOTHING}
@@ -69,4 +71,11 @@ LARGE = (
     *(_row(*_LARGE_19, **target) for target in ({}, *_TARGETS)),
     *(_row(*_LARGE_150, **target) for target in ({}, *_TARGETS[:2])),
 )
-ROWS = (*USUAL, *LARGE)
+
+#: Logits of lower resolution, as benchmarks.gpu measures them.
+UPSAMPLED = tuple(
+    _row(*shape, dtype=dtype, upsample=ratio)
+    for shape in ((32, 19, 512, 512), (8, 150, 512, 512))
+    for dtype, ratio in (("float32", 4), ("float32", 8), ("bfloat16", 4))
+)
+ROWS = (*USUAL, *LARGE, *UPSAMPLED)

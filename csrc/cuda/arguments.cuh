@@ -65,6 +65,7 @@ struct Arguments : Problem {
   Axes logits_axes, dense_axes;
   Patches patches;
   int tile_pixels = 0;  // at most, of a block that goes through a box
+  int strips = 1;       // of 32 columns of pixels, side by side in a block (cells.cuh)
 
   int parts = 0;             // blocks that share an image
   int classes_per_warp = 0;  // in one chunk

@@ -16,6 +16,7 @@
 // before it is written.
 #pragma once
 
+#include "coefficients.cuh"
 #include "patch.cuh"
 #include "pixel_state.cuh"
 
@@ -121,37 +122,23 @@ struct Backward : PixelState<C> {
     return coefficients_at(target, c)[which];
   }
   JML_DEVICE void write_coefficients(int target) {
-    const double factor = args.scale.at(Base::range.image);
-    const int64_t column_stride = args.images * args.classes;
-    const double* const sums =
-        args.grad_sums + target * kSums * column_stride + range.image * args.classes;
-    const double q =
-        args.grad_totals[target * kTotals * args.images + range.image] * factor;
-    const Columns& columns = args.columns(target);
+    const bool is_dense = target == int(Base::has_labels());
+    const double scale = is_dense ? args.student_scale : 1.0;
     for (int64_t c = team.rank(); c < args.classes; c += team.threads()) {
-      const auto gradient_of = [&](int column) {
-        return columns.requested(column) ? factor * sums[column * column_stride + c] : 0.0;
-      };
-      const auto of_class = gradient_coefficients<double>(
-          gradient_of(kTruePositive), gradient_of(kFalsePositive), gradient_of(kFalseNegative),
-          gradient_of(kIntersection), gradient_of(kPredictionSquared));
+      const ClassGradient of_class = class_gradient(args, range.image, target, c, scale);
       const auto put = [&](Coefficient which, double value) {
         coefficients_at(target, c)[which] = F(value);
       };
       if constexpr (C::kHard) {
-        put(kGradientElsewhere, 2 * of_class.half_above);                   // p > y = 0
-        put(kGradientAtLabel, 2 * of_class.half_below + of_class.of_target);  // p < y = 1
+        put(kGradientElsewhere, of_class.elsewhere());
+        put(kGradientAtLabel, of_class.at_label());
       } else {
-        put(kHalfAbove, of_class.half_above);
-        put(kHalfBelow, of_class.half_below);
+        put(kHalfAbove, of_class.overlap.half_above);
+        put(kHalfBelow, of_class.overlap.half_below);
       }
-      put(kOfTarget, of_class.of_target);
-      if constexpr (C::kGeneral) put(kOfProbability, of_class.of_probability);
-      const bool is_first = target == 0;
-      const double weight = is_first ? args.ce_class_weights.at(c) : 1.0;
-      const bool is_dense = target == int(Base::has_labels());
-      const double scale = is_dense ? args.student_scale : 1.0;
-      put(kQw, columns.requested(kCrossEntropy) ? weight * q * scale : 0.0);
+      put(kOfTarget, of_class.overlap.of_target);
+      if constexpr (C::kGeneral) put(kOfProbability, of_class.overlap.of_probability);
+      put(kQw, of_class.qw);
     }
   }
 

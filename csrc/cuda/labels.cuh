@@ -57,12 +57,10 @@ JML_DEVICE bool is_masked(const Arguments& args, const TileRange& range, int64_t
   return !static_cast<const uint8_t*>(args.mask.data)[offset];
 }
 
-// The code of a pixel, before anything is known of boundaries.
+// The code of a pixel from that of its label, before anything is known of boundaries.
 template <bool kHard>
-JML_DEVICE int code_of(const Arguments& args, const TileRange& range, int64_t value,
-                       int64_t pixel) {
+JML_DEVICE int code_of(const Arguments& args, const TileRange& range, int label, int64_t pixel) {
   if (pixel >= args.pixels || is_masked(args, range, pixel)) return 0;
-  const int label = label_code(args, value);
   if (label == kIgnored) return 0;
   // A label out of range stands for class 0, so that all that comes of it is within the arrays.
   if (label == kOutOfRange) return Code::kValid | Code::kWrong | 1;
@@ -102,7 +100,8 @@ JML_DEVICE void write_codes(const Arguments& args, const TileRange& range, const
   for (int v = 0; v < V; ++v) {
     const int place = v * team.threads() + team.rank();
     if (place < V * kLanes)
-      codes[place] = code_of<C::kHard>(args, range, values[v], pixel_of_place(place));
+      codes[place] = code_of<C::kHard>(args, range, label_code(args, values[v]),
+                                       pixel_of_place(place));
   }
   if constexpr (!C::kHard) {
     if (args.target_elsewhere == 0 || args.boundary_size == 0) return;

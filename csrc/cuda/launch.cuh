@@ -181,8 +181,39 @@ inline void set_patch(Arguments& args, int64_t number_bytes) {
   args.patches.size[1] = std::clamp<int64_t>(most / args.patches.size[2], 1, rows.low);
 }
 
+// With cells: chooses how many strips a block of the backward has, and the columns of its patch: as
+// many as the strips have room for, beside the pixels that it shares with its neighbour, so that few
+// lanes are without a pixel of their own. False where there is no room for one.
+inline bool set_strips(Arguments& args, int class_warps, int max_warps) {
+  const Axis& columns = args.logits_axes.of[2];
+  const auto pixels_of = [&](int64_t size) {
+    if (columns.step == 0) return columns.full;
+    const int64_t cells = size + columns.is_interpolated();
+    return std::min(columns.full, (cells * columns.unit + columns.step - 1) / columns.step);
+  };
+  args.patches.size[1] = 1;
+  // Warps that share classes wait for one another, and strips would too.
+  const int most = class_warps > 1 ? 1 : max_warps;
+  double best = 0;
+  for (int strips = 1; strips <= most; ++strips) {
+    int64_t size = std::min<int64_t>(columns.low, kMaxPatchColumns);
+    while (size > 0 && pixels_of(size) > strips * kLanes) --size;
+    if (size == 0) continue;
+    const int64_t patches = (columns.low + size - 1) / size;
+    const double use = double(columns.full) / double(patches * strips * kLanes);
+    if (use <= 1.02 * best) continue;
+    best = use;
+    args.strips = strips;
+    args.patches.size[2] = (columns.low + patches - 1) / patches;
+  }
+  return best > 0;
+}
+
 // ---- which kernel ---------------------------------------------------------------------------
-enum class Kind { hard, label, dense, general };
+enum class Kind { cells, hard, label, dense, general };
+
+// Whether labels are known to be hard.
+inline bool is_hard(Kind kind) { return kind == Kind::hard || kind == Kind::cells; }
 
 inline bool any_requested(const Columns& columns, std::initializer_list<int> some) {
   for (int column : some)
@@ -194,6 +225,8 @@ inline bool any_requested(const Columns& columns, std::initializer_list<int> som
 inline bool is_dense_needed(const Problem& problem) {
   return problem.has_dense() && (problem.dense_columns.bits != 0 || !problem.has_labels());
 }
+
+constexpr std::initializer_list<int> kOfHardLabels = {kIntersection, kTargetSquared, kPresent};
 
 inline Kind kind_of(const Problem& problem) {
   const bool has_dense = is_dense_needed(problem);
@@ -207,15 +240,21 @@ inline Kind kind_of(const Problem& problem) {
     const Columns& columns = problem.label_columns;
     if (any_requested(columns, {kPredictionSquared, kPredictionMax, kJointMax, kCounted}))
       return Kind::general;
-    if ((smooth || has_dense) && any_requested(columns, {kIntersection, kTargetSquared, kPresent}))
-      return Kind::general;
+    if ((smooth || has_dense) && any_requested(columns, kOfHardLabels)) return Kind::general;
   }
-  if (!has_dense) return smooth ? Kind::label : Kind::hard;
+  if (!has_dense) return smooth ? Kind::label : problem.upsample ? Kind::cells : Kind::hard;
   if (problem.upsample ||
       any_requested(problem.dense_columns,
                     {kPredictionSquared, kTargetSquared, kPredictionMax, kJointMax, kPresent}))
     return Kind::general;
   return Kind::dense;
+}
+
+// What takes a problem for which a kind has no room.
+inline Kind next_kind(Kind kind, const Problem& problem) {
+  return kind == Kind::cells && !any_requested(problem.label_columns, kOfHardLabels)
+             ? Kind::label
+             : Kind::general;
 }
 
 inline Kernels kernels_of(Kind kind, const Problem& problem) {
@@ -224,7 +263,8 @@ inline Kernels kernels_of(Kind kind, const Problem& problem) {
                     : problem.classes <= 8 * 22 ? Size::many
                                                  : Size::most;
   switch (kind) {
-    case Kind::hard: return problem.upsample ? upsampling_hard_kernels(size) : hard_kernels(size);
+    case Kind::cells: return cell_kernels(size);
+    case Kind::hard: return hard_kernels(size);
     case Kind::label:
       return problem.upsample ? upsampling_label_kernels(size) : label_kernels(size);
     case Kind::dense:
@@ -306,10 +346,12 @@ struct Plan {
 // one less.
 inline void set_parts(Arguments& args, const Plan& plan, const Device& device,
                       int64_t partial_bytes) {
-  const int64_t tile = args.tile_pixels;
+  const bool has_cells = plan.kind == Kind::cells;
+  const int64_t tile = has_cells ? kLanes : args.tile_pixels;
   // With upsample none goes on from row to row.
   const int64_t row = args.upsample ? args.spatial[2] : args.pixels;
-  const int64_t tiles = args.pixels / row * ((row + tile - 1) / tile);
+  const int64_t rows = has_cells ? args.logits_spatial[0] : args.pixels / row;
+  const int64_t tiles = rows * ((row + tile - 1) / tile);
   int64_t blocks = int64_t(device.multiprocessors) *
                    blocks_at_a_time(device, plan.kernel, plan.threads(), plan.shared);
   if (partial_bytes > 0)
@@ -369,7 +411,7 @@ inline void set_slots(Arguments& args, Kind kind) {
           slots[sum] = int8_t(args.slots.count++);
     }
   };
-  set(args.slots.of_labels, args.has_labels(), args.label_columns, kind == Kind::hard);
+  set(args.slots.of_labels, args.has_labels(), args.label_columns, is_hard(kind));
   set(args.slots.of_dense, args.has_dense(), args.dense_columns, false);
 }
 
@@ -386,14 +428,22 @@ inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
   args.student_scale = 1 / args.student_temperature;
   args.reciprocal_width = 1.0 / double(args.spatial[2]);
   args.reciprocal_height = 1.0 / double(args.spatial[1]);
-  for (;; kind = Kind::general) {
+  for (;; kind = next_kind(kind, args)) {
     const bool is_general = kind == Kind::general;
     const Kernels kernels = kernels_of(kind, args);
     Plan plan{kind, is_backward ? kernels.backward : kernels.forward};
-    const bool fits = distribute_classes(args, plan.kernel, is_general, plan.warps);
+    bool fits = distribute_classes(args, plan.kernel, is_general, plan.warps);
     set_access(args, plan.kernel, is_general, is_backward);
     set_tile_pixels(args, plan.kernel);
-    if (args.upsample) {
+    args.strips = 1;
+    if (kind == Kind::cells) {
+      // Only images have no size here: between low planes of a volume there are no cells.
+      fits &= args.spatial[1] == 1 && args.pixels <= INT32_MAX;
+      if (is_backward) {
+        fits &= set_strips(args, plan.warps, plan.kernel.max_warps);
+        plan.warps *= args.strips;
+      }
+    } else if (args.upsample) {
       const int64_t number_bytes = args.logits.dtype == DType::f64 ? 8 : 4;
       const int64_t rows = plan.warps * args.classes_per_warp;  // in shared memory
       const int64_t bytes = rows * (plan.kernel.pixels * kLanes + 1) * number_bytes;
@@ -416,11 +466,11 @@ inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
 inline void set_column_sources(const Arguments& args, Kind kind, FinishArguments& finish) {
   for (int target = 0; target < args.targets(); ++target) {
     const bool of_labels = args.has_labels() && target == 0;
-    const bool is_hard = of_labels && kind == Kind::hard;
+    const bool of_hard = of_labels && is_hard(kind);
     const int8_t* const slots = of_labels ? args.slots.of_labels : args.slots.of_dense;
     for (int column = 0; column < kClassColumns; ++column) {
       if (!args.columns(target).requested(column)) continue;
-      const ColumnSums of_column = sums_of_column(column, is_hard);
+      const ColumnSums of_column = sums_of_column(column, of_hard);
       ColumnSource& source = finish.column_sources[target][column];
       source.slot = slots[of_column.first];
       if (of_column.second >= 0) source.second_slot = slots[of_column.second];

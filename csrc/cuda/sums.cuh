@@ -95,6 +95,7 @@ struct Sums {
 #pragma unroll
       for (int bin = 0; bin < kUsedBins; ++bin) {
         double total = 0;
+#pragma unroll 4  // or the addresses of all 32 are kept in registers
         for (int i = 0; i < kLanes; ++i) {
           F& number = bins[(bin * K + lane) * kLanes + (i + lane) % kLanes];
           total += double(number);

@@ -20,11 +20,10 @@
 //     patch           about 17 in the backward (patch.cuh)
 //     the tile        about 9: its place, labels, barriers
 // which makes about 37 in the forward and 60 in the backward, and a fifth of these for what patches
-// compute twice. For 8 x 150 x 512 x 512 an H100 issues them in 1.2 ms at best, half of the 2.2 ms in
-// which its memory could move the bytes of interpolation and loss. To be expected is 0.5 to 0.7 times
-// their time in float32, and 1 to 1.3 times in half types: nothing of it is measured. The goal of a
-// quarter needs the exponentials of a cell as a progression (csrc/cpu/upsample), and gradients that are
-// added up over the rows of a cell before they are gathered along it.
+// compute twice. With 19 classes a patch finds no more than a warp for its columns: there they are 57
+// and 216, as the model of the machine code counts them (benchmarks/sass). An H200 took 0.52 times as
+// long for 32 x 19 x 512 x 512 of hard labels as for PyTorch's interpolation before our loss. Where that
+// counts most, cells.cuh takes the place of these kernels.
 #pragma once
 
 #include "tile_io.cuh"
@@ -52,13 +51,18 @@ JML_DEVICE Place<F> place_of(const DeviceAxis& axis, int64_t i) {
 // How many low pixels a pixel lies between.
 JML_DEVICE int sides(const Axis& axis) { return axis.is_interpolated() ? 2 : 1; }
 
+// The first pixel whose place, in units, is a given one or behind it, were the axis without end.
+JML_DEVICE int64_t first_pixel_from(const DeviceAxis& axis, int64_t place) {
+  int64_t pixel, rest;
+  divide(place - axis.offset, axis.step, axis.reciprocal_step, pixel, rest);
+  return pixel + (rest > 0);
+}
+
 // The first pixel whose lower neighbour is not before a low pixel.
 JML_DEVICE int64_t first_pixel_at(const DeviceAxis& axis, int64_t low) {
   if (low <= 0) return 0;
   if (low >= axis.low || axis.step == 0) return axis.full;
-  int64_t pixel, rest;
-  divide(low * axis.unit - axis.offset, axis.step, axis.reciprocal_step, pixel, rest);
-  return pixel + (rest > 0);
+  return first_pixel_from(axis, low * axis.unit);
 }
 
 // ---- tiles ----------------------------------------------------------------------------------

@@ -96,6 +96,23 @@ def test_soft_targets(machine_code, shape, dtype, layout):
     _check(machine_code, {}, _logits(shape, dtype, layout), target)
 
 
+@pytest.mark.parametrize("scale", [1, 100], ids=["in runs", "row by row"])
+@pytest.mark.parametrize(
+    ("shape", "size", "dtype", "layout"),
+    [
+        ((2, 19, 3, 10), (12, 40), torch.float32, torch.contiguous_format),
+        ((1, 3, 3, 6), (7, 50), torch.bfloat16, torch.contiguous_format),
+        ((1, 41, 2, 5), (10, 20), torch.float16, _LAST),
+    ],
+    ids=str,
+)
+def test_lower_resolution(machine_code, shape, size, dtype, layout, scale):
+    logits = (_logits(shape, dtype, layout) * scale).contiguous(memory_format=layout)
+    labels = _labels((*shape[:2], *size))
+    options = {"upsample": "bilinear"}
+    _check(machine_code, options, logits, labels, loss=jml.JaccardCrossEntropyLoss)
+
+
 def test_distillation(machine_code):
     shape = (1, 19, 8, 16)
     inputs = _logits(shape), _labels(shape), _logits(shape, seed=2)

@@ -14,7 +14,7 @@ from cuda_planted import BUGS, changes, switch
 # The kernels are compiled four times, and run slowly.
 pytestmark = pytest.mark.slow
 
-KINDS = ("hard", "label", "dense", "general")
+KINDS = ("cells", "hard", "label", "dense", "general")
 PLANTED = [(sanitizer, name) for sanitizer, bugs in BUGS.items() for name in bugs]
 
 
@@ -94,11 +94,20 @@ def reached() -> set[str]:
         ways = itertools.product(activations, ("1 warp", "several warps", "several warps chunks"))
         kernels += [f"general {number} {how} {tile} strided {share}" for how, share in ways]
     # Logits of lower resolution are read in one way, and more classes are for general kernels.
-    for kind, number in itertools.product(("hard", "label"), ("8x4", "20x2")):
-        shares = ("1 warp",) if number == "8x4" else ("1 warp", "several warps")
-        lower += [f"{kind} float softmax {number} strided {share} upsampled" for share in shares]
+    for tile, shares in (("8x4", warps[0]), ("20x2", warps[1])):
+        lower += [f"label float softmax {tile} strided {share} upsampled" for share in shares]
     kernels += lower + [f"{kernel} upsampled" for kernel in kernels]
-    return found | {f"{way} {kernel}" for way in TILES for kernel in kernels}
+    found |= {f"{way} {kernel}" for way in TILES for kernel in kernels}
+    # Backward, warps may be side by side too.
+    for way, tile, share in (
+        ("forward", "8x1", "1 warp"),
+        ("forward", "20x1", "1 warp"),
+        ("forward", "20x1", "several warps"),
+        ("backward", "8x1", "1 warp"),
+        ("backward", "20x1", "several warps"),
+    ):
+        found.add(f"{way} cells float softmax {tile} strided {share} upsampled")
+    return found
 
 
 def test_all_kernels_are_run_in_all_ways(lines):

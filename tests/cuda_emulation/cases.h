@@ -283,6 +283,9 @@ inline std::vector<Case> cases() {
       // ---- logits of lower resolution: rows of 32 to 128 pixels are cut, patches have neighbours ----
       Case(f32, 5, image(2, 9, 150), planes).with_labels(i64).from(sized(3, 38)),
       Case(f16, 8, image(1, 5, 9, 4), last).with_labels(u8).smooth(0.1, 3).from(sized(3, 4, 2)),
+      Case(f16, 2, image(1, 33, 40), last).with_labels(u8).but(mask).from(sized(2, 10)),
+      Case(f32, 6, image(1, 5, 9, 4), planes).with_labels(i64).from(sized(3, 4, 2)),
+      Case(f32, 19, image(1, 3, 150), planes).with_labels(i64).but(weights).from(sized(3, 1)),
       Case(f32, 19, image(1, 12, 96), planes).with_labels(u8).but(mask).from(sized(3, 24)),
       Case(bf16, 20, image(1, 13, 21), last).with_labels(i64).smooth(0.1).from(sized(4, 6)),
       Case(f32, 50, image(1, 8, 40), cropped)

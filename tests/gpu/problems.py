@@ -31,13 +31,17 @@ def problem(
     dtype: torch.dtype = torch.float32,
     layout: str = "contiguous",
 ) -> LossCase:
-    """A case of a kind, whose dense tensors have one layout, and one dtype but for bits."""
+    """A case of a kind, whose dense tensors have one layout, and one dtype but for bits. Of logits
+    that are upsampled the shape has the full size, and they have a quarter of it."""
     case = KINDS[kind]
     dense = {"layout": layout, "teacher_layout": layout}
     if case.target in ("soft", "bits"):
         dense["target_layout"] = layout
     if case.target == "soft":
         dense["target_dtype"] = dtype
+    if case.full_size is not None:
+        dense["full_size"] = shape[2:]
+        shape = (*shape[:2], *(-(-size // 4) for size in shape[2:]))
     return replace(case, shape=shape, dtype=dtype, **dense)
 
 
@@ -59,5 +63,11 @@ def expected(case: LossCase, tensors: Tensors) -> Answer:
 
 
 def untied(case: LossCase, tensors: Tensors) -> Tensor:
-    """The pixels where no class has x near a soft y: bool (N, 1, *spatial)."""
-    return accuracy.untied(tensors.logits, soft_targets(case, tensors), case.activation, TIE)
+    """The pixels of the logits where no class has x near a soft y, nor has in a pixel that is
+    interpolated from them: bool (N, 1, *spatial)."""
+    full = drawing.at_full_size(case, tensors).logits.double()
+    counted = accuracy.untied(full, soft_targets(case, tensors), case.activation, TIE)
+    if case.full_size is None:
+        return counted
+    align_corners = case.options.get("align_corners", False)
+    return accuracy.at_low_resolution(counted, case.shape[2:], align_corners)

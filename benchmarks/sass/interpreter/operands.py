@@ -39,7 +39,8 @@ _OPERAND = re.compile(
     r"(?P<part>\.\w+)?\|?(?P<part_behind>\.\w+)?"
 )
 _PREDICATE = re.compile(r"(?P<inverse>!?)(?P<uniform>U?)P(?P<number>\d|T)")
-_PARTS = {".H0_H0": (0, 0xFFFF), ".H1_H1": (16, 0xFFFF), ".B0": (0, 0xFF)}
+_HALVES = {".H0_H0": (0, 0xFFFF), ".H1_H1": (16, 0xFFFF)}
+_PARTS = {**_HALVES, **{f".B{n}": (8 * n, 0xFF) for n in range(4)}}
 
 
 def constant(value: int | float, dtype=U32) -> Read:

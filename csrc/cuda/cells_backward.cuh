@@ -1,0 +1,207 @@
+// The backward kernel of cells.cuh: the gradient of logits of lower resolution, without atomics.
+//
+// A block owns a patch of low pixels (patch.cuh), and goes down all pixels that are made of one of
+// them, each thread with a column.
+//
+//     row of a run -> sums over classes -> dz of each class -> added to the gradient of the low row
+//                                                              above, and of the one below
+//
+// These are two numbers of each class and thread. When the pixels between two low rows are done, the
+// upper one has got all it gets. It goes through shared memory from columns of pixels to low columns,
+//
+//     gradient of a low column = sum of (1 - share) over its own cell, the pixels whose lower
+//                                neighbour it is, and of share over the cell before
+//
+// is written, and the lower one takes its place.
+#pragma once
+
+#include "cells.cuh"
+#include "coefficients.cuh"
+#include "patch.cuh"
+
+namespace jml::cuda {
+
+template <class C>
+struct CellsBackward : Cells<C> {
+  using Base = Cells<C>;
+  using F = typename Base::F;
+  using Base::args, Base::exponential, Base::label_in_warp, Base::range, Base::team;
+  static constexpr int K = C::K;
+  // Of the classes of a pixel; odd, so that lanes with neighbouring pixels meet in no bank.
+  JML_MATH static int pitch_of(int64_t classes) { return int(classes) | 1; }
+
+  // What the gradient needs of a label's class.
+  struct OfLabel {
+    F gradient, qw;
+  };
+
+  Patch& patch;
+  Box& box;
+  F* elsewhere;       // [warps of classes][K]: g of a class that is not the label
+  OfLabel* at_label;  // [classes]
+  F* shares;          // [columns of pixels]
+  F* pixels;          // [columns of pixels][pitch]: a row that is gathered
+  F of_upper_row[K] = {}, of_lower_row[K] = {};
+  F label_of_upper_row = 0, label_of_lower_row = 0;  // what the label's class gets besides
+
+  static int64_t shared_bytes(const Arguments& args, int warps) {
+    const int class_warps = warps / args.strips;
+    const int64_t numbers = class_warps * K + 2 * args.classes + args.strips * kLanes +
+                            args.strips * kLanes * pitch_of(args.classes);
+    return Base::shared_bytes(warps, args.strips) + int64_t(sizeof(Patch) + sizeof(Box)) +
+           numbers * int64_t(sizeof(F));
+  }
+
+  JML_DEVICE explicit CellsBackward(const Arguments& args)
+      : Base(args),
+        patch(*reinterpret_cast<Patch*>(Base::free_memory())),
+        box(*reinterpret_cast<Box*>(&patch + 1)),
+        elsewhere(reinterpret_cast<F*>(&box + 1)),
+        at_label(reinterpret_cast<OfLabel*>(elsewhere + Base::class_warps * K)),
+        shares(reinterpret_cast<F*>(at_label + args.classes)),
+        pixels(shares + args.strips * kLanes) {
+    if (team.rank() == 0) patch.find(args, int(blockIdx.x) % args.parts, box);
+    write_coefficients();
+    team.sync();
+    const int first = int(box.begin[2]);
+    Base::take_column(first + Base::strip * kLanes + team.lane, first + int(box.size[2]));
+    if (Base::class_warp == 0) shares[Base::strip * kLanes + team.lane] = Base::share;
+  }
+
+  JML_DEVICE void run() {
+    const DeviceAxis& axis = args.logits_axes.of[0];
+    const int first_low = int(patch.first[0]), end = first_low + int(patch.size[0]);
+    // The pixels between a low row and the next one have the upper side in this row.
+    int low_row = first_low > 0 ? first_low - axis.is_interpolated() : 0;
+    int first = int(first_pixel_at(axis, low_row));
+#pragma unroll 1
+    for (; low_row < end; ++low_row) {
+      first = Base::go_through(
+          low_row, first, [&](const Run& run, int row, int code) { add_row(run, row, code); },
+          [&] { leave_label(); });
+      leave_label();
+      if (low_row >= first_low) write_row(low_row);
+#pragma unroll
+      for (int k = 0; k < K; ++k) {
+        of_upper_row[k] = of_lower_row[k];
+        of_lower_row[k] = 0;
+      }
+    }
+  }
+
+ private:
+  JML_DEVICE void write_coefficients() {
+    for (int i = team.rank(); i < Base::class_warps * K; i += team.threads()) {
+      const int c = i / K * args.classes_per_warp + i % K;
+      elsewhere[i] = 0;
+      if (i % K >= args.classes_per_warp || c >= args.classes) continue;
+      const ClassGradient of_class = class_gradient(args, range.image, 0, c, 1.0);
+      elsewhere[i] = F(of_class.elsewhere());
+      at_label[c] = {F(of_class.at_label()), F(of_class.qw)};
+    }
+  }
+
+  // dz = p (g + q w - dot) off the label, with dot = sum of p g over classes, and
+  // p (g - dot) - q w (1 - p) at it (backward.cuh).
+  JML_DEVICE void add_row(const Run& run, int row, int code) {
+    F g[K];
+    unpack(load_pack<F, K>(elsewhere + Base::class_warp * K), g);
+    F others[2] = {}, gradients[2] = {};  // an addition waits for the one before
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+      others[k % 2] += exponential[k];
+      gradients[k % 2] += exponential[k] * g[k];
+    }
+    F numbers[3] = {others[0] + others[1], Base::label_exponential, gradients[0] + gradients[1]};
+    Base::template over_classes<Add>(numbers);
+    const typename Base::Softmax softmax(code, numbers[0], numbers[1]);
+    const int c = Base::label_of(code);
+    const OfLabel of_label = Base::valid(code) && c >= 0 ? at_label[c] : OfLabel{0, 0};
+    // g - dot at the label, where g - p g = g p_not has the digits of a confident prediction.
+    const F dot_of_others = numbers[2] * softmax.inverse_sum;
+    const F dot = dot_of_others + softmax.p_label * of_label.gradient;
+    const F dz_at_label =
+        softmax.p_label * (of_label.gradient * softmax.p_not_label - dot_of_others) -
+        of_label.qw * softmax.p_not_label;
+    const F qw_less_dot = of_label.qw - dot, weight = run.weight_of(row);
+    const F to_upper = softmax.inverse_sum * (1 - weight), to_lower = softmax.inverse_sum * weight;
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+      const F scaled = exponential[k] * (g[k] + qw_less_dot);
+      of_upper_row[k] += to_upper * scaled;
+      of_lower_row[k] += to_lower * scaled;
+    }
+    if (label_in_warp < 0) return;
+    label_of_upper_row += (1 - weight) * dz_at_label;
+    label_of_lower_row += weight * dz_at_label;
+  }
+
+  JML_DEVICE void leave_label() {
+    const unsigned bit = label_in_warp < 0 ? 0u : 1u << label_in_warp;
+#pragma unroll
+    for (int k = 0; k < K; ++k)
+      if (bit >> k & 1) {
+        of_upper_row[k] += label_of_upper_row;
+        of_lower_row[k] += label_of_lower_row;
+      }
+    label_of_upper_row = label_of_lower_row = 0;
+  }
+
+  // Gathers the gradient of a low row, and writes it. Neighbouring threads have neighbouring classes, and
+  // as many pixels to add up.
+  JML_DEVICE void write_row(int low_row) {
+    const int pitch = pitch_of(args.classes);
+    team.sync();  // whoever still gathers the row before
+    F* const own = pixels + (Base::strip * kLanes + team.lane) * pitch + range.first_class;
+#pragma unroll
+    for (int k = 0; k < K; ++k)
+      if (k < range.classes) own[k] = of_upper_row[k];
+    team.sync();
+    const int classes = int(args.classes), columns = int(patch.size[2]);
+    int groups = team.threads() / classes;  // of columns
+    groups = groups < 1 ? 1 : groups;
+    const int group_columns = (columns + groups - 1) / groups;
+    for (int i = team.rank(); i < groups * classes; i += team.threads()) {
+      const int group = i / classes, first = group * group_columns;
+      write_columns(low_row, i - group * classes, first, min(first + group_columns, columns));
+    }
+  }
+
+  // Low columns of one class. patch.start has the first pixel of the cell before the patch, and of each
+  // cell of it; columns that are not interpolated have no cell before.
+  JML_DEVICE void write_columns(int low_row, int c, int first, int end) const {
+    const TensorView& view = args.grad;
+    const int pitch = pitch_of(args.classes);
+    const F* const of_class = pixels + c;
+    with_type<F, true>(view.dtype, [&](auto type) {
+      using S = decltype(type);
+      S* to = static_cast<S*>(view.data) + range.image * view.image_stride + c * view.class_stride +
+              low_row * view.spatial_stride[0] + (patch.first[2] + first) * view.spatial_stride[2];
+      int i = max(patch.start[first], 0);
+      F of_upper = 0;
+#pragma unroll 1
+      for (int column = first - 1; column < end; ++column) {
+        const int stop = patch.start[column + 2];
+        F all = of_upper, upper = 0;
+#pragma unroll 4
+        for (; i < stop; ++i) {
+          const F number = of_class[i * pitch], part = shares[i] * number;
+          upper += part;
+          all += number - part;
+        }
+        of_upper = upper;
+        if (column < first) continue;
+        *to = convert_back<S>(all);
+        to += view.spatial_stride[2];
+      }
+    });
+  }
+};
+
+template <class C>
+__global__ void __launch_bounds__(C::kMaxThreads, C::kMinBlocks)
+    cells_backward_kernel(const __grid_constant__ Arguments args) {
+  CellsBackward<C>(args).run();
+}
+
+}  // namespace jml::cuda

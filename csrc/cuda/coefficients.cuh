@@ -1,0 +1,39 @@
+// What the backward kernels need to know of a class: the gradient of the loss by its sums, as
+// coefficients of the gradient by a probability.
+#pragma once
+
+#include "arguments.cuh"
+
+namespace jml::cuda {
+
+// Of one class and target: g by a probability (pixel_math.h), and q w, the gradient by a
+// cross-entropy times the weight of the class there.
+struct ClassGradient {
+  GradientCoefficients<double> overlap;
+  double qw;
+
+  // With hard labels g is one of two numbers: p > y = 0 off the label, and p < y = 1 at it.
+  JML_DEVICE double elsewhere() const { return 2 * overlap.half_above; }
+  JML_DEVICE double at_label() const { return 2 * overlap.half_below + overlap.of_target; }
+};
+
+// `scale` is what the logits are multiplied with before the cross-entropy, 1 / temperature.
+JML_DEVICE ClassGradient class_gradient(const Arguments& args, int image, int target, int64_t c,
+                                        double scale) {
+  const double factor = args.scale.at(image);
+  const int64_t column_stride = args.images * args.classes;
+  const double* const sums =
+      args.grad_sums + target * kSums * column_stride + image * args.classes;
+  const Columns& columns = args.columns(target);
+  const auto gradient_of = [&](int column) {
+    return columns.requested(column) ? factor * sums[column * column_stride + c] : 0.0;
+  };
+  const double q = args.grad_totals[target * kTotals * args.images + image] * factor;
+  const double weight = target == 0 ? args.ce_class_weights.at(c) : 1.0;
+  return {gradient_coefficients<double>(gradient_of(kTruePositive), gradient_of(kFalsePositive),
+                                        gradient_of(kFalseNegative), gradient_of(kIntersection),
+                                        gradient_of(kPredictionSquared)),
+          columns.requested(kCrossEntropy) ? weight * q * scale : 0.0};
+}
+
+}  // namespace jml::cuda
