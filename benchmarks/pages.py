@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from jml_kernels.bench.competitors import COMPILED, CROSS_ENTROPY, EAGER
+from jml_kernels.bench.competitors import COMPILED, CROSS_ENTROPY, EAGER, FULL_SIZE, INTERPOLATED
 from jml_kernels.bench.growth import BATCH, LETTERS, RATIO, growths, largest_batch, place
 from jml_kernels.bench.peers import PEERS
 from jml_kernels.bench.report import number
@@ -295,7 +295,7 @@ def goals(results: dict) -> str:
 
 
 def gpus(results: dict) -> str:
-    """A table for each GPU: of all that was measured, also where others are ahead."""
+    """Tables for each GPU: of all that was measured, also where others are ahead."""
     return "\n\n".join(_on_a_gpu(found) for found in results["gpu"])
 
 
@@ -309,25 +309,47 @@ def _on_a_gpu(found: dict) -> str:
     others = [(name, times(name)) for name in (TRITON, EAGER, COMPILED)]
     heads = [(_HEADS.get(name, f"`{name}`"), cell) for name, cell in others]
     held = [("memory", memory(CUDA)), ("of naive, eager", memory(EAGER))]
-    return (
+    full = [row for row in found["cases"] if not _is_upsampled(row)]
+    lower = [row for row in found["cases"] if _is_upsampled(row)]
+    parts = [
         f"{gpu['model']}, driver {gpu['driver']}, torch {versions['torch']}, Triton "
-        f"{versions['Triton']}, commit {found['commit'][:10]}. Tests: {tested}.\n\n"
-        + table(found["cases"], [*of_cuda, *heads, *held])
-    )
+        f"{versions['Triton']}, commit {found['commit'][:10]}. Tests: {tested}.",
+        table(full, [*of_cuda, *heads, *held]),
+    ]
+    if lower:
+        names = (CUDA + INTERPOLATED, CUDA + FULL_SIZE, EAGER, COMPILED, CROSS_ENTROPY)
+        heads = [(_HEADS[name.replace(CUDA, CPU)], times(name)) for name in names]
+        parts += ["Of logits of lower resolution:", table(lower, [*heads, *held])]
+    return "\n\n".join(parts)
+
+
+def _is_upsampled(row: dict) -> bool:
+    return row["case"].get("upsample", 1) > 1  # results from before there was a ratio have none
 
 
 def gpu_costs(results: dict) -> str:
     """A sentence for README.md: steps in float32 and NCHW, as the newest results have them."""
-    newest = results["gpu"][-1]
+    newest = max(results["gpu"], key=lambda found: found["settings"]["started"])
     rows = [row for row in newest["cases"] if row["case"]["form"] == "float32"]
+    full = [row for row in rows if not _is_upsampled(row)]
+    lower = [row for row in rows if _is_upsampled(row)]
 
-    def least_and_most(name: str) -> str:
-        times = [row["figures"][name][STEP]["times"]["median"] for row in rows]
+    def least_and_most(name: str, rows: list[dict]) -> str:
+        times = [
+            row["figures"][name][STEP]["times"]["median"] for row in rows if name in row["figures"]
+        ]
         return f"{number(min(times))} to {number(max(times))} times"
 
+    text = (
+        f"On an {newest['machine']['GPU']['model']} naive code takes {least_and_most(EAGER, full)} "
+        f"as long as ours, and {least_and_most(COMPILED, full)} with `torch.compile`."
+    )
+    if not lower:
+        return text
     return (
-        f"On an {newest['machine']['GPU']['model']} naive code takes {least_and_most(EAGER)} as "
-        f"long as ours, and {least_and_most(COMPILED)} with `torch.compile`."
+        f"{text} Of logits of lower resolution PyTorch's interpolation before our own loss takes "
+        f"{least_and_most(CUDA + INTERPOLATED, lower)} as long there, and before naive code "
+        f"{least_and_most(EAGER, lower)}."
     )
 
 
@@ -360,8 +382,8 @@ def model(results: dict) -> str:
 
 
 def model_of_upsampling(results: dict) -> str:
-    """The same for logits of lower resolution, as multiples of the time in which the memory moves what
-    an interpolation and a loss of full size read and write."""
+    """The same for logits of lower resolution, as multiples of the time in which the memory moves
+    what an interpolation and a loss of full size read and write."""
     devices = ("NVIDIA H100", "NVIDIA H200")
     heads = [
         "instructions",

@@ -148,6 +148,12 @@ THREAD = {
         "numbers[i];\n    __syncthreads();",
         BLOCK,
     ),
+    "the next low row comes": dropped(
+        "cells",
+        "cuda/cells.cuh",
+        "sync_classes();  // whoever still reads what was there",
+        "sync_classes();",
+    ),
     "low rows of a warp are read": dropped(
         "cells", "cuda/cells.cuh", "largest[1];\n    }\n    __syncwarp();", WARP
     ),
@@ -155,7 +161,7 @@ THREAD = {
         "cells", "cuda/cells.cuh", "if (class_warps > 1) {\n      __syncthreads();", BLOCK
     ),
     "a row of gradients is gathered": dropped(
-        "cells", "cuda/cells_backward.cuh", "own[k] = of_upper_row[k];\n    team.sync();", SYNC
+        "cells", "cuda/cells_backward.cuh", "own[k] = gradient_above[k];\n    team.sync();", SYNC
     ),
     "the next row of gradients comes": dropped(
         "cells",

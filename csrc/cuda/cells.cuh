@@ -27,7 +27,7 @@
 // not, as infinite ones, the rows are taken one by one: then the largest logit of each pixel is taken
 // off, and every exponential is one for itself.
 //
-// Volumes, images of more than 2^31 pixels, ratios above 16 (128 up to 20 classes), smoothed labels,
+// Volumes, images of more than 2^31 pixels, ratios above 10 (40 up to 20 classes), smoothed labels,
 // dense targets and other activations take the kernels that go tile by tile.
 #pragma once
 
@@ -59,6 +59,8 @@ struct Run {
   float weight, step;  // the share of the upper one in the first row, and what a row adds to it
 
   JML_DEVICE float weight_of(int row) const { return weight + float(row) * step; }
+  // What of a row's gradient the upper low row gets, which may be the lower one itself.
+  JML_DEVICE float share_of_upper(int row) const { return upper > lower ? weight_of(row) : 0; }
   // The run of one row.
   JML_DEVICE Run only(int row) const { return {first + row, 1, lower, upper, weight_of(row), 0}; }
 };
@@ -66,13 +68,16 @@ struct Run {
 // The run that begins with a row, whose lower neighbour is known. It ends before another row.
 JML_DEVICE Run run_from(const DeviceAxis& axis, int low_row, int row, int end) {
   const int64_t place = row * axis.step + axis.offset;
-  const int upper = int(axis.upper(low_row));
-  // Before the first low row all pixels are as that one, and behind the last one too.
-  const bool is_before = place < 0, moves = upper > low_row && !is_before;
+  // Before the first low row all pixels are as that one.
+  const bool is_before = place < 0;
   if (is_before) end = min(end, int(first_pixel_from(axis, 0)));
   const double weight = double(place - low_row * axis.unit) * axis.reciprocal_unit;
-  return {row,  min(end - row, kRun), low_row, upper, moves ? float(weight) : 0,
-          moves ? float(double(axis.step) * axis.reciprocal_unit) : 0};
+  return {row,
+          min(end - row, kRun),
+          low_row,
+          int(axis.upper(low_row)),
+          is_before ? 0 : float(weight),
+          is_before ? 0 : float(double(axis.step) * axis.reciprocal_unit)};
 }
 
 template <class C>
@@ -150,8 +155,7 @@ struct Cells {
     low_columns = __shfl_sync(kAllLanes, place.upper, kLanes - 1) + 1 - first_low;
     lower = place.lower - first_low;
     upper = place.upper - first_low;
-    // Two neighbours that are the same low pixel are one.
-    share = place.upper > place.lower ? place.weight : F(0);
+    share = place.weight;
     first_class_read = team.lane / low_columns;
     first_column_read = team.lane % low_columns;
     class_step = kLanes / low_columns;
@@ -159,7 +163,7 @@ struct Cells {
     next_low_row = 0;
   }
 
-  // Goes down the pixels whose upper neighbour is a low row, from their first row on, and returns the
+  // Goes down the pixels between a low row and the next one, from their first row on, and returns the
   // row behind them. Calls row(run, i, code) for each row of a run, when the exponentials are that
   // row's, and leave() before the label changes.
   template <typename Row, typename Leave>
@@ -407,12 +411,12 @@ struct Cells {
     constexpr F kLog2E = F(1.44269504);
     const F *const above = low_row_of(run.lower, class_warp),
             *const below = low_row_of(run.upper, class_warp);
-    const F upper_weight = (1 - run.weight) * kLog2E, lower_weight = run.weight * kLog2E;
+    const F weight_above = (1 - run.weight) * kLog2E, weight_below = run.weight * kLog2E;
     const F step = run.step * kLog2E, less = line * kLog2E;
 #pragma unroll
     for (int k = 0; k < K; ++k) {
       const F first = along_row(above + k * kPitch), second = along_row(below + k * kPitch);
-      exponential[k] = exp2_fast(upper_weight * first + (lower_weight * second - less));
+      exponential[k] = exp2_fast(weight_above * first + (weight_below * second - less));
       factor[k] = exp2_fast(step * (second - first));
     }
   }

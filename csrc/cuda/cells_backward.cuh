@@ -7,12 +7,12 @@
 //                                                              above, and of the one below
 //
 // These are two numbers of each class and thread. When the pixels between two low rows are done, the
-// upper one has got all it gets. It goes through shared memory from columns of pixels to low columns,
+// one above has got all it gets. It goes through shared memory from columns of pixels to low columns,
 //
 //     gradient of a low column = sum of (1 - share) over its own cell, the pixels whose lower
 //                                neighbour it is, and of share over the cell before
 //
-// is written, and the lower one takes its place.
+// is written, and the one below takes its place.
 #pragma once
 
 #include "cells.cuh"
@@ -41,8 +41,8 @@ struct CellsBackward : Cells<C> {
   OfLabel* at_label;  // [classes]
   F* shares;          // [columns of pixels]
   F* pixels;          // [columns of pixels][pitch]: a row that is gathered
-  F of_upper_row[K] = {}, of_lower_row[K] = {};
-  F label_of_upper_row = 0, label_of_lower_row = 0;  // what the label's class gets besides
+  F gradient_above[K] = {}, gradient_below[K] = {};
+  F label_above = 0, label_below = 0;  // what the label's class gets besides
 
   static int64_t shared_bytes(const Arguments& args, int warps) {
     const int class_warps = warps / args.strips;
@@ -65,13 +65,15 @@ struct CellsBackward : Cells<C> {
     team.sync();
     const int first = int(box.begin[2]);
     Base::take_column(first + Base::strip * kLanes + team.lane, first + int(box.size[2]));
-    if (Base::class_warp == 0) shares[Base::strip * kLanes + team.lane] = Base::share;
+    // Two neighbours that are the same low pixel are one.
+    const F share = Base::upper > Base::lower ? Base::share : F(0);
+    if (Base::class_warp == 0) shares[Base::strip * kLanes + team.lane] = share;
   }
 
   JML_DEVICE void run() {
     const DeviceAxis& axis = args.logits_axes.of[0];
     const int first_low = int(patch.first[0]), end = first_low + int(patch.size[0]);
-    // The pixels between a low row and the next one have the upper side in this row.
+    // The pixels below the row before the patch are made of its first row too.
     int low_row = first_low > 0 ? first_low - axis.is_interpolated() : 0;
     int first = int(first_pixel_at(axis, low_row));
 #pragma unroll 1
@@ -83,8 +85,8 @@ struct CellsBackward : Cells<C> {
       if (low_row >= first_low) write_row(low_row);
 #pragma unroll
       for (int k = 0; k < K; ++k) {
-        of_upper_row[k] = of_lower_row[k];
-        of_lower_row[k] = 0;
+        gradient_above[k] = gradient_below[k];
+        gradient_below[k] = 0;
       }
     }
   }
@@ -123,17 +125,17 @@ struct CellsBackward : Cells<C> {
     const F dz_at_label =
         softmax.p_label * (of_label.gradient * softmax.p_not_label - dot_of_others) -
         of_label.qw * softmax.p_not_label;
-    const F qw_less_dot = of_label.qw - dot, weight = run.weight_of(row);
-    const F to_upper = softmax.inverse_sum * (1 - weight), to_lower = softmax.inverse_sum * weight;
+    const F qw_less_dot = of_label.qw - dot, weight = run.share_of_upper(row);
+    const F to_above = softmax.inverse_sum * (1 - weight), to_below = softmax.inverse_sum * weight;
 #pragma unroll
     for (int k = 0; k < K; ++k) {
       const F scaled = exponential[k] * (g[k] + qw_less_dot);
-      of_upper_row[k] += to_upper * scaled;
-      of_lower_row[k] += to_lower * scaled;
+      gradient_above[k] += to_above * scaled;
+      gradient_below[k] += to_below * scaled;
     }
     if (label_in_warp < 0) return;
-    label_of_upper_row += (1 - weight) * dz_at_label;
-    label_of_lower_row += weight * dz_at_label;
+    label_above += (1 - weight) * dz_at_label;
+    label_below += weight * dz_at_label;
   }
 
   JML_DEVICE void leave_label() {
@@ -141,10 +143,10 @@ struct CellsBackward : Cells<C> {
 #pragma unroll
     for (int k = 0; k < K; ++k)
       if (bit >> k & 1) {
-        of_upper_row[k] += label_of_upper_row;
-        of_lower_row[k] += label_of_lower_row;
+        gradient_above[k] += label_above;
+        gradient_below[k] += label_below;
       }
-    label_of_upper_row = label_of_lower_row = 0;
+    label_above = label_below = 0;
   }
 
   // Gathers the gradient of a low row, and writes it. Neighbouring threads have neighbouring classes, and
@@ -155,7 +157,7 @@ struct CellsBackward : Cells<C> {
     F* const own = pixels + (Base::strip * kLanes + team.lane) * pitch + range.first_class;
 #pragma unroll
     for (int k = 0; k < K; ++k)
-      if (k < range.classes) own[k] = of_upper_row[k];
+      if (k < range.classes) own[k] = gradient_above[k];
     team.sync();
     const int classes = int(args.classes), columns = int(patch.size[2]);
     int groups = team.threads() / classes;  // of columns

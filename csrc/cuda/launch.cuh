@@ -188,7 +188,9 @@ inline bool set_strips(Arguments& args, int class_warps, int max_warps) {
   const Axis& columns = args.logits_axes.of[2];
   const auto pixels_of = [&](int64_t size) {
     if (columns.step == 0) return columns.full;
-    const int64_t cells = size + columns.is_interpolated();
+    // Behind the first low column there are the pixels before it too, which are half a cell. Only a
+    // patch of one column can have them and be another one's neighbour.
+    const int64_t cells = size + columns.is_interpolated() * (1 + (size == 1));
     return std::min(columns.full, (cells * columns.unit + columns.step - 1) / columns.step);
   };
   args.patches.size[1] = 1;
