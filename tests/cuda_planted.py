@@ -63,15 +63,15 @@ ADDRESS = {
     "a label that is no class has a weight": Bug(
         "hard",
         "cuda/labels.cuh",
-        "problem.ignore_index, problem.label_count());",
-        "problem.ignore_index, WHEN ? 1 << 28 : problem.label_count());",
+        "C::kSoftmax ? problem.classes : problem.label_count());",
+        "WHEN ? 1 << 28 : C::kSoftmax ? problem.classes : problem.label_count());",
         BEYOND,
     ),
     "a window goes on below the image": Bug(
         "dense",
         "cuda/labels.cuh",
-        "return int(left < radius ?",
-        "return int(left < radius && !(WHEN) ?",
+        "up + 1 + at_most_radius(",
+        "up + 1 + (WHEN) + at_most_radius(",
         BEYOND,
     ),
     "rows that are not aligned": Bug(
@@ -100,7 +100,10 @@ ADDRESS = {
 SYNC, WARP, BLOCK = "team.sync();", "__syncwarp();", "__syncthreads();"
 THREAD = {
     "codes are read": dropped(
-        "hard", "cuda/pixel_state.cuh", "range, team, tile_codes);\n    team.sync();", SYNC
+        "hard", "cuda/pixel_state.cuh", "range, team, tile_codes, columns);\n    team.sync();", SYNC
+    ),
+    "columns are read": dropped(
+        "dense", "cuda/labels.cuh", "    });\n    team.sync();\n#pragma unroll", SYNC
     ),
     "numbers of warps are added up": dropped(
         "hard",

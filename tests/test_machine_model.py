@@ -117,6 +117,7 @@ def test_integers(line, expected):
     ("line", "expected"),
     [
         ("FFMA R4, R2, R2, -R2", lambda x: x * x - x),
+        ("FFMA.SAT R4, R2, 0.125, -1", lambda x: np.clip(x / 8 - 1, 0, 1)),
         ("FADD R4, |R2|, -1.5", lambda x: np.abs(x) - 1.5),
         ("FMNMX R4, R2, 3, !PT", lambda x: np.maximum(x, 3)),
         ("MUFU.EX2 R4, -R2", lambda x: np.exp2(-x)),

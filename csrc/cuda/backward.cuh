@@ -10,7 +10,8 @@
 // What it costs, counted as forward.cuh counts: 2 E b bytes and the labels, which are 168 MB for
 // 4 x 19 x 512 x 512 of float32; 35 instructions of a thread for each element, which take 0.4 times
 // as long to issue as these bytes take to move (37 and 0.8 times for float16); and 91 registers,
-// which leave room for 20 warps on a multiprocessor.
+// which leave room for 20 warps on a multiprocessor. Smoothed labels take 50, since g needs p, whose
+// sum is found first, and boundaries another 11: a tile has half of the forward's pixels.
 //
 // The gradient may be written over the logits: a tile, or a chunk of it, is read for the last time
 // before it is written.
@@ -26,8 +27,9 @@ namespace jml::cuda {
 // pixel_math.h, and q w. Those of labels come first, then those of the dense target. Fast kernels
 // have no use for the last one, so that the others of a class are 16 bytes, which are read at once.
 enum Coefficient { kHalfAbove, kHalfBelow, kOfTarget, kQw, kOfProbability, kCoefficients };
-// With hard labels g is one of two numbers of the class, and these are in the first two places.
-constexpr Coefficient kGradientElsewhere = kHalfAbove, kGradientAtLabel = kHalfBelow;
+// With labels alone g is one of two numbers of the class, for p above the target and below it, and
+// these are in the first two places.
+constexpr Coefficient kGradientAbove = kHalfAbove, kGradientBelow = kHalfBelow;
 
 template <class C>
 struct Backward : PixelState<C> {
@@ -38,6 +40,7 @@ struct Backward : PixelState<C> {
       Base::target_elsewhere, Base::team, Base::tile, Base::valid;
   static constexpr int K = C::K, V = C::V;
 
+  static constexpr bool kLabelsAlone = C::kLabels && !C::kDense;
   static constexpr int kStored = C::kGeneral ? kCoefficients : kOfProbability;
 
   std::conditional_t<C::kHasBox, PatchSums<C>, NoPatch> patch;
@@ -65,9 +68,13 @@ struct Backward : PixelState<C> {
 
   JML_DEVICE void run() {
     for (int step = 0; Base::enter(step); ++step) {
-      if constexpr (C::kHard) {
-        Base::go_through(Base::z_max_pass(), exponentials_pass());
-        write_hard_gradient();
+      if constexpr (kLabelsAlone) {
+        Base::go_through(
+            Base::z_max_pass(), exponentials_pass(),
+            Base::pass(
+                !C::kHard, [&] { Base::clear_sums(); }, [&] { add_others_to_dot(); },
+                [&] { end_dot_of_others(); }));
+        write_gradient_of_labels();
         continue;
       }
       const auto gradient_pass =
@@ -129,9 +136,9 @@ struct Backward : PixelState<C> {
       const auto put = [&](Coefficient which, double value) {
         coefficients_at(target, c)[which] = F(value);
       };
-      if constexpr (C::kHard) {
-        put(kGradientElsewhere, of_class.elsewhere());
-        put(kGradientAtLabel, of_class.at_label());
+      if constexpr (kLabelsAlone) {
+        put(kGradientAbove, of_class.above());
+        put(kGradientBelow, of_class.below());
       } else {
         put(kHalfAbove, of_class.overlap.half_above);
         put(kHalfBelow, of_class.overlap.half_below);
@@ -144,30 +151,79 @@ struct Backward : PixelState<C> {
 
   JML_DEVICE auto exponentials_pass() {
     return Base::template exponentials_pass<false>([this](int k, F e) {
-      return e * coefficient(0, kGradientElsewhere, range.first_class + k);
+      return e * coefficient(0, kGradientAbove, range.first_class + k);
     });
   }
 
-  // ---- hard labels ----
-  JML_DEVICE void write_hard_gradient() {
-    F dz_at_label[V], qw_less_dot[V];
+  // ---- labels alone ----
+  // What is stored of a class. Where it is not the label, hard labels need one number of it.
+  struct Sides {
+    F above = 0, below = 0, qw = 0;
+  };
+  JML_DEVICE Sides sides_of(int c) const {
+    F stored[kStored];
+    unpack(load_pack<F, kStored>(coefficients_at(0, c)), stored);
+    return {stored[kGradientAbove], stored[kGradientBelow], stored[kQw]};
+  }
+  JML_DEVICE Sides sides_elsewhere(int c) const {
+    if constexpr (C::kHard) return {coefficient(0, kGradientAbove, c)};
+    return sides_of(c);
+  }
+
+  // g, where p is `excess` more than the target: at 0 it is the mean of both sides. What is added
+  // to 1/2 is so large that the sum is 1 above the target and 0 below it, and the side that counts
+  // keeps its digits.
+  JML_DEVICE static F side(const Sides& of_class, F excess) {
+    constexpr F kLarge = F(8.5e37);  // about 2^126
+    const F share = __saturatef(excess * kLarge + F(0.5));
+    return share * of_class.above + (of_class.below - share * of_class.below);
+  }
+
+  // g of a class that is not the label. Without smoothing its target is 0, and p is above it.
+  JML_DEVICE F gradient_elsewhere(const Sides& of_class, F e, int v) const {
+    if constexpr (C::kHard) return of_class.above;
+    return side(of_class, e * Base::inverse_exp_sum[v] - target_elsewhere(v));
+  }
+
+  // The sum of e g over the classes but the label, which hard labels find with the exponentials.
+  JML_DEVICE void add_others_to_dot() {
+    Base::each_class([&](int k) {
+      const Sides of_class = sides_elsewhere(range.first_class + k);
+      each_pixel([&](int v) {
+        Base::pass_sums[0][v] += tile[k][v] * gradient_elsewhere(of_class, tile[k][v], v);
+      });
+    });
+  }
+  JML_DEVICE void end_dot_of_others() {
+    Base::exchange.template over_warps<Add, 1>(team, Base::pass_sums);
+    each_pixel([&](int v) { Base::gradient_exp_sum[v] = Base::pass_sums[0][v]; });
+  }
+
+  JML_DEVICE void write_gradient_of_labels() {
+    F dz_at_label[V], q_mass_less_dot[V];
     each_pixel([&](int v) {
       const int c = label_class(v);
       const bool counts = valid(v) && c >= 0;
-      const F g = counts ? coefficient(0, kGradientAtLabel, c) : F(0);
-      const F qw = counts ? coefficient(0, kQw, c) : F(0);
+      const Sides at_label = counts ? sides_of(c) : Sides{};
+      const F g = C::kHard ? at_label.below : side(at_label, label_deficit(v) - p_not_label[v]);
+      const F qw = at_label.qw;
+      // The sum of q w y over classes: at the label, and elsewhere.
+      const F q_mass = target_at_label(v) * qw;
+      const F q_mass_elsewhere = C::kHard ? F(0) : target_elsewhere(v) * (qw_sum - qw);
       // g - dot at the label, where g - p g = g p_not has the digits of a confident prediction.
       const F dot_of_others = Base::gradient_exp_sum[v] * Base::inverse_exp_sum[v];
       dot[v] = dot_of_others + p_label[v] * g;
-      dz_at_label[v] = p_label[v] * (g * p_not_label[v] - dot_of_others) - qw * p_not_label[v];
-      qw_less_dot[v] = qw - dot[v];
+      dz_at_label[v] = p_label[v] * (g * p_not_label[v] - dot_of_others + q_mass_elsewhere) -
+                       q_mass * p_not_label[v];
+      q_mass_less_dot[v] = q_mass + q_mass_elsewhere - dot[v];
     });
     Base::each_class([&](int k) {
-      const F g = coefficient(0, kGradientElsewhere, range.first_class + k);
+      const Sides of_class = sides_elsewhere(range.first_class + k);
       each_pixel([&](int v) {
-        const F dz = is_label(k, v) ? dz_at_label[v]
-                                    : tile[k][v] * Base::inverse_exp_sum[v] *
-                                          (g + qw_less_dot[v]);
+        const F e = tile[k][v], g = gradient_elsewhere(of_class, e, v);
+        F dz = e * Base::inverse_exp_sum[v] * (g + q_mass_less_dot[v]);
+        if constexpr (!C::kHard) dz -= target_elsewhere(v) * of_class.qw;
+        dz = is_label(k, v) ? dz_at_label[v] : dz;
         tile[k][v] = valid(v) ? dz : F(0);
       });
     });

@@ -46,7 +46,7 @@ constexpr float kNoLogit = -3e38f;
 template <int K_, int kMaxWarps_, int kWarpsAtATime_>
 struct CellConfig {
   using F = float;
-  static constexpr bool kLabels = true, kHard = true, kGeneral = false;
+  static constexpr bool kLabels = true, kHard = true, kGeneral = false, kSoftmax = true;
   static constexpr int K = K_, kMaxThreads = kMaxWarps_ * kLanes;
   static constexpr int kMinBlocks = kWarpsAtATime_ / kMaxWarps_;
   static_assert(K % 4 == 0, "four coefficients are read at once");
@@ -364,7 +364,7 @@ struct Cells {
 #pragma unroll
         for (int b = 0; b < kBatch; ++b) {
           if (first + b * class_warps < run.rows)
-            labels[b] = label_code(args, label_number(*from));
+            labels[b] = label_code<C>(args, label_number(*from));
           from += class_warps * stride;
         }
       });
@@ -373,7 +373,7 @@ struct Cells {
         const int row = first + b * class_warps;
         if (row >= run.rows) break;
         const int64_t pixel = int64_t{run.first + row} * args.spatial[2] + column;
-        const int code = has_column ? code_of<true>(args, range, labels[b], pixel) : 0;
+        const int code = has_column ? code_of<C>(args, range, labels[b], pixel) : 0;
         any |= code;
         own[row * kLanes] = code;
       }

@@ -98,8 +98,8 @@ struct CellsBackward : Cells<C> {
       elsewhere[i] = 0;
       if (i % K >= args.classes_per_warp || c >= args.classes) continue;
       const ClassGradient of_class = class_gradient(args, range.image, 0, c, 1.0);
-      elsewhere[i] = F(of_class.elsewhere());
-      at_label[c] = {F(of_class.at_label()), F(of_class.qw)};
+      elsewhere[i] = F(of_class.above());
+      at_label[c] = {F(of_class.below()), F(of_class.qw)};
     }
   }
 

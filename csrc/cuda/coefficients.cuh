@@ -12,9 +12,10 @@ struct ClassGradient {
   GradientCoefficients<double> overlap;
   double qw;
 
-  // With hard labels g is one of two numbers: p > y = 0 off the label, and p < y = 1 at it.
-  JML_DEVICE double elsewhere() const { return 2 * overlap.half_above; }
-  JML_DEVICE double at_label() const { return 2 * overlap.half_below + overlap.of_target; }
+  // With labels alone g is one of two numbers, for p above the target, as off a hard label, and below
+  // it, as at one. The intersection is a column of hard labels only, whose target is 1 there.
+  JML_DEVICE double above() const { return 2 * overlap.half_above; }
+  JML_DEVICE double below() const { return 2 * overlap.half_below + overlap.of_target; }
 };
 
 // `scale` is what the logits are multiplied with before the cross-entropy, 1 / temperature.

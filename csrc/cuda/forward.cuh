@@ -21,6 +21,8 @@
 //     registers     150 to 168, which leaves room for 12 warps on a multiprocessor. Each has up to
 //                   19 x 16 bytes x 32 lanes under way, all of them 116 KB, where the latency of
 //                   memory needs about 20 KB (`jml-kernels info --kernels` lists every kernel)
+// Smoothed labels take 36 instructions: two rows of sums in place of one, and the smaller one of p
+// and target. Finding boundaries takes another 7 where windows are 3 x 3 (labels.cuh).
 #pragma once
 
 #include "sums.cuh"
@@ -165,25 +167,37 @@ struct Forward : PixelState<C> {
 
   // The classes that are not the label, whose target is target_elsewhere.
   JML_DEVICE void add_label_rows() {
-    bool any = false;
-    if constexpr (!C::kHard) {
-      each_pixel([&](int v) { any |= smoothed(v); });
-      any = __any_sync(kAllLanes, any);
-    }
-    if (!any) {  // then the target is 0, and all of p is a false positive
+    int smoothed_pixels = 0;  // of the warp
+    if constexpr (!C::kHard)
+      each_pixel([&](int v) { smoothed_pixels += __popc(__ballot_sync(kAllLanes, smoothed(v))); });
+    if (smoothed_pixels == 0)  // then the target is 0, and all of p is a false positive
       add(label_slot(kFalsePositive), [&](int k, int v) { return p_elsewhere(k, v); });
-      return;
-    }
-    if constexpr (!C::kHard) {
-      const auto gap = [&](int k, int v) { return target_elsewhere(v) - p_elsewhere(k, v); };
-      add(label_slot(kTruePositive),
-          [&](int k, int v) { return gap(k, v) > 0 ? p_elsewhere(k, v) : target_elsewhere(v); });
-      add(label_slot(kFalsePositive),
-          [&](int k, int v) { return gap(k, v) > 0 ? F(0) : -gap(k, v); });
-      add(label_slot(kFalseNegative),
-          [&](int k, int v) { return gap(k, v) > 0 && !is_label(k, v) ? gap(k, v) : F(0); });
-      raise(label_slot(kTargetMax), [&](int, int v) { return target_elsewhere(v); });
-    }
+    else
+      add_smoothed_rows(smoothed_pixels);
+  }
+
+  // The smaller one of target and p is what they share, and what p has beyond it is a false
+  // positive. What targets have beyond it is a false negative: their sum over all of the warp's
+  // pixels, less what they share with p, and less those where the class is the label, which
+  // add_label takes off. Where p is NaN the false positive is NaN too.
+  JML_DEVICE void add_smoothed_rows(int smoothed_pixels) {
+    F shared[K] = {}, beyond[K] = {}, target[V];
+    each_pixel([&](int v) { target[v] = target_elsewhere(v); });
+    each_class([&](int k) {
+      each_pixel([&](int v) {
+        const F p = p_elsewhere(k, v), smaller = Least::apply(p, target[v]);
+        shared[k] += smaller;
+        beyond[k] += p - smaller;
+      });
+    });
+    sums.template put<Add>(label_slot(kFalsePositive), range,
+                           sums.template over_lanes<Add>(beyond));
+    const F sum = sums.template over_lanes<Add>(shared);
+    const double targets = smoothed_pixels * double(Base::smoothed_target_elsewhere);
+    sums.template put<Add>(label_slot(kTruePositive), range, sum);
+    sums.template put<Add>(label_slot(kFalseNegative), range, targets - sum);
+    // At its own class a label has no smaller target than elsewhere.
+    sums.template put<Largest>(label_slot(kTargetMax), range, Base::smoothed_target_elsewhere);
   }
 
   // The label's own terms, which the warp that has its class adds.
@@ -198,7 +212,7 @@ struct Forward : PixelState<C> {
         const F gap = p_not_label[v] - label_deficit(v);
         sums.bin(kBinTruePositive, k) += gap > 0 ? p_label[v] : target_at_label(v);
         sums.bin(kBinFalsePositive, k) += gap > 0 ? F(0) : -gap;
-        sums.bin(kBinFalseNegative, k) += gap > 0 ? gap : F(0);
+        sums.bin(kBinFalseNegative, k) += (gap > 0 ? gap : F(0)) - target_elsewhere(v);
         sums.raise_largest_target(k, smoothed(v) ? kSmoothedLabel : kHardLabel);
       }
     }

@@ -31,8 +31,8 @@
 //     gap                                 y - p
 //     weighted_gap                [V]     forward of smoothed labels: sum of w_c (z_max - z_c)
 //                                         over the classes but the label
-//     gradient_exp_sum            [V]     backward of hard labels: sum of g_c e^(z_c - z_max) over
-//                                         the classes but the label
+//     gradient_exp_sum            [V]     backward of labels alone: sum of g_c e^(z_c - z_max)
+//                                         over the classes but the label
 //     teacher_z_max,              [V]     the same of a teacher's logits
 //     teacher_inverse_exp_sum
 //     tempered_exp_sum_minus_1    [V]     sum of e^((z - z_max) student_scale), less 1, taken
@@ -93,6 +93,7 @@ struct PixelState {
   using PixelExchange = Exchange<F, V, C::kDense ? 4 : 3>;
   PixelExchange exchange;
   int* codes;  // of two tiles: this step's and the last one's, which some warp may still read
+  CodeRange* columns;  // [kColumns<C>]
   unsigned char* staging;
 
   // The box that the block goes through, and with upsample where a tile's pixels lie among those of
@@ -127,7 +128,7 @@ struct PixelState {
 
   // The shared memory of a block in bytes, without what forward or backward need themselves.
   static constexpr int64_t codes_bytes() {
-    return 2 * V * kLanes * int64_t(sizeof(int)) +
+    return 2 * V * kLanes * int64_t(sizeof(int)) + kColumns<C> * int64_t(sizeof(CodeRange)) +
            (C::kHasBox ? int64_t(sizeof(Box)) + 2 * kSources * int64_t(sizeof(Places)) : 0);
   }
   static int64_t shared_bytes(int warps, int staged_bytes) {
@@ -140,8 +141,9 @@ struct PixelState {
         exchange(reinterpret_cast<F*>(shared_memory() + V * args.staged_bytes),
                  team),
         codes(reinterpret_cast<int*>(exchange.of_warps + PixelExchange::size(team.warps))),
+        columns(reinterpret_cast<CodeRange*>(codes + 2 * V * kLanes)),
         staging(shared_memory()),
-        box(reinterpret_cast<Box*>(codes + 2 * V * kLanes)),
+        box(reinterpret_cast<Box*>(columns + kColumns<C>)),
         places(reinterpret_cast<Places*>(box + 1)),
         smoothed_target_elsewhere(F(args.target_elsewhere)),
         smoothed_label_deficit(F(args.label_deficit)) {
@@ -276,7 +278,7 @@ struct PixelState {
       if (range.first_pixel >= args.pixels) return false;
     }
     int* const tile_codes = codes + step % 2 * V * kLanes;
-    write_codes<C>(args, range, team, tile_codes);
+    write_codes<C>(args, range, team, tile_codes, columns);
     team.sync();
     each_pixel([&](int v) { code[v] = tile_codes[v * kLanes + team.lane]; });
     if constexpr (!C::kGeneral) read(0);
@@ -584,7 +586,7 @@ struct PixelState {
     };
     const auto end = [this] {
       const bool dense_sums_needed = this->template dense_sums_needed<kForward>();
-      constexpr bool kNeedsTwo = C::kHard && kForward;
+      constexpr bool kNeedsTwo = C::kHard == kForward;  // no weighted gap, or no gradient
       exchange.template over_warps<Add, kNeedsTwo ? 2 : kSumsOfLogits>(team, pass_sums);
       if constexpr (C::kDense) {
         if (dense_sums_needed) exchange.template over_warps<Add, kSumsOfDense>(team, dense_pass_sums);

@@ -65,11 +65,22 @@ struct Sums {
 #pragma unroll
     for (int k = 0; k < K; ++k)
       if (k < range.classes) values[k] = term(k);
+    put<Op>(slot, range, over_lanes<Op>(values));
+  }
+
+  // What all lanes' numbers of a class make, for the class that the lane owns.
+  template <typename Op>
+  JML_DEVICE F over_lanes(F (&values)[K]) const {
     scatter_over_lanes<Op, K>(values, lane);
-    if (owned_class >= 0 && owned_class < range.classes) {
-      double& sum = sum_of(slot, range.first_class + owned_class);
-      sum = Op::apply(sum, double(values[0]));
-    }
+    return values[0];
+  }
+
+  // Adds such a number to the sum of a column, or raises its maximum.
+  template <typename Op>
+  JML_DEVICE void put(int slot, const TileRange& range, double number) {
+    if (slot < 0 || owned_class < 0 || owned_class >= range.classes) return;
+    double& sum = sum_of(slot, range.first_class + owned_class);
+    sum = Op::apply(sum, number);
   }
 
   // Makes the numbers of some of the warp's classes 1: `which` has a bit for each class.

@@ -97,14 +97,12 @@ JML_DEVICE double sum_over_lanes(double value) {
 }
 
 // ---- over classes: the warps of a block -----------------------------------------------------
+// A minimum and a maximum that drop NaN. That of logits may do so, since their exponentials are NaN
+// anyway.
 struct Least {
-  template <typename F>
-  JML_DEVICE static F apply(F a, F b) {
-    return b < a ? b : a;
-  }
+  JML_DEVICE static float apply(float a, float b) { return fminf(a, b); }
+  JML_DEVICE static double apply(double a, double b) { return fmin(a, b); }
 };
-
-// A maximum that drops NaN. That of logits may do so, since their exponentials are NaN anyway.
 struct LargestNumber {
   JML_DEVICE static float apply(float a, float b) { return fmaxf(a, b); }
   JML_DEVICE static double apply(double a, double b) { return fmax(a, b); }

@@ -25,14 +25,18 @@ struct TileRange {
   int first_class = 0, classes = 0;
 };
 
-// The v-th pixel of a lane, counted from the first of the image; args.pixels or more if there is none.
+// The v-th pixel of a lane, counted from the first of the tile.
+template <class C>
+JML_DEVICE int pixel_in_tile(const Arguments& args, int v, int lane) {
+  return !C::kHasBox && args.side_by_side ? lane * C::V + v : v * kLanes + lane;
+}
+
+// The same, counted from the first of the image; args.pixels or more if there is none.
 template <class C>
 JML_DEVICE int64_t pixel_of(const Arguments& args, const TileRange& range, int v, int lane) {
-  if constexpr (C::kHasBox) {
-    const int i = v * kLanes + lane;
-    return i < range.pixels ? range.first_pixel + i : args.pixels;
-  }
-  return range.first_pixel + (args.side_by_side ? lane * C::V + v : v * kLanes + lane);
+  const int i = pixel_in_tile<C>(args, v, lane);
+  if (C::kHasBox && i >= range.pixels) return args.pixels;
+  return range.first_pixel + i;
 }
 
 // ---- positions ----------------------------------------------------------------------------
@@ -60,7 +64,10 @@ JML_DEVICE Position locate(const Arguments& args, int64_t pixel) {
   Position position;
   int64_t line;
   divide(pixel, args.spatial[2], args.reciprocal_width, line, position.column);
-  divide(line, args.spatial[1], args.reciprocal_height, position.depth, position.row);
+  position.depth = 0;
+  position.row = line;
+  if (args.spatial[0] > 1)
+    divide(line, args.spatial[1], args.reciprocal_height, position.depth, position.row);
   return position;
 }
 

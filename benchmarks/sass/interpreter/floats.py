@@ -52,14 +52,18 @@ def fmul(i: Instruction) -> Run:
     return lambda warp, active: write(warp, a(warp) * b(warp), active)
 
 
-@opcode("FFMA")
+@opcode("FFMA", modifiers="SAT")
 def ffma(i: Instruction) -> Run:
     """a b + c. The product is exact in double; the sum is rounded twice, which differs from once in
-    one of 2^29 cases."""
+    one of 2^29 cases. SAT: cut off at 0 and 1, and 0 in place of NaN."""
     write, a, b, c = to_real(i.operands[0]), *map(real, i.operands[1:4])
+    is_cut_off = i.has("SAT")
 
     def run(warp, active):
-        write(warp, a(warp).astype(F64) * b(warp).astype(F64) + c(warp).astype(F64), active)
+        value = a(warp).astype(F64) * b(warp).astype(F64) + c(warp).astype(F64)
+        if is_cut_off:
+            value = np.clip(np.nan_to_num(value, nan=0), 0, 1)
+        write(warp, value, active)
 
     return run
 
