@@ -277,11 +277,15 @@ struct PixelState {
       range.first_pixel = (int64_t{step} * args.parts + int(blockIdx.x) % args.parts) * V * kLanes;
       if (range.first_pixel >= args.pixels) return false;
     }
+    if constexpr (kReadsFirst) read_logits(0);
     int* const tile_codes = codes + step % 2 * V * kLanes;
     write_codes<C>(args, range, team, tile_codes, columns);
     team.sync();
     each_pixel([&](int v) { code[v] = tile_codes[v * kLanes + team.lane]; });
-    if constexpr (!C::kGeneral) read(0);
+    if constexpr (kReadsFirst)
+      read_rest();
+    else if constexpr (!C::kGeneral)
+      read(0);
     return true;
   }
 
@@ -321,12 +325,23 @@ struct PixelState {
       fill_tile<C, kLogits>(to, args, view, access, range, team, staging);
   }
 
+  // The logits of hard labels are under way while their codes are made, which wait for labels. The
+  // codes of smoothed labels are more work, and would find too few registers left. Interpolation
+  // needs the barrier that comes with the codes.
+  static constexpr bool kReadsFirst = C::kHard && !C::kHasBox;
   JML_DEVICE void read(int chunk) {
+    read_logits(chunk);
+    read_rest();
+  }
+  JML_DEVICE void read_logits(int chunk) {
     range.first_class = (chunk * team.warps + team.warp) * args.classes_per_warp;
     const int left = int(args.classes) - range.first_class;
     range.classes = left < 0 ? 0 : left < args.classes_per_warp ? left : args.classes_per_warp;
-    each_pixel([&](int v) { label_in_chunk[v] = label_class(v) - range.first_class; });
     fill<true>(tile, args.logits, args.logits_access, upsamples(), args.logits_axes, 0);
+  }
+  // The dense target, and what the codes say of the tile.
+  JML_DEVICE void read_rest() {
+    each_pixel([&](int v) { label_in_chunk[v] = label_class(v) - range.first_class; });
     if constexpr (C::kDense) {
       if (has_dense())
         read_dense();
