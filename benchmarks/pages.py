@@ -313,7 +313,8 @@ def _on_a_gpu(found: dict) -> str:
     lower = [row for row in found["cases"] if _is_upsampled(row)]
     parts = [
         f"{gpu['model']}, driver {gpu['driver']}, torch {versions['torch']}, Triton "
-        f"{versions['Triton']}, commit {found['commit'][:10]}. Tests: {tested}.",
+        f"{versions['Triton']}, commit {found['commit'][:10]}"
+        f"{' and what was changed since' if found['changed'] else ''}. Tests: {tested}.",
         table(full, [*of_cuda, *heads, *held]),
     ]
     if lower:
@@ -346,10 +347,16 @@ def gpu_costs(results: dict) -> str:
     )
     if not lower:
         return text
+    hard = [row for row in lower if row["case"]["kind"] == "labels"]
+    others = ", ".join(
+        f"{times(CUDA + INTERPOLATED)(row)} with {row['case']['kind'].removesuffix(', labels')}"
+        for row in lower
+        if row not in hard
+    )
     return (
         f"{text} Of logits of lower resolution PyTorch's interpolation before our own loss takes "
-        f"{least_and_most(CUDA + INTERPOLATED, lower)} as long there, and before naive code "
-        f"{least_and_most(EAGER, lower)}."
+        f"{least_and_most(CUDA + INTERPOLATED, hard)} as long there with hard labels ({others}), "
+        f"and before naive code {least_and_most(EAGER, hard)}."
     )
 
 

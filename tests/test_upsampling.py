@@ -144,8 +144,9 @@ def test_a_logit_that_no_counted_pixel_reads_may_hold_anything(value, backend, d
     expected = step(loss, logits, labels, mask)
     logits[:, :, 3:, 3:] = value
     found = step(loss, logits, labels, mask)
-    assert torch.equal(found[0], expected[0])
-    assert torch.equal(found[1], expected[1])
+    # Rounding may differ: what is taken off the logits may be the largest of all that are read.
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-6, atol=0)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-5, atol=1e-8)
     assert (found[1][:, :, 3:, 3:] == 0).all()
 
 

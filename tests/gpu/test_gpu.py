@@ -69,6 +69,8 @@ def test_peak_of_every_kind(kind, backend):
 def test_peak_of_inplace_backward(kind, backend):
     """No tensor of the logits' size at all."""
     case = problem(kind, LARGE)
+    if case.upsamples:
+        pytest.skip("a gradient of lower resolution is not written over its logits")
     in_place = replace(case, options={**case.options, "inplace_backward": True})
     (measure,) = memory_bound.measure(in_place, Subject(backend))
     assert measure.holds, measure
