@@ -77,7 +77,7 @@ def assert_sections_of_the_pages_come_from(results: dict) -> None:
     for name, section in pages.SECTIONS.items():
         text = section(pages.measured() | results)
         assert text.strip()
-        if name not in ("machine", "goals", "what peers compute", "GPU costs"):
+        if name not in ("machine", "goals", "what peers compute", "upsampling saves", "GPU costs"):
             assert "|---" in text or "|--:" in text
     assert "2×19×64×48, labels" in pages.costs(results)  # noqa: RUF001
     assert "| distillation, labels |" in pages.objectives(results)

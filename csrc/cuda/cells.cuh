@@ -166,6 +166,7 @@ struct Cells {
     class_step = kLanes / low_columns;
     column_step = kLanes % low_columns;
     next_low_row = 0;
+    largest_logits[1] = largest_negatives[1] = -INFINITY;  // of no row yet
   }
 
   // Goes down the pixels between a low row and the next one, from their first row on, and returns the

@@ -28,9 +28,9 @@ def emulation(tmp_path_factory) -> str:
 
 def test_values(emulation):
     count = passed("machine_code", part="", backend="cuda", JML_CUDA_EMULATION=emulation)
-    assert count == 11
+    assert count == 17
 
 
 def test_counts(emulation):
     count = passed("machine_counts", part="", backend="cuda", JML_CUDA_EMULATION=emulation)
-    assert count == 3
+    assert count == 4
