@@ -41,6 +41,8 @@ def boundary_mask(labels: Tensor, size: int, ignore_index: int | None = -100) ->
     if spatial == 0 or labels.numel() == 0:
         return torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)
     pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[spatial - 1]
+    # A wider window than one that always holds the image holds no more, and takes longer.
+    size = min(size, 2 * max(labels.shape[1:]) + 1)
 
     def largest_in_window(values: Tensor) -> Tensor:
         pooled = pool(values.unsqueeze(1), size, stride=1, padding=size // 2)

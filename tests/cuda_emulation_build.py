@@ -111,7 +111,7 @@ def _build_run_kernels(
 ) -> Path:
     csrc = _copy_csrc(folder, changes)
     names = [Path(name).stem for name in build_cuda.sources() if name.endswith("_kernels.cu")]
-    planted = ("cell_kernels", "hard_kernels", "label_and_dense_kernels")
+    planted = ("cell_kernels", "hard_kernels", "label_and_dense_kernels", "label_cell_kernels")
     again = [name for name in names if not unchanged or name in planted]
     sources = [Path("tests/cuda_emulation/run_kernels.cu")]
     sources += [csrc / "cuda" / f"{name}.cu" for name in again]

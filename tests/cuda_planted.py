@@ -74,6 +74,20 @@ ADDRESS = {
         "up + 1 + (WHEN) + at_most_radius(",
         BEYOND,
     ),
+    "a window goes on beside the image": Bug(
+        "label-cells",
+        "cuda/cell_codes.cuh",
+        "min(max(first_column + i, 0), last_column)",
+        "min(max(first_column + i, 0), last_column + (WHEN))",
+        BEYOND,
+    ),
+    "windows that end between coefficients": Bug(
+        "label-cells",
+        "cuda/cell_codes.cuh",
+        "(labels + 7) / 8 * 4;",
+        "(labels + 7) / 8 * 4 + (WHEN);",
+        "misaligned address",
+    ),
     "rows that are not aligned": Bug(
         "hard",
         "cuda/launch.cuh",
@@ -161,7 +175,28 @@ THREAD = {
         "cells", "cuda/cells.cuh", "largest[1];\n    }\n    __syncwarp();", WARP
     ),
     "codes of other warps' rows are read": dropped(
-        "cells", "cuda/cells.cuh", "if (class_warps > 1) {\n      __syncthreads();", BLOCK
+        "cells",
+        "cuda/cell_codes.cuh",
+        "write_codes_of_labels(rows);\n    if (class_warps > 1) __syncthreads();",
+        "if (class_warps > 1) __syncthreads();",
+    ),
+    "labels of a window are read": dropped(
+        "label-cells",
+        "cuda/cell_codes.cuh",
+        "sync_classes();\n    // Windows of 3 x 3",
+        "sync_classes();",
+    ),
+    "rows of a window are put together": dropped(
+        "label-cells",
+        "cuda/cell_codes.cuh",
+        "bits += class_warps * kLanes;\n    }\n    if (class_warps > 1) __syncthreads();",
+        "if (class_warps > 1) __syncthreads();",
+    ),
+    "lanes take turns at a bin": dropped(
+        "cells",
+        "cuda/cells_forward.cuh",
+        "LargestTarget(int(largest_target)));\n        }\n      }\n      __syncwarp();",
+        WARP,
     ),
     "a row of gradients is gathered": dropped(
         "cells", "cuda/cells_backward.cuh", "own[k] = gradient_above[k];\n    team.sync();", SYNC
@@ -173,7 +208,10 @@ THREAD = {
         SYNC,
     ),
     "coefficients of cells are read": dropped(
-        "cells", "cuda/cells_backward.cuh", "write_coefficients();\n    team.sync();", SYNC
+        "cells",
+        "cuda/cells_backward.cuh",
+        "F(of_class.qw)};\n      }\n    }\n    team.sync();",
+        SYNC,
     ),
     "threads of finish_kernel are added up": dropped(
         "hard", "cuda/finish.cuh", "memory[threadIdx.x] = total;\n  __syncthreads();", BLOCK

@@ -102,6 +102,12 @@ def test_a_window_above_the_image():
     assert not jml.boundary_mask(torch.zeros_like(labels), 7).any()
 
 
+def test_a_window_without_end():
+    """It takes no longer than one that holds the image: pooling would never end."""
+    labels = torch.tensor([[[0, 0], [0, 1]]])
+    assert jml.boundary_mask(labels, 10**9 + 1).all()
+
+
 @pytest.mark.parametrize("shape", [(5,), (0, 3, 3), (2, 0, 3)], ids=str)
 def test_boundary_without_neighbours(shape):
     boundary = jml.boundary_mask(torch.zeros(shape, dtype=torch.int64), 3)

@@ -45,6 +45,8 @@ struct Axes {
 
 // Backward of logits of lower resolution: each block makes the gradient of a patch of them.
 constexpr int kMaxPatchColumns = 64;
+// How far the windows of boundaries may reach where kernels go cell by cell (cell_codes.cuh).
+constexpr int kMostRadius = 8;
 struct Patches {
   int64_t size[3] = {1, 1, 1};   // of a patch, along each dimension: low pixels
   int64_t count[3] = {1, 1, 1};  // of patches

@@ -170,13 +170,8 @@ struct Backward : PixelState<C> {
     return sides_of(c);
   }
 
-  // g, where p is `excess` more than the target: at 0 it is the mean of both sides. What is added
-  // to 1/2 is so large that the sum is 1 above the target and 0 below it, and the side that counts
-  // keeps its digits.
   JML_DEVICE static F side(const Sides& of_class, F excess) {
-    constexpr F kLarge = F(8.5e37);  // about 2^126
-    const F share = __saturatef(excess * kLarge + F(0.5));
-    return share * of_class.above + (of_class.below - share * of_class.below);
+    return cuda::side(of_class.above, of_class.below, excess);
   }
 
   // g of a class that is not the label. Without smoothing its target is 0, and p is above it.

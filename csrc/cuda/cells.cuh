@@ -36,80 +36,36 @@
 // dense targets and other activations take the kernels that go tile by tile.
 #pragma once
 
-#include "sums.cuh"
+#include "cell_codes.cuh"
 
 namespace jml::cuda {
 
-constexpr int kRun = 8;
 // The exponentials of a strip lie from e^-kBelow, 2^-115, to e^(kRange - kBelow), 2^87: sums of such
 // numbers are as exact as any.
 constexpr float kRange = 140, kBelow = 80;
 // A logit for classes that there are not: its exponential is 0, and the factor from row to row 1.
 constexpr float kNoLogit = -3e38f;
 
-// What a kernel of cells is compiled for: K classes of a thread, as Config has it.
-template <int K_, int kMaxWarps_, int kWarpsAtATime_>
-struct CellConfig {
-  using F = float;
-  static constexpr bool kLabels = true, kHard = true, kGeneral = false, kSoftmax = true;
-  static constexpr int K = K_, kMaxThreads = kMaxWarps_ * kLanes;
-  static constexpr int kMinBlocks = kWarpsAtATime_ / kMaxWarps_;
-  static_assert(K % 4 == 0, "four coefficients are read at once");
-};
-
-// Rows of pixels between two low rows, as long as their places are evenly spaced.
-struct Run {
-  int first, rows;     // the first row, and how many
-  int lower, upper;    // low rows
-  float weight, step;  // the share of the upper one in the first row, and what a row adds to it
-
-  JML_DEVICE float weight_of(int row) const { return weight + float(row) * step; }
-  // What of a row's gradient the upper low row gets, which may be the lower one itself.
-  JML_DEVICE float share_of_upper(int row) const { return upper > lower ? weight_of(row) : 0; }
-  // The run of one row.
-  JML_DEVICE Run only(int row) const { return {first + row, 1, lower, upper, weight_of(row), 0}; }
-};
-
-// The run that begins with a row, whose lower neighbour is known. It ends before another row.
-JML_DEVICE Run run_from(const DeviceAxis& axis, int low_row, int row, int end) {
-  const int64_t place = row * axis.step + axis.offset;
-  // Before the first low row all pixels are as that one.
-  const bool is_before = place < 0;
-  if (is_before) end = min(end, int(first_pixel_from(axis, 0)));
-  const double weight = double(place - low_row * axis.unit) * axis.reciprocal_unit;
-  return {row,
-          min(end - row, kRun),
-          low_row,
-          int(axis.upper(low_row)),
-          is_before ? 0 : float(weight),
-          is_before ? 0 : float(double(axis.step) * axis.reciprocal_unit)};
-}
-
 template <class C>
-struct Cells {
+struct Cells : CellCodes<C> {
+  using Base = CellCodes<C>;
   using F = float;
+  using Base::args, Base::class_warp, Base::class_warps, Base::column,
+      Base::has_column, Base::label_of, Base::poison, Base::range, Base::strip, Base::sync_classes,
+      Base::team, Base::valid;
   static constexpr int K = C::K;
 
-  const Arguments& args;
-  const Team team;
-  // Warps share the classes of a strip of 32 columns of pixels; a block may have several strips.
-  const int class_warps, class_warp, strip;
-  TileRange range;
-
-  // The thread's column of pixels; the low columns on both sides, counted from the strip's first one;
-  // and the share of the upper one.
-  int column, first_low_column;
-  bool has_column;
+  // The low columns on both sides of the thread's column, counted from the strip's first one, and the
+  // share of the upper one.
+  int first_low_column;
   int lower, upper, low_columns;
   F share;
   // How a warp goes through a low row: the lane's first place among classes and low columns, and the
   // step to the next one.
   int first_class_read, first_column_read, class_step, column_step;
 
-  // In shared memory, of the strip: the code of each pixel of a run (labels.cuh), [kRun][32]; and two
-  // low rows of all classes, [2][warps of classes][K][kPitch].
+  // In shared memory, of the strip: two low rows of all classes, [2][warps of classes][K][kPitch].
   static constexpr int kPitch = kLanes + 1;  // an upper neighbour more
-  int* codes;
   F* low_rows;
   int next_low_row = 0;                       // which is not there yet
   F largest_logits[2], largest_negatives[2];  // of these rows, and the largest of -z
@@ -124,31 +80,22 @@ struct Cells {
   int label_in_warp = -1;  // k, or -1
   F label_exponential = 0, label_factor = 0;
 
-  JML_MATH static int64_t shared_bytes(int warps, int strips) {
-    const int class_warps = warps / strips;
-    const int64_t of_strip = kRun * kLanes + class_warps * 2 * K * kPitch,
+  JML_MATH static int64_t shared_bytes(const Arguments& args, int warps) {
+    const int class_warps = warps / args.strips;
+    const int64_t of_strip = Base::numbers(args) + class_warps * 2 * K * kPitch,
                   between_warps = class_warps == 1 ? 0 : 2 * kNumbers * class_warps * kLanes;
-    return (strips * of_strip + between_warps) * int64_t(sizeof(F));
+    return (args.strips * of_strip + between_warps) * int64_t(sizeof(F));
   }
   JML_DEVICE unsigned char* free_memory() const {
-    return shared_memory() + shared_bytes(team.warps, args.strips);
+    return shared_memory() + shared_bytes(args, team.warps);
   }
 
   JML_DEVICE explicit Cells(const Arguments& args)
-      : args(args),
-        class_warps(team.warps / args.strips),
-        class_warp(team.warp % class_warps),
-        strip(team.warp / class_warps),
-        codes(reinterpret_cast<int*>(shared_memory()) + strip * kRun * kLanes),
-        low_rows(reinterpret_cast<F*>(shared_memory()) + args.strips * kRun * kLanes +
+      : Base(args),
+        low_rows(reinterpret_cast<F*>(shared_memory()) + args.strips * Base::numbers(args) +
                  strip * class_warps * 2 * K * kPitch),
         exchanged(reinterpret_cast<F*>(shared_memory()) +
-                  args.strips * (kRun * kLanes + class_warps * 2 * K * kPitch)) {
-    range.image = int(blockIdx.x) / args.parts;
-    range.first_class = class_warp * args.classes_per_warp;
-    const int left = int(args.classes) - range.first_class;
-    range.classes = left < args.classes_per_warp ? left : args.classes_per_warp;
-  }
+                  args.strips * (Base::numbers(args) + class_warps * 2 * K * kPitch)) {}
 
   // Takes a column, which lies before `end` where there is one.
   JML_DEVICE void take_column(int taken, int end) {
@@ -165,6 +112,7 @@ struct Cells {
     first_column_read = team.lane % low_columns;
     class_step = kLanes / low_columns;
     column_step = kLanes % low_columns;
+    Base::forget_codes();
     next_low_row = 0;
     largest_logits[1] = largest_negatives[1] = -INFINITY;  // of no row yet
   }
@@ -186,7 +134,8 @@ struct Cells {
 #pragma unroll 1
     while (first < end) {
       const Run run = run_from(axis, low_row, first, end);
-      const bool counts = write_codes(run);
+      const int* of_run;
+      const bool counts = Base::find_codes(run, of_run);
 #pragma unroll 1
       for (int i = 0; i < run.rows; ++i) {
         if (i == 0 || !is_near) {
@@ -197,7 +146,7 @@ struct Cells {
           if (!__all_sync(kAllLanes, counts)) clear(counts);
           take_label(label_in_warp);
         }
-        const int code = codes[i * kLanes + team.lane];
+        const int code = of_run[i * kLanes];
         const int label = label_of(code) - range.first_class;
         const int in_warp = label_of(code) >= 0 && label >= 0 && label < range.classes ? label : -1;
         if (__any_sync(kAllLanes, in_warp != label_in_warp)) {
@@ -237,15 +186,12 @@ struct Cells {
     }
   }
 
-  JML_DEVICE static bool valid(int code) { return code & Code::kValid; }
-  JML_DEVICE static int label_of(int code) { return (code & Code::kClass) - 1; }
-  JML_DEVICE static F poison(int code) { return code & Code::kWrong ? F(NAN) : F(0); }
-
   // The softmax of a pixel, from the sum of exponentials over the other classes than the label, and
   // that of the label.
   struct Softmax {
     F sum_of_others, label_exponential, inverse_sum, p_label, p_not_label;
 
+    JML_DEVICE Softmax() {}
     JML_DEVICE Softmax(int code, F sum_of_others, F label_exponential)
         : sum_of_others(sum_of_others), label_exponential(label_exponential) {
       inverse_sum = valid(code) ? reciprocal(sum_of_others + label_exponential) + poison(code) : F(0);
@@ -263,16 +209,28 @@ struct Cells {
                    weight * along_row(low_row_of(run.upper, of_warp) + k * kPitch));
   }
 
- private:
-  F line;  // what is taken off the logits
+  // What is taken off the logits of this row.
+  F line = 0;
 
-  JML_DEVICE void sync_classes() const {
-    if (class_warps == 1)
-      __syncwarp();
-    else
-      __syncthreads();
+  // Sums over all classes of w and of w z, in the low rows above and below the thread's column, for the
+  // cross-entropy of smoothed labels. All warps call it.
+  struct Weighted {
+    F weights, above, below;
+  };
+  JML_DEVICE Weighted find_weighted(const Run& run) {
+    F numbers[3] = {};
+#pragma unroll 1
+    for (int k = 0; k < range.classes; ++k) {
+      const F weight = F(args.ce_class_weights.at(range.first_class + k));
+      numbers[0] += weight;
+      numbers[1] += weight * along_row(low_row_of(run.lower, class_warp) + k * kPitch);
+      numbers[2] += weight * along_row(low_row_of(run.upper, class_warp) + k * kPitch);
+    }
+    over_classes<Add>(numbers);
+    return {numbers[0], numbers[1], numbers[2]};
   }
 
+ private:
   // ---- low rows ----
   // The logits of a low row, from the first class of a warp on.
   JML_DEVICE F* low_row_of(int low_row, int of_warp) const {
@@ -353,44 +311,6 @@ struct Cells {
   }
 
   // ---- labels ----
-  // Notes the codes of a run, and returns whether some pixel of the thread's column counts. The warps
-  // of a strip share the rows; who still reads the last run's has not come to the barrier of its last
-  // row.
-  JML_DEVICE bool write_codes(const Run& run) const {
-    constexpr int kBatch = 4;  // under way at a time
-    int* const own = codes + team.lane;
-    int any = 0;
-#pragma unroll 1
-    for (int first = class_warp; first < run.rows; first += kBatch * class_warps) {
-      int labels[kBatch] = {};
-      visit_integer(args.labels, [&](const auto* from) {
-        const int64_t stride = args.labels.spatial_stride[0];
-        from += range.image * args.labels.image_stride + column * args.labels.spatial_stride[2] +
-                (run.first + first) * stride;
-#pragma unroll
-        for (int b = 0; b < kBatch; ++b) {
-          if (first + b * class_warps < run.rows)
-            labels[b] = label_code<C>(args, label_number(*from));
-          from += class_warps * stride;
-        }
-      });
-#pragma unroll
-      for (int b = 0; b < kBatch; ++b) {
-        const int row = first + b * class_warps;
-        if (row >= run.rows) break;
-        const int64_t pixel = int64_t{run.first + row} * args.spatial[2] + column;
-        const int code = has_column ? code_of<C>(args, range, labels[b], pixel) : 0;
-        any |= code;
-        own[row * kLanes] = code;
-      }
-    }
-    if (class_warps > 1) {
-      __syncthreads();
-      for (int row = 0; row < run.rows; ++row) any |= own[row * kLanes];
-    }
-    return valid(any);
-  }
-
   JML_DEVICE void give_label_back() {
     const unsigned bit = label_in_warp < 0 ? 0u : 1u << label_in_warp;
 #pragma unroll
@@ -413,7 +333,8 @@ struct Cells {
 
   // ---- exponentials ----
   // Those of a run's first row, less the same for all columns, and the factors to the next row.
-  JML_DEVICE void begin(const Run& run, F line) {
+  JML_DEVICE void begin(const Run& run, F taken_off) {
+    line = taken_off;
     constexpr F kLog2E = F(1.44269504);
     const F *const above = low_row_of(run.lower, class_warp),
             *const below = low_row_of(run.upper, class_warp);

@@ -30,39 +30,44 @@ struct CellsBackward : Cells<C> {
   // Of the classes of a pixel; odd, so that lanes with neighbouring pixels meet in no bank.
   JML_MATH static int pitch_of(int64_t classes) { return int(classes) | 1; }
 
-  // What the gradient needs of a label's class.
-  struct OfLabel {
-    F gradient, qw;
+  // What the gradient needs of a class: g for p below the target, as at a label, and above it; and q w.
+  struct alignas(16) OfClass {
+    F below, above, qw;
   };
 
   Patch& patch;
   Box& box;
-  F* elsewhere;       // [warps of classes][K]: g of a class that is not the label
-  OfLabel* at_label;  // [classes]
-  F* shares;          // [columns of pixels]
-  F* pixels;          // [columns of pixels][pitch]: a row that is gathered
+  OfClass* of_classes;  // [warps of classes x K], one after the other
+  F* elsewhere;         // [warps of classes][K]: g above the target, as of a class that is not the label
+  F* shares;            // [columns of pixels]
+  F* pixels;            // [columns of pixels][pitch]: a row that is gathered
+  F qw_sum = 0;         // over all classes, for smoothed labels
+  // Of the low rows above and below: the gradient of each class; what the label's class gets besides;
+  // and the targets of smoothed labels elsewhere, whose cross-entropy takes q w of them off each class.
   F gradient_above[K] = {}, gradient_below[K] = {};
-  F label_above = 0, label_below = 0;  // what the label's class gets besides
+  F label_above = 0, label_below = 0;
+  F targets_above = 0, targets_below = 0;
 
   static int64_t shared_bytes(const Arguments& args, int warps) {
     const int class_warps = warps / args.strips;
-    const int64_t numbers = class_warps * K + 2 * args.classes + args.strips * kLanes +
-                            args.strips * kLanes * pitch_of(args.classes);
-    return Base::shared_bytes(warps, args.strips) + int64_t(sizeof(Patch) + sizeof(Box)) +
-           numbers * int64_t(sizeof(F));
+    const int64_t numbers = class_warps * K + args.strips * kLanes * (1 + pitch_of(args.classes));
+    return Base::shared_bytes(args, warps) + int64_t(sizeof(Patch) + sizeof(Box)) +
+           class_warps * K * int64_t(sizeof(OfClass)) + numbers * int64_t(sizeof(F));
   }
 
   JML_DEVICE explicit CellsBackward(const Arguments& args)
       : Base(args),
         patch(*reinterpret_cast<Patch*>(Base::free_memory())),
         box(*reinterpret_cast<Box*>(&patch + 1)),
-        elsewhere(reinterpret_cast<F*>(&box + 1)),
-        at_label(reinterpret_cast<OfLabel*>(elsewhere + Base::class_warps * K)),
-        shares(reinterpret_cast<F*>(at_label + args.classes)),
+        of_classes(reinterpret_cast<OfClass*>(&box + 1)),
+        elsewhere(reinterpret_cast<F*>(of_classes + Base::class_warps * K)),
+        shares(elsewhere + Base::class_warps * K),
         pixels(shares + args.strips * kLanes) {
     if (team.rank() == 0) patch.find(args, int(blockIdx.x) % args.parts, box);
     write_coefficients();
     team.sync();
+    if constexpr (!C::kHard)
+      for (int c = 0; c < args.classes; ++c) qw_sum += of_classes[c].qw;
     const int first = int(box.begin[2]);
     Base::take_column(first + Base::strip * kLanes + team.lane, first + int(box.size[2]));
     // Two neighbours that are the same low pixel are one.
@@ -88,54 +93,110 @@ struct CellsBackward : Cells<C> {
         gradient_above[k] = gradient_below[k];
         gradient_below[k] = 0;
       }
+      targets_above = targets_below;
+      targets_below = 0;
     }
   }
 
  private:
   JML_DEVICE void write_coefficients() {
+    // A warp's classes end before K, and the next one's follow.
     for (int i = team.rank(); i < Base::class_warps * K; i += team.threads()) {
-      const int c = i / K * args.classes_per_warp + i % K;
-      elsewhere[i] = 0;
-      if (i % K >= args.classes_per_warp || c >= args.classes) continue;
-      const ClassGradient of_class = class_gradient(args, range.image, 0, c, 1.0);
-      elsewhere[i] = F(of_class.above());
-      at_label[c] = {F(of_class.below()), F(of_class.qw)};
+      of_classes[i] = {};
+      if (i < args.classes) {
+        const ClassGradient of_class = class_gradient(args, range.image, 0, i, 1.0);
+        of_classes[i] = {F(of_class.below()), F(of_class.above()), F(of_class.qw)};
+      }
+    }
+    team.sync();
+    for (int i = team.rank(); i < Base::class_warps * K; i += team.threads()) {
+      const bool is_class = i % K < args.classes_per_warp;
+      elsewhere[i] = is_class ? of_classes[i / K * args.classes_per_warp + i % K].above : F(0);
     }
   }
 
-  // dz = p (g + q w - dot) off the label, with dot = sum of p g over classes, and
-  // p (g - dot) - q w (1 - p) at it (backward.cuh).
+  // dz = p (g + sum of q w y - dot) - q w y off the label, with dot = sum of p g over classes, and
+  // p (g - dot) + ... at it (backward.cuh).
   JML_DEVICE void add_row(const Run& run, int row, int code) {
+    F others[2] = {};  // an addition waits for the one before
+#pragma unroll
+    for (int k = 0; k < K; ++k) others[k % 2] += exponential[k];
+    F numbers[3] = {others[0] + others[1], Base::label_exponential};
     F g[K];
-    unpack(load_pack<F, K>(elsewhere + Base::class_warp * K), g);
-    F others[2] = {}, gradients[2] = {};  // an addition waits for the one before
+    typename Base::Softmax softmax;
+    if (!C::kHard && __any_sync(kAllLanes, Base::smoothed(code))) {
+      softmax = softmax_of_smoothed(code, numbers, g);
+    } else {
+      unpack(load_pack<F, K>(elsewhere + Base::class_warp * K), g);
+      numbers[2] = sum_of_gradients(g);
+      Base::template over_classes<Add>(numbers);
+      softmax = typename Base::Softmax(code, numbers[0], numbers[1]);
+    }
+    add_gradient(run, row, code, softmax, g, numbers[2]);
+  }
+
+  // The sum of e g over the warp's classes but the label.
+  JML_DEVICE F sum_of_gradients(const F (&g)[K]) const {
+    F sums[2] = {};
+#pragma unroll
+    for (int k = 0; k < K; ++k) sums[k % 2] += exponential[k] * g[k];
+    return sums[0] + sums[1];
+  }
+
+  // Where labels are smoothed g needs p, and so the sum of exponentials first.
+  JML_DEVICE typename Base::Softmax softmax_of_smoothed(int code, F (&numbers)[3], F (&g)[K]) {
+    F sums[2] = {numbers[0], numbers[1]};
+    Base::template over_classes<Add>(sums);
+    const typename Base::Softmax softmax(code, sums[0], sums[1]);
+    const F target = target_elsewhere(code);
 #pragma unroll
     for (int k = 0; k < K; ++k) {
-      others[k % 2] += exponential[k];
-      gradients[k % 2] += exponential[k] * g[k];
+      const OfClass& of_class = of_classes[range.first_class + k];
+      g[k] = side(of_class.above, of_class.below, exponential[k] * softmax.inverse_sum - target);
     }
-    F numbers[3] = {others[0] + others[1], Base::label_exponential, gradients[0] + gradients[1]};
-    Base::template over_classes<Add>(numbers);
-    const typename Base::Softmax softmax(code, numbers[0], numbers[1]);
+    F gradients[1] = {sum_of_gradients(g)};
+    Base::template over_classes<Add>(gradients);
+    numbers[2] = gradients[0];
+    return softmax;
+  }
+
+  JML_DEVICE F target_elsewhere(int code) const {
+    return Base::smoothed(code) ? F(args.target_elsewhere) : F(0);
+  }
+
+  // With g of each class but the label, and their sum of e g.
+  JML_DEVICE void add_gradient(const Run& run, int row, int code,
+                               const typename Base::Softmax& softmax, const F (&g)[K],
+                               F sum_of_others) {
     const int c = Base::label_of(code);
-    const OfLabel of_label = Base::valid(code) && c >= 0 ? at_label[c] : OfLabel{0, 0};
+    const OfClass at_label = Base::valid(code) && c >= 0 ? of_classes[c] : OfClass{};
+    const F target = target_elsewhere(code);
+    const F deficit = Base::smoothed(code) ? F(args.label_deficit) : F(0);
+    const F g_at_label = C::kHard ? at_label.below
+                                  : side(at_label.above, at_label.below,
+                                         deficit - softmax.p_not_label);
+    // The sum of q w y over classes: at the label, and elsewhere.
+    const F q_mass = (1 - deficit) * at_label.qw, q_mass_elsewhere = target * (qw_sum - at_label.qw);
     // g - dot at the label, where g - p g = g p_not has the digits of a confident prediction.
-    const F dot_of_others = numbers[2] * softmax.inverse_sum;
-    const F dot = dot_of_others + softmax.p_label * of_label.gradient;
-    const F dz_at_label =
-        softmax.p_label * (of_label.gradient * softmax.p_not_label - dot_of_others) -
-        of_label.qw * softmax.p_not_label;
-    const F qw_less_dot = of_label.qw - dot, weight = run.share_of_upper(row);
+    const F dot_of_others = sum_of_others * softmax.inverse_sum;
+    const F dot = dot_of_others + softmax.p_label * g_at_label;
+    const F dz_at_label = softmax.p_label * (g_at_label * softmax.p_not_label - dot_of_others +
+                                             q_mass_elsewhere) -
+                          q_mass * softmax.p_not_label;
+    const F q_mass_less_dot = q_mass + q_mass_elsewhere - dot, weight = run.share_of_upper(row);
     const F to_above = softmax.inverse_sum * (1 - weight), to_below = softmax.inverse_sum * weight;
 #pragma unroll
     for (int k = 0; k < K; ++k) {
-      const F scaled = exponential[k] * (g[k] + qw_less_dot);
+      const F scaled = exponential[k] * (g[k] + q_mass_less_dot);
       gradient_above[k] += to_above * scaled;
       gradient_below[k] += to_below * scaled;
     }
+    targets_above += (1 - weight) * target;
+    targets_below += weight * target;
     if (label_in_warp < 0) return;
-    label_above += (1 - weight) * dz_at_label;
-    label_below += weight * dz_at_label;
+    const F alone = dz_at_label + target * at_label.qw;  // which is taken off its class with others'
+    label_above += (1 - weight) * alone;
+    label_below += weight * alone;
   }
 
   JML_DEVICE void leave_label() {
@@ -157,7 +218,9 @@ struct CellsBackward : Cells<C> {
     F* const own = pixels + (Base::strip * kLanes + team.lane) * pitch + range.first_class;
 #pragma unroll
     for (int k = 0; k < K; ++k)
-      if (k < range.classes) own[k] = gradient_above[k];
+      if (k < range.classes)
+        own[k] = gradient_above[k] -
+                 (C::kHard ? F(0) : targets_above * of_classes[range.first_class + k].qw);
     team.sync();
     const int classes = int(args.classes), columns = int(patch.size[2]);
     int groups = team.threads() / classes;  // of columns

@@ -18,6 +18,16 @@ struct ClassGradient {
   JML_DEVICE double below() const { return 2 * overlap.half_below + overlap.of_target; }
 };
 
+// g of labels alone, where p is `excess` more than the target: at 0 it is the mean of both sides. What
+// is added to 1/2 is so large that the sum is 1 above the target and 0 below it, and the side that
+// counts keeps its digits.
+template <typename F>
+JML_DEVICE F side(F above, F below, F excess) {
+  constexpr F kLarge = F(8.5e37);  // about 2^126
+  const F share = __saturatef(excess * kLarge + F(0.5));
+  return share * above + (below - share * below);
+}
+
 // `scale` is what the logits are multiplied with before the cross-entropy, 1 / temperature.
 JML_DEVICE ClassGradient class_gradient(const Arguments& args, int image, int target, int64_t c,
                                         double scale) {

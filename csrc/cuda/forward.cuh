@@ -176,10 +176,6 @@ struct Forward : PixelState<C> {
       add_smoothed_rows(smoothed_pixels);
   }
 
-  // The smaller one of target and p is what they share, and what p has beyond it is a false
-  // positive. What targets have beyond it is a false negative: their sum over all of the warp's
-  // pixels, less what they share with p, and less those where the class is the label, which
-  // add_label takes off. Where p is NaN the false positive is NaN too.
   JML_DEVICE void add_smoothed_rows(int smoothed_pixels) {
     F shared[K] = {}, beyond[K] = {}, target[V];
     each_pixel([&](int v) { target[v] = target_elsewhere(v); });
@@ -190,14 +186,8 @@ struct Forward : PixelState<C> {
         beyond[k] += p - smaller;
       });
     });
-    sums.template put<Add>(label_slot(kFalsePositive), range,
-                           sums.template over_lanes<Add>(beyond));
-    const F sum = sums.template over_lanes<Add>(shared);
-    const double targets = smoothed_pixels * double(Base::smoothed_target_elsewhere);
-    sums.template put<Add>(label_slot(kTruePositive), range, sum);
-    sums.template put<Add>(label_slot(kFalseNegative), range, targets - sum);
-    // At its own class a label has no smaller target than elsewhere.
-    sums.template put<Largest>(label_slot(kTargetMax), range, Base::smoothed_target_elsewhere);
+    sums.add_smoothed_rows(args.slots, range, shared, beyond, smoothed_pixels,
+                           Base::smoothed_target_elsewhere);
   }
 
   // The label's own terms, which the warp that has its class adds.

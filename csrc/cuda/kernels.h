@@ -26,9 +26,10 @@ Kernels label_kernels(Size size);
 Kernels dense_kernels(Size size);
 Kernels label_and_dense_kernels(Size size);
 Kernels general_kernels(Activation activation, bool is_double);
-// For logits of lower resolution, which the general ones take as well: images and hard labels cell by
-// cell, and labels of any sort tile by tile.
+// For logits of lower resolution, which the general ones take as well: images and labels, hard or
+// smoothed, cell by cell, and labels of any sort tile by tile.
 Kernels cell_kernels(Size size);
+Kernels label_cell_kernels(Size size);
 Kernels upsampling_label_kernels(Size size);
 
 }  // namespace jml::cuda

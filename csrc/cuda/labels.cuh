@@ -93,16 +93,21 @@ JML_DEVICE bool is_masked(const Arguments& args, const TileRange& range, int64_t
   return !static_cast<const uint8_t*>(args.mask.data)[offset];
 }
 
-// The code of a pixel from that of its label, before anything is known of boundaries.
+// The code of a pixel that the mask does not take out, from that of its label, before anything is known
+// of smoothing; and that of any pixel, before anything is known of boundaries.
 template <class C>
-JML_DEVICE int code_of(const Arguments& args, const TileRange& range, int label, int64_t pixel) {
-  if (pixel >= args.pixels || is_masked(args, range, pixel)) return 0;
+JML_DEVICE int code_of_label(const Arguments& args, int label) {
   if (label == kIgnored) return 0;
   // A label out of range stands for class 0, so that all that comes of it is within the arrays.
   if (label == kOutOfRange) return Code::kValid | Code::kWrong | 1;
+  return Code::kValid | (label + (!C::kSoftmax && args.binary() ? 0 : 1));
+}
+template <class C>
+JML_DEVICE int code_of(const Arguments& args, const TileRange& range, int label, int64_t pixel) {
+  if (pixel >= args.pixels || is_masked(args, range, pixel)) return 0;
+  const int code = code_of_label<C>(args, label);
   const bool smoothed = !C::kHard && args.target_elsewhere != 0 && args.boundary_size == 0;
-  return Code::kValid | (smoothed ? Code::kSmoothed : 0) |
-         (label + (!C::kSoftmax && args.binary() ? 0 : 1));
+  return smoothed && code > 0 ? code | Code::kSmoothed : code;
 }
 
 // Marks those of the tile's pixels that are at a boundary. Each thread changes the codes that it

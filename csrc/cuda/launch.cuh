@@ -212,10 +212,13 @@ inline bool set_strips(Arguments& args, int class_warps, int max_warps) {
 }
 
 // ---- which kernel ---------------------------------------------------------------------------
-enum class Kind { cells, hard, label, dense, general };
+enum class Kind { cells, label_cells, hard, label, dense, general };
 
 // Whether labels are known to be hard.
 inline bool is_hard(Kind kind) { return kind == Kind::hard || kind == Kind::cells; }
+
+// Whether logits of lower resolution are gone through cell by cell.
+inline bool has_cells(Kind kind) { return kind == Kind::cells || kind == Kind::label_cells; }
 
 inline bool any_requested(const Columns& columns, std::initializer_list<int> some) {
   for (int column : some)
@@ -244,7 +247,8 @@ inline Kind kind_of(const Problem& problem) {
       return Kind::general;
     if ((smooth || has_dense) && any_requested(columns, kOfHardLabels)) return Kind::general;
   }
-  if (!has_dense) return smooth ? Kind::label : problem.upsample ? Kind::cells : Kind::hard;
+  if (!has_dense && problem.upsample) return smooth ? Kind::label_cells : Kind::cells;
+  if (!has_dense) return smooth ? Kind::label : Kind::hard;
   if (problem.upsample ||
       any_requested(problem.dense_columns,
                     {kPredictionSquared, kTargetSquared, kPredictionMax, kJointMax, kPresent}))
@@ -254,7 +258,7 @@ inline Kind kind_of(const Problem& problem) {
 
 // What takes a problem for which a kind has no room.
 inline Kind next_kind(Kind kind, const Problem& problem) {
-  return kind == Kind::cells && !any_requested(problem.label_columns, kOfHardLabels)
+  return has_cells(kind) && !any_requested(problem.label_columns, kOfHardLabels)
              ? Kind::label
              : Kind::general;
 }
@@ -266,6 +270,7 @@ inline Kernels kernels_of(Kind kind, const Problem& problem) {
                                                  : Size::most;
   switch (kind) {
     case Kind::cells: return cell_kernels(size);
+    case Kind::label_cells: return label_cell_kernels(size);
     case Kind::hard: return hard_kernels(size);
     case Kind::label:
       return problem.upsample ? upsampling_label_kernels(size) : label_kernels(size);
@@ -348,11 +353,11 @@ struct Plan {
 // one less.
 inline void set_parts(Arguments& args, const Plan& plan, const Device& device,
                       int64_t partial_bytes) {
-  const bool has_cells = plan.kind == Kind::cells;
-  const int64_t tile = has_cells ? kLanes : args.tile_pixels;
+  const bool by_cells = has_cells(plan.kind);
+  const int64_t tile = by_cells ? kLanes : args.tile_pixels;
   // With upsample none goes on from row to row.
   const int64_t row = args.upsample ? args.spatial[2] : args.pixels;
-  const int64_t rows = has_cells ? args.logits_spatial[0] : args.pixels / row;
+  const int64_t rows = by_cells ? args.logits_spatial[0] : args.pixels / row;
   const int64_t tiles = rows * ((row + tile - 1) / tile);
   int64_t blocks = int64_t(device.multiprocessors) *
                    blocks_at_a_time(device, plan.kernel, plan.threads(), plan.shared);
@@ -438,9 +443,10 @@ inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
     set_access(args, plan.kernel, is_general, is_backward);
     set_tile_pixels(args, plan.kernel);
     args.strips = 1;
-    if (kind == Kind::cells) {
+    if (has_cells(kind)) {
       // Only images have no size here: between low planes of a volume there are no cells.
       fits &= args.spatial[1] == 1 && args.pixels <= INT32_MAX;
+      fits &= is_hard(kind) || args.boundary_size / 2 <= kMostRadius;
       if (is_backward) {
         fits &= set_strips(args, plan.warps, plan.kernel.max_warps);
         plan.warps *= args.strips;

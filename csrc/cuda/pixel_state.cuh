@@ -67,7 +67,7 @@ struct Config {
   // read number by number, whatever their layout.
   static constexpr bool kHasBox = kGeneral || kUpsample, kOnlyStrided = kHasBox;
   static constexpr bool kSoftmax = kActivation == Activation::softmax;
-  static constexpr int K = K_, V = V_, kMaxThreads = kMaxWarps_ * kLanes;
+  static constexpr int K = K_, V = V_, kMaxThreads = kMaxWarps_ * kLanes, kBinLanes = kLanes;
   static constexpr int kMinBlocks = kMaxWarps_ < kWarpsAtATime_ ? kWarpsAtATime_ / kMaxWarps_ : 1;
   static_assert(K <= kLanes, "a lane takes the sums of one class");
 };

@@ -71,6 +71,52 @@ def test_patches(case):
     assert_columns(case, BACKEND, "cpu")
 
 
+def _smoothed(size: int | None, smoothing: float = 0.2) -> dict:
+    boundary = {} if size is None else {"boundary_size": size}
+    return {
+        "drawn": "blocks",
+        "ignored": 0.02,
+        "loss": "cross-entropy",
+        "weights": ("class_weights", "ce_class_weights"),
+        "options": {"label_smoothing": smoothing, **boundary},
+    }
+
+
+#: Of the kernels that go cell by cell, which look for boundaries in a run of rows.
+SMOOTHED = [
+    upsampled(f"smoothed, {name}", why, shape, full_size, align_corners, **more)
+    for name, why, shape, full_size, align_corners, more in [
+        ("everywhere", "no window is looked at", (2, 5, 12, 20), (48, 80), False,
+         {**_smoothed(None), "masked": 0.1}),
+        ("by all", "every class has the same target", (1, 5, 6, 9), (24, 36), True,
+         _smoothed(None, 1.0)),
+        ("windows of 1", "no pixel is at a boundary", (1, 5, 6, 9), (24, 36), False, _smoothed(1)),
+        ("windows of 3", "a run and its neighbours have other labels", (2, 19, 13, 25), (52, 100),
+         False, _smoothed(3)),
+        ("windows of 7", "they reach into the next strip", (1, 8, 14, 30), (53, 119), True,
+         {**_smoothed(7), "target_layout": "stepped", "target_dtype": torch.uint8, "ignored": 0.0}),
+        ("windows of 17", "the largest for which there is room", (1, 5, 10, 20), (40, 80), False,
+         _smoothed(17)),
+        ("windows of 19", "they go tile by tile", (1, 5, 10, 20), (40, 80), False, _smoothed(19)),
+        ("windows of 9, a small image", "they reach beyond it on every side", (1, 5, 2, 3), (5, 6),
+         False, _smoothed(9)),
+        ("windows of 99", "all of the image is in each", (1, 5, 6, 9), (24, 36), False,
+         _smoothed(99)),
+        ("45 classes", "several warps share a strip and its windows", (1, 45, 7, 20), (28, 80),
+         False, _smoothed(5)),
+        ("150 classes", "eight warps do", (1, 150, 4, 17), (16, 68), False, _smoothed(3)),
+        ("far apart", "each row is taken by itself", (1, 24, 6, 9), (24, 36), False,
+         {**_smoothed(3), "values": "saturated"}),
+    ]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SMOOTHED, ids=name_of)
+def test_smoothed(case):
+    assert_loss(case, "metric1", BACKEND, "cpu")
+    assert_objective(case, BACKEND, "cpu")
+
+
 GENERAL = [
     upsampled("sigmoid, bits", "no softmax is taken", (1, 40, 5, 30), (20, 118), target="bits",
               loss="cross-entropy", options=SIGMOID),

@@ -14,7 +14,7 @@ from cuda_planted import BUGS, changes, switch
 # The kernels are compiled four times, and run slowly.
 pytestmark = pytest.mark.slow
 
-KINDS = ("cells", "hard", "label", "dense", "general")
+KINDS = ("cells", "label-cells", "hard", "label", "dense", "general")
 PLANTED = [(sanitizer, name) for sanitizer, bugs in BUGS.items() for name in bugs]
 
 
@@ -99,14 +99,17 @@ def reached() -> set[str]:
     kernels += lower + [f"{kernel} upsampled" for kernel in kernels]
     found |= {f"{way} {kernel}" for way in TILES for kernel in kernels}
     # Backward, warps may be side by side too.
-    for way, tile, share in (
-        ("forward", "8x1", "1 warp"),
-        ("forward", "20x1", "1 warp"),
-        ("forward", "20x1", "several warps"),
-        ("backward", "8x1", "1 warp"),
-        ("backward", "20x1", "several warps"),
+    for kind, (way, tile, share) in itertools.product(
+        ("cells", "label-cells"),
+        (
+            ("forward", "8x1", "1 warp"),
+            ("forward", "20x1", "1 warp"),
+            ("forward", "20x1", "several warps"),
+            ("backward", "8x1", "1 warp"),
+            ("backward", "20x1", "several warps"),
+        ),
     ):
-        found.add(f"{way} cells float softmax {tile} strided {share} upsampled")
+        found.add(f"{way} {kind} float softmax {tile} strided {share} upsampled")
     return found
 
 

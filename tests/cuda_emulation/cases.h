@@ -288,12 +288,21 @@ inline std::vector<Case> cases() {
       Case(f32, 19, image(1, 3, 150), planes).with_labels(i64).but(weights).from(sized(3, 1)),
       Case(f32, 19, image(1, 12, 96), planes).with_labels(u8).but(mask).from(sized(3, 24)),
       Case(bf16, 20, image(1, 13, 21), last).with_labels(i64).smooth(0.1).from(sized(4, 6)),
+      Case(bf16, 20, image(1, 13, 21), last).with_labels(i64).smooth(0.1, 19).from(sized(4, 6)),
+      Case(f32, 6, image(2, 19, 150), planes).with_labels(i64).smooth(0.1, 3).from(sized(5, 38)),
+      Case(f32, 19, image(1, 12, 96), planes)
+          .with_labels(u8)
+          .smooth(0.2, 7)
+          .but(mask)
+          .but(weights)
+          .from(sized(3, 24)),
       Case(f32, 50, image(1, 8, 40), cropped)
           .with_labels(i32)
           .but(weights)
           .but(corners)
           .from(sized(2, 10)),
       Case(f32, 100, image(1, 7, 20), last).with_labels(i64).smooth(0.1, 3).from(sized(2, 5)),
+      Case(f32, 100, image(1, 7, 20), last).with_labels(i64).smooth(0.1, 19).from(sized(2, 5)),
       Case(f32, 3, image(2, 7, 70), planes).with_labels(i64).but(every).but(mask).from(sized(2, 18)),
       Case(f16, 19, image(1, 7, 13), last)
           .with_dense(teacher, f32)

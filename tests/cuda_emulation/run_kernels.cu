@@ -239,7 +239,8 @@ struct Results {
 };
 
 const char* name(Kind kind) {
-  constexpr const char* names[] = {"cells", "hard", "label", "dense", "general"};
+  constexpr const char* names[] = {"cells", "label-cells", "hard", "label", "dense",
+                                    "general"};
   return names[int(kind)];
 }
 

@@ -104,21 +104,26 @@ def _note_shared(warp, addresses: np.ndarray, size: int) -> None:
 # ---- loads and stores ----------------------------------------------------------------------------
 
 _GLOBAL_MODIFIERS = f"E CONSTANT {_SIZE_MODIFIERS}"
-_SPACES = {"G": ("memory", _note_global), "S": ("shared", _note_shared)}
+#: How accesses are noted. Those to local memory are not: there are few.
+_NOTES = {"G": _note_global, "S": _note_shared, "L": lambda warp, addresses, size: None}
 
 
 def _memory_of(warp, space: str):
-    return warp.block.memory if space == "G" else warp.block.shared
+    return {"G": warp.block.memory, "S": warp.block.shared, "L": warp.local}[space]
 
 
-@opcode("LDG", "LDS", modifiers=_GLOBAL_MODIFIERS)
+def _places(warp, space: str, addresses: np.ndarray, active: np.ndarray, size: int) -> np.ndarray:
+    return warp.local.places(addresses, active, size) if space == "L" else addresses
+
+
+@opcode("LDG", "LDS", "LDL", modifiers=f"LU {_GLOBAL_MODIFIERS}")
 def load(i: Instruction) -> Run:
     space, size, address = i.opcode[-1], size_of(i), _address(i.operands[1])
-    note, count = _SPACES[space][1], max(size // 4, 1)
+    note, count = _NOTES[space], max(size // 4, 1)
     first, sign = _register(i.operands[0]), _sign_shift(i)
 
     def run(warp, active):
-        addresses = address(warp)[active]
+        addresses = _places(warp, space, address(warp)[active], active, size)
         words = _memory_of(warp, space).load(addresses, size)
         note(warp, addresses, size)
         if first is None:
@@ -144,14 +149,14 @@ def _sign_shift(i: Instruction) -> np.int32 | None:
     return I32(24) if i.has("S8") else I32(16) if i.has("S16") else None
 
 
-@opcode("STG", "STS", modifiers=_GLOBAL_MODIFIERS)
+@opcode("STG", "STS", "STL", modifiers=_GLOBAL_MODIFIERS)
 def store(i: Instruction) -> Run:
     space, size, address = i.opcode[-1], size_of(i), _address(i.operands[0])
-    note, count = _SPACES[space][1], max(size // 4, 1)
+    note, count = _NOTES[space], max(size // 4, 1)
     first = _register(i.operands[1])
 
     def run(warp, active):
-        addresses = address(warp)[active]
+        addresses = _places(warp, space, address(warp)[active], active, size)
         lanes = np.count_nonzero(active)
         words = [
             np.zeros(lanes, U32) if first is None else warp.registers[first + k, active]
@@ -173,38 +178,6 @@ def load_to_shared(i: Instruction) -> Run:
         words = warp.block.memory.load(source, size)
         warp.block.shared.store(to(warp)[active], size, words)
         _note_global(warp, source, size)
-
-    return run
-
-
-@opcode("LDL", modifiers=f"LU {_SIZE_MODIFIERS}")
-def load_local(i: Instruction) -> Run:
-    size, address, first = size_of(i), _address(i.operands[1]), _register(i.operands[0])
-    if size < 4:
-        raise ValueError("local memory by less than words")
-
-    def run(warp, active):
-        at = warp.local.place(address(warp)[active], size)
-        lanes = np.flatnonzero(active)
-        for k in range(size // 4):
-            if first is not None:
-                warp.registers[first + k, active] = warp.local.words[at + k, lanes]
-
-    return run
-
-
-@opcode("STL", modifiers=_SIZE_MODIFIERS)
-def store_local(i: Instruction) -> Run:
-    size, address, first = size_of(i), _address(i.operands[0]), _register(i.operands[1])
-    if size < 4:
-        raise ValueError("local memory by less than words")
-
-    def run(warp, active):
-        at = warp.local.place(address(warp)[active], size)
-        lanes = np.flatnonzero(active)
-        for k in range(size // 4):
-            value = U32(0) if first is None else warp.registers[first + k, active]
-            warp.local.words[at + k, lanes] = value
 
     return run
 

@@ -52,16 +52,18 @@ class Memory:
         return self._views[unit], (addresses.astype(np.int64) - self.first) // unit
 
 
-class LocalMemory:
-    """Of a warp: words of 32 lanes, where addresses count the bytes of one."""
+class LocalMemory(Memory):
+    """Of a warp: that of 32 lanes, one after the other."""
 
-    def __init__(self, size: int):
-        self.words = np.full((size // 4, LANES), 0xFFFFFFFF, U32)
+    def __init__(self, lane_bytes: int):
+        super().__init__(np.full(LANES * lane_bytes, 0xFF, np.uint8))
+        self._lane_bytes = lane_bytes
 
-    def place(self, addresses: np.ndarray, size: int) -> np.ndarray:
-        if int(addresses.max()) + size > 4 * len(self.words) or (addresses & U64(size - 1)).any():
+    def places(self, addresses: np.ndarray, active: np.ndarray, size: int) -> np.ndarray:
+        """Where the active lanes have what each of them has at an address of its own."""
+        if int(addresses.max()) + size > self._lane_bytes:
             raise OutsideError(f"local access at {int(addresses[0]):#x}")
-        return addresses.astype(np.int64) // 4
+        return addresses + np.flatnonzero(active).astype(addresses.dtype) * U64(self._lane_bytes)
 
 
 class _Everything:
