@@ -113,6 +113,24 @@ def test_integers(line, expected):
     np.testing.assert_array_equal(register(block, 4), expected(np.arange(32)))
 
 
+def test_local_memory_is_of_a_lane():
+    """A part of a word leaves the rest as it was, and has a sign when it is read."""
+    block = run(
+        "S2R R0, SR_TID.X",
+        "IADD3 R2, -R0, RZ, RZ",
+        "MOV R3, 0x11223344",
+        "STL [RZ+0x8], R3",
+        "STL.S16 [RZ+0xa], R2",
+        "LDL R4, [RZ+0x8]",
+        "LDL.S16 R5, [RZ+0xa]",
+        "LDL.U8 R6, [RZ+0x9]",
+    )
+    lanes = np.arange(32)
+    assert (register(block, 4) == (-lanes << 16 | 0x3344).astype(np.int32)).all()
+    assert (register(block, 5) == -lanes).all()
+    assert (register(block, 6) == 0x33).all()
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

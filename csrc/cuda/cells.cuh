@@ -1,10 +1,11 @@
-// The fast way through logits of lower resolution, for a softmax and labels without smoothing.
+// The fast way through logits of lower resolution, for a softmax and labels, hard or smoothed.
 //
 // Down a column of pixels, between two low rows, the logit of each class is a linear function of the
 // row. So its exponentials are a geometric progression: two exponentials for each class and column,
 // and one multiplication a row.
 //
 //     low rows   a warp reads those of its classes into shared memory, each of them once
+//     codes      what the labels of some rows are, and which of them are at a boundary (cell_codes.cuh)
 //     run        some rows of pixels between the same two low rows, at most kRun
 //     begin      each thread has a column of 32: the exponentials of the run's first row, and the
 //                factors from row to row, of each class
@@ -15,25 +16,30 @@
 // the label of some lane changes from one row to the next, which is seldom.
 //
 // Of a thread for an element it takes, with 19 classes, a ratio of 4, and 32 x 19 x 512 x 512 elements,
-// 27 instructions in the forward and 52 in the backward, as the model of the machine code counts them
+// 25 instructions in the forward and 53 in the backward, as the model of the machine code counts them
 // (benchmarks/sass). In the source these are
 //     a row             3 in the forward: the sum over classes, the sum of p, the progression; and 7 in
 //                       the backward, with the two sums of gradients by the low rows above and below
 //     a pixel           some 60: its label, the softmax there
+//     smoothing         another 3 in the forward and 6 in the backward in rows of a warp with a smoothed
+//                       pixel, which are half of the rows where boundaries are; and some 80 a pixel
+//                       for the windows of 3 x 3: with all that 33 and 59
 //     low rows, begin   some 25 for each class and column, of which a ratio of 4 makes a quarter
 //     labels change     some 120 for each row of a warp where one does
 //     the way back      some 12 for each class and column, once for a low row (cells_backward.cuh)
-// and what patches compute twice. Tile by tile (upsampling.cuh) it is 57 and 216. An H200 takes 0.41
-// times as long as it took for that, and 0.21 times as long as for PyTorch's interpolation before our
-// loss; 0.08 with a ratio of 8, and with 150 classes 0.24 and 0.08 (docs/performance.md).
+// and what patches compute twice. Tile by tile (upsampling.cuh) it is 57 and 216 of hard labels. An H200
+// takes 0.41 times as long as it took for that, and 0.21 times as long as for PyTorch's interpolation
+// before our loss; 0.08 with a ratio of 8, and with 150 classes 0.24 and 0.08 (docs/performance.md). Of
+// smoothed labels no GPU has run these kernels yet; the model has them take 1.35 times as long as hard
+// ones, which would be 0.25 times as long as interpolation and loss.
 //
 // Exponentials are those of the logits less a number that a strip of columns has in common, so that
 // none overflows or underflows where the logits between two low rows lie within kRange. Where they do
 // not, as infinite ones, the rows are taken one by one: then the largest logit of each pixel is taken
 // off, and every exponential is one for itself.
 //
-// Volumes, images of more than 2^31 pixels, ratios above 10 (40 up to 20 classes), smoothed labels,
-// dense targets and other activations take the kernels that go tile by tile.
+// Volumes, images of more than 2^31 pixels, ratios above 10 (40 up to 20 classes), windows of more than
+// 17 pixels, dense targets and other activations take the kernels that go tile by tile.
 #pragma once
 
 #include "cell_codes.cuh"

@@ -22,10 +22,11 @@
 // which makes about 37 in the forward and 60 in the backward, and a fifth of these for what patches
 // compute twice. With 19 classes a patch finds no more than a warp for its columns: there they are 57
 // and 216, as the model of the machine code counts them (benchmarks/sass). An H200 takes 0.73 times as
-// long for 32 x 19 x 512 x 512 of boundary smoothing as for PyTorch's interpolation before our loss; for
-// hard labels cells.cuh takes the place of these kernels. General kernels, which distillation needs,
-// interpolate a tile anew in each pass over its classes: they take 3 times as long as interpolation and
-// loss one after the other, in a fraction of the memory.
+// long for 32 x 19 x 512 x 512 of boundary smoothing as for PyTorch's interpolation before our loss. So
+// cells.cuh takes the place of these kernels for images, and they are left with volumes and what else it
+// has no room for. General kernels, which distillation needs, interpolate a tile anew in each pass over
+// its classes: they take 3 times as long as interpolation and loss one after the other, in a fraction of
+// the memory.
 #pragma once
 
 #include "tile_io.cuh"
