@@ -199,7 +199,10 @@ THREAD = {
         WARP,
     ),
     "a row of gradients is gathered": dropped(
-        "cells", "cuda/cells_backward.cuh", "own[k] = gradient_above[k];\n    team.sync();", SYNC
+        "cells",
+        "cuda/cells_backward.cuh",
+        "of_classes[range.first_class + k].qw);\n    team.sync();",
+        SYNC,
     ),
     "the next row of gradients comes": dropped(
         "cells",
