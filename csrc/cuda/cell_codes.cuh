@@ -102,8 +102,8 @@ struct CellCodes {
       __syncthreads();
   }
 
-  // Sees to it that the codes of a run are there: `codes` has those of its rows, from the first on, 32
-  // columns each. Returns whether some pixel of the thread's column counts.
+  // Sees to it that the codes of a run are there, and returns whether some pixel of the thread's column
+  // counts. `of_run` gets the place of its code in the first row; that of the next row is 32 further.
   JML_DEVICE bool find_codes(const Run& run, const int*& of_run) {
     if (run.first < first_row || run.first + run.rows > end_row) write_codes(run.first);
     of_run = codes + (run.first - first_row) * kLanes + team.lane;
@@ -171,7 +171,7 @@ struct CellCodes {
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
         const int row = first + b * class_warps;
-        if (row < rows.count) 
+        if (row < rows.count)
           codes[row * kLanes + team.lane] = code_at(rows.first + row, labels[b], !C::kHard);
       }
     }

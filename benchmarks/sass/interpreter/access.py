@@ -109,7 +109,9 @@ _NOTES = {"G": _note_global, "S": _note_shared, "L": lambda warp, addresses, siz
 
 
 def _memory_of(warp, space: str):
-    return {"G": warp.block.memory, "S": warp.block.shared, "L": warp.local}[space]
+    if space == "L":
+        return warp.local
+    return warp.block.memory if space == "G" else warp.block.shared
 
 
 def _places(warp, space: str, addresses: np.ndarray, active: np.ndarray, size: int) -> np.ndarray:
