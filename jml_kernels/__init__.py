@@ -1,6 +1,7 @@
 """Jaccard Metric Losses and their family, fused: straight from logits, in one pass."""
 
 from . import functional
+from .accumulation import accumulate
 from .backend import backends
 from .functional import active_classes, class_statistics
 from .jdt import JDTLoss
@@ -28,6 +29,7 @@ __all__ = [
     "SoftDiceLoss",
     "SoftJaccardLoss",
     "TverskyMetricLoss",
+    "accumulate",
     "active_classes",
     "backends",
     "boundary_mask",

@@ -8,16 +8,19 @@ A module has its objective ready (objective.py); nothing here depends on a loss 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import checks, formulas
+from . import accumulation, checks, distributed, formulas
 from .backend import BY_NAME, choose
+from .formulas import Sums, keeps_images
 from .objective import Objective, TargetLists
 from .ops import LOSSES, STATISTICS
-from .options import TargetOptions
+from .options import LossOptions, TargetOptions
 from .statistics import by_name
 from .upsampling import at_full_size, full_size
 
@@ -125,7 +128,8 @@ def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Ten
     backend, inputs, target = call
     logits, labels, dense, *_ = inputs
     options, formula = objective.options, objective.formula
-    finishes = backend in LOSSES and options.reduction != "none"
+    whole_batch = _whole_batch(options)
+    finishes = backend in LOSSES and options.reduction != "none" and whole_batch is None
     if class_weights is not None:
         checks.check_class_weights(class_weights, logits)
         class_weights = _in_single_or_double(class_weights)
@@ -149,8 +153,28 @@ def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Ten
         objective,
         class_weights,
         class_mask,
+        whole_batch,
     )
     return value.to(checks.result_dtype(logits))
+
+
+def _whole_batch(options: LossOptions) -> Callable[[list[Sums]], list[Sums]] | None:
+    """What makes the sums of the whole batch of those of this call's images; None where these are
+    the batch."""
+    accumulating = accumulation.running_pass()
+    if accumulating is not None:
+        if keeps_images(options):
+            raise ValueError(
+                f"reduction={options.reduction!r}: expected one number of the batch in accumulate"
+            )
+        return functools.partial(accumulating.sums_of_batch, options=options)
+    if options.process_group is None:
+        return None
+    return functools.partial(
+        distributed.sums_over_ranks,
+        process_group=options.process_group,
+        gradients=options.gradients,
+    )
 
 
 def _checked_weights(weights: Tensor, logits: Tensor) -> Tensor:

@@ -1,7 +1,11 @@
 """From statistics to the loss: small formulas on N x C numbers, written once for all backends.
 
-    statistics -> (TP, FP, FN) of an overlap -> index and loss per class
-               -> active classes             -> aggregation over classes and images
+    statistics -> (TP, FP, FN) of an overlap, active classes -> sums over the images of the batch
+               -> index and loss per class -> mean over classes
+
+The sums over images are a place of their own, `batch_sums`, because a batch may lie in parts, on
+several ranks or in micro-batches: its sums are those of its parts, added. The loss of the batch is
+a formula of them, `objective_value`, and no mean of the parts' losses.
 
 Shapes: statistics are (N, C), or (C,) once summed over the batch. Nothing here reads a value on
 the host, so no formula makes it wait for the device.
@@ -9,15 +13,26 @@ the host, so no formula makes it wait for the device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from .objective import Objective
+from .objective import Objective, Term
 from .options import LossOptions
 from .overlaps import ORDER_OF_SUMMATION, Overlap
 from .statistics import SUMS
+
+#: What the loss needs of a batch for the term of one target, by name: sums over the images.
+#:     valid, cross_entropy, cross_entropy_weight, target_entropy
+#:                                 0-dim, as in `statistics.TOTALS`
+#:     counts, active              of "dataset": (3, C) TP, FP and FN; (C,) images in which a class
+#:                                 is active
+#:     class_losses, class_images  of "class": (C,) losses of the images; (C,) images in which a
+#:                                 class counts
+#:     image_losses, images        of "image": 0-dim losses of the images; images that count
+#: Where a reduction keeps images apart, what is 0-dim here is (N,), and nothing can be added.
+Sums = dict[str, Tensor]
 
 
 def overlap_counts(sums: Mapping[str, Tensor], overlap: Overlap) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,17 +110,16 @@ def _ratio(total: Tensor, weight: Tensor) -> Tensor:
     return torch.where(empty, 0, total) / torch.where(empty, 1, weight)
 
 
-def mean_of_counted(losses: Tensor, counted: Tensor, dim: int) -> Tensor:
-    """Mean over the entries along `dim` that count; 0 where none does."""
-    return _ratio(torch.where(counted, losses, 0).sum(dim), counted.sum(dim))
-
-
 def over_classes(
     losses: Tensor, counted: Tensor, weights: Tensor | None, options: LossOptions
 ) -> Tensor:
-    """Class losses (..., C), weighted, to their mean or sum over the classes that count."""
+    """Class losses (..., C), weighted, to their mean or sum over the classes that count; with
+    reduction "none" to the weighted losses themselves, 0 where a class does not count."""
     weighted = losses if weights is None else losses * weights.to(losses.dtype)
-    total = torch.where(counted, weighted, 0).sum(-1)
+    weighted = torch.where(counted, weighted, 0)
+    if options.reduction == "none":
+        return weighted
+    total = weighted.sum(-1)
     if options.reduction == "sum":
         return total
     if options.weighted_mean and weights is not None:
@@ -113,97 +127,160 @@ def over_classes(
     return _ratio(total, counted.sum(-1))
 
 
-def aggregate(
-    losses: Tensor, counted: Tensor, how: str, weights: Tensor | None, options: LossOptions
-) -> Tensor:
-    """Class losses to one number, or to what the reduction leaves.
-
-    Args:
-        losses, counted: (C,) for "dataset", (N, C) for "image" and "class"; whether they count.
-        how: "dataset": over classes; "image": over the classes of an image, then the mean over
-            images in which a class counts; "class": mean over images per class, then over classes
-            that count in some image.
-        weights: (C,), of the classes.
-
-    Returns:
-        a 0-dim tensor; with reduction "image" (N,); with "none" the weighted losses of the classes,
-        0 where they do not count: (C,) for "dataset" and "class", (N, C) for "image".
-    """
-    if how == "class":
-        losses, counted = mean_of_counted(losses, counted, 0), counted.any(0)
-    if options.reduction == "none":
-        weighted = losses if weights is None else losses * weights.to(losses.dtype)
-        return torch.where(counted, weighted, 0)
-    result = over_classes(losses, counted, weights, options)
-    if how != "image" or options.reduction == "image":
-        return result
-    return mean_of_counted(result, counted.any(1), 0)
-
-
-def overlap_loss(
-    statistics: Mapping[str, Tensor],
+def counted_losses(
+    counts: tuple[Tensor, Tensor, Tensor],
+    active: Tensor,
     objective: Objective,
-    active_classes: str,
+    class_mask: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The losses of the classes, and which of them count: the active ones, or, where the others
+    count with options.inactive_loss, all that `class_mask` lets in. Shapes (..., C)."""
+    options = objective.options
+    losses = class_losses(
+        # An inactive class may have an infinite loss: the derivative of that is not asked for.
+        tuple(torch.where(active, count, 1) for count in counts),
+        options.alpha,
+        options.beta,
+        options.smooth_pair,
+        options.gamma,
+        options.log_loss,
+        objective.index_floor,
+    )
+    if options.inactive_loss is None:
+        return losses, active
+    counted = torch.ones_like(active) if class_mask is None else class_mask.expand_as(active)
+    return torch.where(active, losses, options.inactive_loss), counted
+
+
+# ---- sums over the images ------------------------------------------------------------------------
+
+
+def keeps_images(options: LossOptions) -> bool:
+    """Whether the result has a loss of each image, so that a batch has no sums."""
+    return options.reduction == "image" or (
+        options.reduction == "none" and "image" in options.aggregation_weights
+    )
+
+
+def batch_sums(
+    statistics: Mapping[str, Tensor],
+    term: Term,
+    objective: Objective,
     class_weights: Tensor | None,
     class_mask: Tensor | None,
-) -> Tensor:
-    """The whole way from statistics (N, C) to the loss: a 0-dim tensor, or see `aggregate`.
+) -> Sums:
+    """What the loss needs of a batch for the term of one target; see `Sums`.
 
-    The aggregations are weighted by their values and added. A class of an image is active where its
-    mode says so, `class_mask` lets it in, and a pixel of the image counts; one that is not is left
-    out of the means, or counts with options.inactive_loss.
+    A class of an image is active where its mode says so, `class_mask` lets it in, and a pixel of
+    the image counts.
+
+    Args:
+        statistics: (N, C), totals (N,); float64.
     """
     options = objective.options
+    over_images = _as_it_is if keeps_images(options) else _sum_over_images
+    names = ["valid"]
+    if term.ce_weight > 0:
+        names += ["cross_entropy", "cross_entropy_weight"]
+        names += ["target_entropy"] if objective.is_divergence else []
+    sums = {name: over_images(statistics[name]) for name in names}
+    if term.overlap_weight == 0:
+        return sums
     counts = overlap_counts(statistics, objective.matrix)
     allowed = statistics["valid"].unsqueeze(-1) > 0
     if class_mask is not None:
         allowed = allowed & class_mask
-    active = allowed & active_from_extrema(statistics, active_classes, options.active_threshold)
+    mode, threshold = term.active_classes, options.active_threshold
+    active = allowed & active_from_extrema(statistics, mode, threshold)
+    if "dataset" in options.aggregation_weights:
+        sums["counts"] = torch.stack([count.sum(0) for count in counts])
+        sums["active"] = active.sum(0)
+    if options.aggregation_weights.keys() == {"dataset"}:
+        return sums
+    losses, counted = counted_losses(counts, active, objective, class_mask)
+    if "class" in options.aggregation_weights:
+        sums["class_losses"] = torch.where(counted, losses, 0).sum(0)
+        sums["class_images"] = counted.sum(0)
+    if "image" in options.aggregation_weights:
+        of_images = over_classes(losses, counted, class_weights, options)
+        counts_at_all = counted if options.reduction == "none" else counted.any(-1)
+        sums["image_losses"] = over_images(torch.where(counts_at_all, of_images, 0))
+        sums["images"] = over_images(counts_at_all)
+    return sums
+
+
+def _sum_over_images(statistic: Tensor) -> Tensor:
+    return statistic.sum(0)
+
+
+def _as_it_is(statistic: Tensor) -> Tensor:
+    return statistic
+
+
+# ---- from the sums to the loss -------------------------------------------------------------------
+
+
+def overlap_value(
+    sums: Sums, objective: Objective, class_weights: Tensor | None, class_mask: Tensor | None
+) -> Tensor:
+    """The overlap loss of a batch. The aggregations are multiplied by their weights and added:
+
+    "dataset": over the classes of the batch as one image;
+    "image": over the classes of an image, then the mean over images in which a class counts;
+    "class": the mean over images for each class, then over classes that count in some image.
+
+    Returns:
+        a 0-dim tensor; with reduction "image" (N,); with "none" the losses of the classes: (C,) for
+        "dataset" and "class", (N, C) for "image".
+    """
+    options = objective.options
     total = None
     for how, weight in options.aggregation_weights.items():
-        # Any pixel of the batch makes a class active in it: the maximum over images.
-        over_batch = how == "dataset"
-        part_active = active.any(0) if over_batch else active
-        summed = [count.sum(0) for count in counts] if over_batch else counts
-        part = class_losses(
-            # An inactive class may have an infinite loss: the derivative of that is not asked for.
-            tuple(torch.where(part_active, count, 1) for count in summed),
-            options.alpha,
-            options.beta,
-            options.smooth_pair,
-            options.gamma,
-            options.log_loss,
-            objective.index_floor,
-        )
-        counted = part_active
-        if options.inactive_loss is not None:
-            part = torch.where(part_active, part, options.inactive_loss)
-            counted = torch.ones_like(part_active) if class_mask is None else class_mask
-            counted = counted.expand_as(part_active)
-        part = weight * aggregate(part, counted, how, class_weights, options)
-        total = part if total is None else total + part
+        if how == "image":
+            part = _ratio(sums["image_losses"], sums["images"])
+        else:
+            if how == "dataset":
+                counts, active = sums["counts"].unbind(0), sums["active"] > 0
+                losses, counted = counted_losses(counts, active, objective, class_mask)
+            else:
+                losses = _ratio(sums["class_losses"], sums["class_images"])
+                counted = sums["class_images"] > 0
+            part = over_classes(losses, counted, class_weights, options)
+        total = weight * part if total is None else total + weight * part
     return total
 
 
-def mean_cross_entropy(statistics: Mapping[str, Tensor], of_images: bool = False) -> Tensor:
-    """Cross-entropy over the batch, 0-dim, or over each image, (N,): PyTorch's mean, weighted where
-    classes have weights; 0 where nothing counts.
+def cross_entropy_value(sums: Sums, is_divergence: bool) -> Tensor:
+    """Cross-entropy: PyTorch's mean, weighted where classes have weights; 0 where nothing counts.
 
     `torch.nn.functional.cross_entropy` for labels and for probabilities; where classes are
-    independent `binary_cross_entropy_with_logits`, the mean over elements.
+    independent `binary_cross_entropy_with_logits`, the mean over elements. A divergence,
+    KL(target || prediction), is that less the target's own entropy, which has no gradient.
     """
-    return _mean(statistics["cross_entropy"], statistics["cross_entropy_weight"], of_images)
+    total = sums["cross_entropy"]
+    if is_divergence:
+        total = total - sums["target_entropy"]
+    return _ratio(total, sums["cross_entropy_weight"])
 
 
-def mean_divergence(statistics: Mapping[str, Tensor], of_images: bool = False) -> Tensor:
-    """KL(target || prediction): cross-entropy less the target's own entropy, which has no
-    gradient."""
-    divergence = statistics["cross_entropy"] - statistics["target_entropy"]
-    return _mean(divergence, statistics["cross_entropy_weight"], of_images)
-
-
-def _mean(sums: Tensor, weights: Tensor, of_images: bool) -> Tensor:
-    return _ratio(sums, weights) if of_images else _ratio(sums.sum(), weights.sum())
+def objective_value(
+    sums: list[Sums],
+    terms: list[Term],
+    objective: Objective,
+    class_weights: Tensor | None,
+    class_mask: Tensor | None,
+) -> Tensor:
+    """The terms of the targets that there are, added; a weight of 0 takes a term out, even where
+    that is infinite."""
+    total = poison(sums[-1], objective.options)
+    for of_target, term in zip(sums, terms, strict=True):
+        if term.ce_weight > 0:
+            is_divergence = "target_entropy" in of_target
+            total = total + term.ce_weight * cross_entropy_value(of_target, is_divergence)
+        if term.overlap_weight > 0:
+            loss = overlap_value(of_target, objective, class_weights, class_mask)
+            total = total + term.overlap_weight * loss
+    return total
 
 
 def objective_loss(
@@ -212,34 +289,30 @@ def objective_loss(
     objective: Objective,
     class_weights: Tensor | None,
     class_mask: Tensor | None = None,
+    whole_batch: Callable[[list[Sums]], list[Sums]] | None = None,
 ) -> Tensor:
-    """The terms of those targets that there are, added; a weight of 0 takes a term out, even where
-    that is infinite."""
-    terms = []
-    of_images = objective.options.reduction == "image"
-    for statistics, term, is_divergence in (
-        (of_labels, objective.of_labels, False),
-        (of_dense, objective.of_dense, objective.is_divergence),
-    ):
-        if statistics is None:
-            continue
-        if term.ce_weight > 0:
-            mean = mean_divergence if is_divergence else mean_cross_entropy
-            terms.append(term.ce_weight * mean(statistics, of_images))
-        if term.overlap_weight > 0:
-            loss = overlap_loss(
-                statistics, objective, term.active_classes, class_weights, class_mask
-            )
-            terms.append(term.overlap_weight * loss)
-    return sum(terms) + poison(of_dense or of_labels, objective.options)
+    """The whole way from statistics (N, C) to the loss.
+
+    Args:
+        whole_batch: what makes the sums of the whole batch of those of this part.
+    """
+    targets = [
+        (statistics, term)
+        for statistics, term in ((of_labels, objective.of_labels), (of_dense, objective.of_dense))
+        if statistics is not None
+    ]
+    sums = [
+        batch_sums(statistics, term, objective, class_weights, class_mask)
+        for statistics, term in targets
+    ]
+    if whole_batch is not None and not keeps_images(objective.options):
+        sums = whole_batch(sums)
+    terms = [term for _, term in targets]
+    return objective_value(sums, terms, objective, class_weights, class_mask)
 
 
-def poison(statistics: Mapping[str, Tensor], options: LossOptions) -> Tensor:
+def poison(sums: Sums, options: LossOptions) -> Tensor:
     """What makes a loss NaN where its input is wrong, whichever terms and classes it has, and 0
     elsewhere. The kernels say that by a number of pixels that is NaN."""
-    valid = 0 * statistics["valid"]
-    if options.reduction == "image":
-        return valid
-    if options.reduction == "none" and options.aggregation_weights.get("image"):
-        return valid.unsqueeze(-1)
-    return valid.sum()
+    nothing = 0 * sums["valid"]
+    return nothing.unsqueeze(-1) if nothing.dim() and options.reduction == "none" else nothing

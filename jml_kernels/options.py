@@ -12,12 +12,16 @@ import inspect
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
 from . import checks, option_checks
 from .backend import NAMES
+from .distributed import GRADIENTS, check_process_group
+
+if TYPE_CHECKING:
+    from torch.distributed import DeviceMesh, ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,10 @@ class TargetOptions:
         option_checks.check_choice("activation", self.activation, checks.ACTIVATIONS)
         option_checks.check_choice("backend", self.backend, ("auto", *NAMES))
 
+    def __deepcopy__(self, memo: dict) -> TargetOptions:
+        """Options do not change, and a process group has no copy."""
+        return self
+
     def _check(self, name: str, check: Callable[[str, Any], Any]) -> None:
         """Keep what a check makes of an option: a Python number of whatever number was given."""
         object.__setattr__(self, name, check(name, getattr(self, name)))
@@ -97,13 +105,21 @@ class LossOptions(TargetOptions):
             None: all. Of these, the active ones count. A cross-entropy still sees every class.
         inactive_loss: a number, with which a class that is not active counts, so that the mean is
             over all `classes`; None leaves such a class out of the mean.
-        aggregation: "dataset", "image", "class" (see `formulas.aggregate`), or a mapping of these
-            to the weights they are added with.
+        aggregation: "dataset", "image", "class" (see `formulas.overlap_value`), or a mapping of
+            these to the weights they are added with.
         weighted_mean: whether class_weights are divided by their sum over the classes of the mean,
             in place of their number.
         reduction: over classes: "mean", or "sum"; "image", with aggregation="image", for a loss of
             each image, (N,), cross-entropy included; "none" for the losses per class, 0 where they
             do not count: (C,), or (N, C) for aggregation="image".
+        process_group: the ranks whose images make up the batch, each image on one of them: a group
+            of `torch.distributed`, a DeviceMesh of one dimension, or True for the default group.
+            The loss is then that of the whole batch, on every rank; all ranks have to call it.
+            Ranks may have different numbers and sizes of images, or none. What a reduction gives of
+            each image is of the rank's own images. None: the batch is the rank's own.
+        gradients: of a process_group, how the gradients of the ranks meet after the backward:
+            "averaged", as DDP and FSDP do, or "summed" (tensor, context and spatial parallelism,
+            FSDP2 with forced sums).
     """
 
     alpha: float = 1.0
@@ -118,6 +134,8 @@ class LossOptions(TargetOptions):
     aggregation: str | Mapping[str, float] = "dataset"
     weighted_mean: bool = False
     reduction: str = "mean"
+    process_group: ProcessGroup | DeviceMesh | bool | None = None
+    gradients: str = "averaged"
 
     def __post_init__(self):
         super().__post_init__()
@@ -134,6 +152,8 @@ class LossOptions(TargetOptions):
         option_checks.check_choice("active_classes", self.active_classes, checks.ACTIVE_CLASSES)
         option_checks.check_choice("reduction", self.reduction, checks.REDUCTIONS)
         self._check("aggregation", option_checks.aggregation)
+        self._check("process_group", check_process_group)
+        option_checks.check_choice("gradients", self.gradients, GRADIENTS)
         names = tuple(self.aggregation_weights)
         if self.reduction == "none" and len(names) > 1:
             raise ValueError(
