@@ -9,20 +9,20 @@ A module has its objective ready (objective.py); nothing here depends on a loss 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import accumulation, checks, distributed, formulas
+from . import accumulation, checks, class_parallel, distributed, formulas, shards
 from .backend import BY_NAME, choose
-from .formulas import Sums, keeps_images
+from .formulas import SumsOfBatch
 from .objective import Objective, TargetLists
 from .ops import LOSSES, STATISTICS
 from .options import LossOptions, TargetOptions
+from .shards import NO_SHARDS, Shards, local_shards
 from .statistics import by_name
-from .upsampling import at_full_size, full_size
+from .upsampling import at_full_size, full_size, interpolated
 
 #: The tensors that the operators read: logits, labels, dense target, mask, weights of the
 #: cross-entropy's classes. See `reference.statistics`.
@@ -39,8 +39,14 @@ def target_loss(
 ) -> Tensor:
     """The loss against one target, labels or dense; see `functional.jaccard_cross_entropy_loss`."""
     options = objective.options
+    tensors, lies_in = local_shards(logits, {"target": target, "mask": mask}, options)
+    if lies_in.classes:
+        return _class_parallel_loss(
+            logits, *tensors, ce_class_weights, class_weights, objective, lies_in
+        )
+    logits, target, mask = tensors
     inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options)
-    call = _prepared(inputs, objective.target, options, checks.Names())
+    call = _prepared(inputs, objective.target, options, checks.Names())._replace(shards=lies_in)
     return _loss(call, objective, class_weights)
 
 
@@ -56,6 +62,11 @@ def distillation_loss(
     """The loss against labels, where there are any, and a teacher; see
     `functional.jaccard_distillation_loss`."""
     options = objective.options
+    others = {"labels": labels, "teacher_logits": teacher_logits, "mask": mask}
+    tensors, lies_in = local_shards(student_logits, others, options, "student_logits")
+    if lies_in.classes:
+        raise _no_class_shards("student_logits", "replicated classes for distillation")
+    student_logits, labels, teacher_logits, mask = tensors
     student_logits = checks.checked_logits(student_logits, options, "student_logits")
     dense = checks.checked_teacher(teacher_logits, student_logits, options)
     if labels is not None:
@@ -69,7 +80,7 @@ def distillation_loss(
         ce_class_weights = _checked_weights(ce_class_weights, student_logits)
     inputs = (student_logits, labels, dense, mask, ce_class_weights)
     names = checks.Names("student_logits", "labels", "teacher_logits")
-    call = _prepared(inputs, objective.target, options, names)
+    call = _prepared(inputs, objective.target, options, names)._replace(shards=lies_in)
     if torch.compiler.is_compiling():
         return _loss(call, objective, class_weights)
     try:
@@ -88,9 +99,13 @@ def target_statistics(
 ) -> dict[str, Tensor]:
     """Statistics against one target, by name: float64, (N, C), totals (N,). Those that `lists` do
     not ask for are 0."""
+    tensors, lies_in = local_shards(logits, {"target": target, "mask": mask}, options)
+    if lies_in.classes:
+        raise _no_class_shards("logits", "replicated classes for class_statistics")
+    logits, target, mask = tensors
     inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options)
-    call = _prepared(inputs, lists, options, checks.Names())
-    return _statistics(call, options)[0]
+    call = _prepared(inputs, lists, options, checks.Names())._replace(shards=lies_in)
+    return _statistics(call, options, whole_images=True)[0]
 
 
 def _inputs_of_target(
@@ -113,40 +128,46 @@ class Call(NamedTuple):
     backend: str
     inputs: Inputs
     lists: TargetLists
+    shards: Shards = NO_SHARDS
 
 
-def _statistics(call: Call, options: TargetOptions) -> list[dict[str, Tensor]]:
-    """Those of each target, labels first."""
-    backend, inputs, lists = call
+def _statistics(call: Call, options: TargetOptions, whole_images: bool) -> list[dict[str, Tensor]]:
+    """Those of each target, labels first.
+
+    Args:
+        whole_images: whether of images whose pixels lie on several ranks those of the whole images
+            are needed.
+    """
+    backend, inputs, lists, lies_in = call
     run = STATISTICS[backend]
-    return by_name(*run(*inputs, lists.ints, lists.floats, options.inplace_backward))
+    statistics = run(*inputs, lists.ints, lists.floats, options.inplace_backward)
+    if whole_images and lies_in.pixels:
+        statistics = shards.whole_images(*statistics, lies_in.pixels)
+    return by_name(*statistics)
 
 
 def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Tensor:
     """The value of an objective, float64 for float64 logits, else float32; 0-dim, but for the
     reductions "image" and "none"."""
-    backend, inputs, target = call
-    logits, labels, dense, *_ = inputs
+    logits, labels, dense, *_ = call.inputs
     options, formula = objective.options, objective.formula
-    whole_batch = _whole_batch(options)
-    finishes = backend in LOSSES and options.reduction != "none" and whole_batch is None
-    if class_weights is not None:
-        checks.check_class_weights(class_weights, logits)
-        class_weights = _in_single_or_double(class_weights)
-        # The operators give the logits a gradient, and nothing else.
-        finishes = finishes and not class_weights.requires_grad
-    class_mask = None if options.classes is None else objective.class_mask(logits)
-    if finishes:
-        return LOSSES[backend](
-            *inputs,
-            target.ints,
-            target.floats,
+    needs_whole_images = not formulas.is_of_sums(options)
+    whole_batch = _whole_batch(options, call.shards, needs_whole_images)
+    class_weights, class_mask = _of_classes(class_weights, logits, objective)
+    # The operators give the logits a gradient, and nothing else.
+    has_other_gradient = class_weights is not None and class_weights.requires_grad
+    is_own = whole_batch is None and not call.shards.pixels and not has_other_gradient
+    if call.backend in LOSSES and options.reduction != "none" and is_own:
+        return LOSSES[call.backend](
+            *call.inputs,
+            call.lists.ints,
+            call.lists.floats,
             class_weights,
             class_mask,
             *formula,
             options.inplace_backward,
         )[0]
-    statistics = _statistics(call, options)
+    statistics = _statistics(call, options, needs_whole_images)
     value = formulas.objective_loss(
         statistics[0] if labels is not None else None,
         statistics[-1] if dense is not None else None,
@@ -158,22 +179,108 @@ def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Ten
     return value.to(checks.result_dtype(logits))
 
 
-def _whole_batch(options: LossOptions) -> Callable[[list[Sums]], list[Sums]] | None:
+def _of_classes(
+    class_weights: Tensor | None, logits: Tensor, objective: Objective
+) -> tuple[Tensor | None, Tensor | None]:
+    """Weights of the classes, checked, and which classes may enter the mean."""
+    if class_weights is not None:
+        checks.check_class_weights(class_weights, logits)
+        class_weights = _in_single_or_double(class_weights)
+    has_mask = objective.options.classes is not None
+    return class_weights, objective.class_mask(logits) if has_mask else None
+
+
+def _whole_batch(
+    options: LossOptions, lies_in: Shards, has_whole_images: bool
+) -> SumsOfBatch | None:
     """What makes the sums of the whole batch of those of this call's images; None where these are
     the batch."""
-    accumulating = accumulation.running_pass()
-    if accumulating is not None:
-        if keeps_images(options):
+    if formulas.keeps_images(options):
+        if accumulation.running_pass() is not None:
             raise ValueError(
                 f"reduction={options.reduction!r}: expected one number of the batch in accumulate"
             )
-        return functools.partial(accumulating.sums_of_batch, options=options)
-    if options.process_group is None:
         return None
-    return functools.partial(
-        distributed.sums_over_ranks,
-        process_group=options.process_group,
-        gradients=options.gradients,
+    running, then = accumulation.running_pass(), None
+    if running is not None:
+        then = functools.partial(running.sums_of_batch, options=options)
+    elif options.process_group is not None:
+        then = functools.partial(
+            distributed.sums_over_ranks,
+            process_group=options.process_group,
+            gradients=options.gradients,
+        )
+    groups = lies_in.images if has_whole_images else lies_in.images + lies_in.pixels
+    return functools.partial(shards.whole_batch, groups=groups, then=then) if groups else then
+
+
+def _class_parallel_loss(
+    logits: Tensor,
+    local: Tensor,
+    labels: Tensor,
+    mask: Tensor | None,
+    ce_class_weights: Tensor | None,
+    class_weights: Tensor | None,
+    objective: Objective,
+    lies_in: Shards,
+) -> Tensor:
+    """The loss of logits whose classes lie on several ranks.
+
+    Args:
+        logits: the DTensor; `local` is this rank's shard of it.
+    """
+    options = objective.options
+    checks.check_logits(logits)
+    if options.activation != "softmax":
+        raise _no_class_shards("logits", f"replicated ones for activation={options.activation!r}")
+    if len(lies_in.classes) != 1:
+        raise _no_class_shards("logits", "one dimension of the mesh for them")
+    checks.check_labels("target", labels)
+    local, labels = checks.plain(local), checks.plain(labels)
+    size = (local.shape[0], *local.shape[2:])
+    if options.upsample is not None:
+        local = interpolated(local, labels.shape[1:], options.align_corners)
+        size = (local.shape[0], *local.shape[2:])
+    if tuple(labels.shape) != size:
+        raise ValueError(
+            f"target has shape {tuple(labels.shape)}: expected integer labels of shape {size} with "
+            "logits whose classes are sharded"
+        )
+    if mask is not None:
+        checks.check_mask(mask, local, size[1:])
+    if ce_class_weights is not None:
+        ce_class_weights = _checked_weights(ce_class_weights, logits)
+    class_weights, class_mask = _of_classes(class_weights, logits, objective)
+    if labels.device.type == "cpu" or options.validate:
+        checks.check_label_range(labels, mask, logits.shape[1], options.ignore_index)
+    statistics = class_parallel.label_statistics(
+        local,
+        labels,
+        mask,
+        ce_class_weights,
+        class_parallel.class_shard(lies_in.classes[0], logits.shape[1], local.shape[1]),
+        objective.of_labels.columns(objective.matrix, False),
+        options,
+        choose(options.backend, local.device),
+    )
+    needs_whole_images = not formulas.is_of_sums(options)
+    if needs_whole_images and lies_in.pixels:
+        statistics = shards.whole_images(*statistics, lies_in.pixels)
+    value = formulas.objective_loss(
+        by_name(*statistics)[0],
+        None,
+        objective,
+        class_weights,
+        class_mask,
+        _whole_batch(options, lies_in, needs_whole_images),
+    )
+    return value.to(checks.result_dtype(local))
+
+
+def _no_class_shards(name: str, expected: str) -> ValueError:
+    return ValueError(
+        f"{name} are sharded over classes: expected {expected}; "
+        f"{name}.redistribute(placements=...) gathers them"
     )
 
 

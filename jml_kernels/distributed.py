@@ -70,11 +70,9 @@ def world_size(process_group: Any) -> int:
     return group_of(process_group).size()
 
 
-def all_reduced(tensor: Tensor, group: ProcessGroup) -> Tensor:
-    """The sum over ranks, by a collective that compiled graphs hold too."""
-    return functional_collectives.wait_tensor(
-        functional_collectives.all_reduce(tensor, "sum", group)
-    )
+def all_reduced(tensor: Tensor, group: ProcessGroup, how: str = "sum") -> Tensor:
+    """The sum (or "max") over ranks, by a collective that compiled graphs hold too."""
+    return functional_collectives.wait_tensor(functional_collectives.all_reduce(tensor, how, group))
 
 
 class SumOverRanks(torch.autograd.Function):

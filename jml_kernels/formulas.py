@@ -34,6 +34,9 @@ from .statistics import SUMS
 #: Where a reduction keeps images apart, what is 0-dim here is (N,), and nothing can be added.
 Sums = dict[str, Tensor]
 
+#: What makes the sums of a whole batch, for each target, of those of a part of it.
+SumsOfBatch = Callable[[list[Sums]], list[Sums]]
+
 
 def overlap_counts(sums: Mapping[str, Tensor], overlap: Overlap) -> tuple[Tensor, Tensor, Tensor]:
     """(TP, FP, FN) of an overlap: its matrix times the sums."""
@@ -162,6 +165,12 @@ def keeps_images(options: LossOptions) -> bool:
     )
 
 
+def is_of_sums(options: LossOptions) -> bool:
+    """Whether the statistics of images are needed only in their sum over the batch, so that it does
+    not matter which of its pixels make up an image."""
+    return not keeps_images(options) and options.aggregation_weights.keys() == {"dataset"}
+
+
 def batch_sums(
     statistics: Mapping[str, Tensor],
     term: Term,
@@ -195,7 +204,7 @@ def batch_sums(
     if "dataset" in options.aggregation_weights:
         sums["counts"] = torch.stack([count.sum(0) for count in counts])
         sums["active"] = active.sum(0)
-    if options.aggregation_weights.keys() == {"dataset"}:
+    if is_of_sums(options):
         return sums
     losses, counted = counted_losses(counts, active, objective, class_mask)
     if "class" in options.aggregation_weights:
@@ -289,7 +298,7 @@ def objective_loss(
     objective: Objective,
     class_weights: Tensor | None,
     class_mask: Tensor | None = None,
-    whole_batch: Callable[[list[Sums]], list[Sums]] | None = None,
+    whole_batch: SumsOfBatch | None = None,
 ) -> Tensor:
     """The whole way from statistics (N, C) to the loss.
 
