@@ -42,7 +42,7 @@ class DeepSupervision(nn.Module):
         target, mask: of full size, in the shapes and dtypes that the loss takes. A head of that
             size takes the same tensors.
         teacher_logits: a list or tuple with one tensor for each head, of the head's size unless the
-            loss has `upsample`; then one tensor of any size is for all heads, too.
+            loss has `upsample`; then one tensor, of a size of its own, is for all heads too.
 
         Every argument may be a list or tuple with one entry for each head, which takes it as it is:
         targets of a data loader that resizes them, as nnU-Net's does, stay as they are.
