@@ -15,12 +15,14 @@ from .modules import (
     TverskyMetricLoss,
 )
 from .statistics import ClassStatistics
+from .supervision import DeepSupervision
 from .targets import boundary_mask, smooth_labels
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ClassStatistics",
+    "DeepSupervision",
     "DiceSemimetricLoss",
     "JDTLoss",
     "JaccardCrossEntropyLoss",

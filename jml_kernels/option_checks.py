@@ -182,3 +182,15 @@ def class_weights(name: str, value: object) -> Tensor | None:
                 f"{name}[{where}]={value[place].item()!r}: expected a finite number >= 0"
             )
     return value
+
+
+def head_weights(name: str, value: object) -> tuple[float, ...] | None:
+    """Weights of the heads of a network; 0 leaves a head out, but not every head."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name}={value!r}: expected a list of numbers, one for each head, or None")
+    weights = tuple(non_negative(f"{name}[{i}]", weight) for i, weight in enumerate(value))
+    if not any(weights):
+        raise ValueError(f"{name}={value!r}: expected at least one number > 0")
+    return weights
