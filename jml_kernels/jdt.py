@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -11,6 +12,9 @@ from .dispatch import target_loss
 from .objective import Objective, target_objective
 from .options import LossOptions
 from .overlaps import overlap_name
+
+if TYPE_CHECKING:
+    from torch.distributed import DeviceMesh, ProcessGroup
 
 _ACTIVE = {"ALL": "all", "PRESENT": "label"}
 
@@ -80,6 +84,9 @@ class JDTLoss(nn.Module):
         class_weights: Sequence[float] | Tensor | None = None,
         active_classes_mode_hard: str = "PRESENT",
         active_classes_mode_soft: str = "ALL",
+        *,
+        process_group: ProcessGroup | DeviceMesh | bool | None = None,
+        gradients: str = "averaged",
     ):
         super().__init__()
         for name, weight in (("mIoUD", mIoUD), ("mIoUI", mIoUI), ("mIoUC", mIoUC)):
@@ -109,6 +116,8 @@ class JDTLoss(nn.Module):
                 active_threshold=threshold,
                 aggregation={"dataset": mIoUD, "image": mIoUI, "class": mIoUC},
                 ignore_index=ignored,
+                process_group=process_group,
+                gradients=gradients,
             )
             # Theirs floors no logarithm: this floor is below every index that is not 0.
             return target_objective(overlap, options, index_floor=1e-300)

@@ -91,7 +91,7 @@ def local_shards(
     has_halo = (
         bool(dimensions) and options.boundary_size is not None and options.label_smoothing > 0
     )
-    parts = {}
+    parts = dict(others)
     for other, tensor in others.items():
         if is_sharded(tensor):
             if tensor.device_mesh != mesh:
@@ -99,8 +99,7 @@ def local_shards(
             if has_halo and not tensor.is_floating_point() and other != "mask":
                 raise _no_halo(other, tensor.shape, local, dimensions, options)
             wanted = [_placement_beside(p, rank, tensor.dim()) for p in placements]
-            tensor = tensor.redistribute(mesh, wanted).to_local()
-        parts[other] = tensor
+            parts[other] = tensor.redistribute(mesh, wanted).to_local()
     if has_halo:
         local, parts = _with_halo(local, parts, dimensions, options)
     return (local, *parts.values()), shards
