@@ -99,8 +99,9 @@ def accumulate(
             with contextlib.nullcontext() if is_last else modules.without_communication():
                 value = value_of(batch)
                 backward(value)
+            value = value.detach()  # the graph goes before the next one is made
             second.end_micro_batch()
-    return value.detach()
+    return value
 
 
 def _checked_batches(micro_batches: Iterable[Any]) -> list[Any]:

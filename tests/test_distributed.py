@@ -13,20 +13,22 @@ from torch import distributed
 import jml_kernels as jml
 
 #: What by_ranks/ has, with the least number of comparisons of a rank.
-SUITES = {"losses": 700, "networks": 300, "shards": 900, "accumulation": 70, "compiled": 10}
-
-
-def world_sizes(*slow: int):
-    sizes = [pytest.param(size, marks=pytest.mark.slow) for size in slow]
-    return pytest.mark.parametrize("world_size", [2, *sizes])
+SUITES = {"losses": 700, "networks": 300, "shards": 900, "accumulation": 70}
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("suite", SUITES)
-@world_sizes(3)
+@pytest.mark.parametrize("world_size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_ranks_have_the_numbers_of_one_process(suite, world_size):
     findings = found(suite, world_size)
     assert len(findings) >= SUITES[suite] * world_size
+    assert not [finding for finding in findings if not finding.holds]
+
+
+@pytest.mark.slow
+def test_whole_steps_are_compiled():
+    findings = found("compiled", 2)
+    assert len(findings) == 12
     assert not [finding for finding in findings if not finding.holds]
 
 
