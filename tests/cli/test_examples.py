@@ -28,7 +28,7 @@ CAVEATS = dict.fromkeys(ROWS, "within the spread of seeds") | {
     "upsampling": r"losses differ by (\d\.\de-\d+|0\.0e\+00) at the first step"
 }
 #: The examples on two processes, which read no map, and what they share.
-ON_TWO_PROCESSES, SHARED = ("data_parallel", "fully_sharded"), "small_task"
+ON_TWO_PROCESSES, SHARED = ("data_parallel", "fully_sharded", "large_batch"), "small_task"
 
 
 def imported(name: str) -> ModuleType:
