@@ -48,6 +48,9 @@ examples: $(STAMPS)/demo
 	$(BIN)/python examples/cross_entropy_and_jaccard.py
 	$(BIN)/python examples/distillation.py
 	$(BIN)/python examples/upsampling.py
+	$(BIN)/python examples/data_parallel.py
+	$(BIN)/python examples/fully_sharded.py
+	$(BIN)/python examples/large_batch.py
 
 # Takes the machine for itself, for half an hour: run nothing beside it. Measures every suite,
 # writes the figures of README.md and docs/performance.md, and looks for what has become slower. Other

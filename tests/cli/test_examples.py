@@ -1,8 +1,9 @@
-"""The examples run from top to bottom; a few steps on a small synthetic map."""
+"""The examples run from top to bottom: a few steps on a small synthetic map, or two processes."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from types import ModuleType
 
 import pytest
 import torch
+from torch import distributed
+
+import jml_kernels as jml
 
 FOLDER = Path(__file__).parents[2] / "examples"
 #: Example -> rows of the table that it ends with.
@@ -23,6 +27,8 @@ ROWS = {
 CAVEATS = dict.fromkeys(ROWS, "within the spread of seeds") | {
     "upsampling": r"losses differ by (\d\.\de-\d+|0\.0e\+00) at the first step"
 }
+#: The examples on two processes, which read no map, and what they share.
+ON_TWO_PROCESSES, SHARED = ("data_parallel", "fully_sharded", "large_batch"), "small_task"
 
 
 def imported(name: str) -> ModuleType:
@@ -33,7 +39,8 @@ def imported(name: str) -> ModuleType:
 
 
 def test_every_example_is_tested():
-    assert {file.stem for file in FOLDER.glob("*.py")} == ROWS.keys()
+    tested = {*ROWS, *ON_TWO_PROCESSES, SHARED}
+    assert {file.stem for file in FOLDER.glob("*.py")} == tested
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -68,3 +75,41 @@ def test_help(name):
     assert done.returncode == 0, done.stderr
     assert "--steps" in done.stdout
     assert "--seed" in done.stdout
+
+
+@pytest.mark.skipif(not distributed.is_available(), reason="PyTorch has no distributed here")
+@pytest.mark.parametrize("name", ON_TWO_PROCESSES)
+def test_the_gradient_of_two_processes_is_that_of_one(name):
+    done = subprocess.run(
+        [sys.executable, FOLDER / f"{name}.py"],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    training, comparison = done.stdout.split("\n\n")
+    *losses, _ = (float(loss) for loss in re.findall(r"step \d+ of \d+: loss (.+)", training))
+    assert len(losses) == 10
+    assert losses[-1] < 0.8 * losses[0]
+    whole, parts = map(float, re.findall(r"by the .+ (\d\.\de[+-]\d+)\n", comparison))
+    assert whole <= 1e-6
+    assert parts > 1e-2
+    assert comparison.endswith(" equals that of a single process.\n")
+
+
+def test_another_gradient_ends_the_example(capsys):
+    task = imported(SHARED)
+    loss_function = jml.JaccardCrossEntropyLoss(upsample="bilinear")
+    model = task.network(torch.device("cpu"))
+    images, labels = task.batch(4, 0, torch.device("cpu"))
+    loss_function(model(images), labels).backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+
+    task.compare(gradients, gradients, loss_function, 4)
+    assert "equals" in capsys.readouterr().out
+    for factor in (1 + 1e-5, float("nan")):
+        others = [*gradients[:-1], factor * gradients[-1]]
+        with pytest.raises(SystemExit, match="differs"):
+            task.compare(others, gradients, loss_function, 4)
+        assert "equals" not in capsys.readouterr().out
