@@ -93,10 +93,12 @@ def write(file: Path, suite: str, results: Results, rounds: int, threads: int) -
         "growth": results.sweeps,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    short = json.loads(
-        json.dumps(content), parse_float=lambda digits: float(f"{float(digits):.4g}")
-    )
-    file.write_text(json.dumps(short, indent=1) + "\n")
+    file.write_text(json.dumps(in_four_digits(content), indent=1) + "\n")
+
+
+def in_four_digits(content: dict) -> dict:
+    """As JSON keeps it, with every float rounded."""
+    return json.loads(json.dumps(content), parse_float=lambda digits: float(f"{float(digits):.4g}"))
 
 
 if __name__ == "__main__":

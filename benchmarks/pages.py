@@ -1,5 +1,5 @@
-"""Writes the figures of results/*.json into README.md and docs/performance.md, between comments
-that name a section:
+"""Writes the figures of results/*.json into README.md, docs/performance.md and docs/scale.md,
+between comments that name a section:
 
     <!-- figures: jml warm -->
     ...
@@ -25,12 +25,14 @@ from .gpu.cases import CUDA, TRITON
 from .sass import document
 from .sass.measured import shares as measured_shares
 from .sass.rows import UPSAMPLED
+from .scale.sections import SECTIONS as SCALE
 from .suites import CPU, CPU_FULL_SIZE, CPU_IN_PLACE, CPU_INTERPOLATED, NNUNET, SUITES
 
 ROOT = Path(__file__).parents[1]
 #: The newest last: its name is that of the GPU alone.
 GPU_RESULTS = sorted(RESULTS.parent.glob("gpu-*.json"))
-PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
+SCALE_RESULTS = RESULTS.with_name("scale.json")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md", ROOT / "docs" / "scale.md")
 #: As it stands in a page.
 SECTION = re.compile(
     r"(?P<begin><!-- figures: (?P<name>[\w, +]+) -->\n).*?(?P<end><!-- end of figures -->)", re.S
@@ -440,14 +442,19 @@ SECTIONS: dict[str, Callable[[dict], str]] = {
     "GPU costs": gpu_costs,
     "model": model,
     "model of upsampling": model_of_upsampling,
+    **SCALE,
 }
 
 
 def measured() -> dict:
-    """All results: by suite those of the CPU, under "gpu" those of each GPU, and under "model" what
-    is predicted for GPUs."""
-    of_gpus = [json.loads(file.read_text()) for file in GPU_RESULTS]
-    return json.loads(RESULTS.read_text()) | {"gpu": of_gpus, "model": document.read()}
+    """All results: by suite those of the CPU, under "gpu" those of each GPU, under "model" what is
+    predicted for GPUs, and under "scale" what is of many ranks."""
+    others = {
+        "gpu": [json.loads(file.read_text()) for file in GPU_RESULTS],
+        "model": document.read(),
+        "scale": json.loads(SCALE_RESULTS.read_text()),
+    }
+    return json.loads(RESULTS.read_text()) | others
 
 
 def render(page: str, results: dict) -> str:
