@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 #:     averaged  the mean over ranks is taken, as DDP and FSDP do. The adjoint of a sum that R ranks
 #:               read is the sum of their R adjoints: each rank's gradient is R times its share, and
 #:               the mean of those is the gradient above.
-#:     summed    the sum over ranks is taken (tensor, context and spatial parallelism, FSDP2 with
-#:               forced sums), or none is wanted: each rank's gradient is its share.
+#:     summed    the sum over ranks is taken (tensor, context and spatial parallelism, FSDP2 with a
+#:               divide factor of 1), or none is wanted: each rank's gradient is its share.
 GRADIENTS = ("averaged", "summed")
 
 

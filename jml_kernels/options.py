@@ -119,7 +119,7 @@ class LossOptions(TargetOptions):
             each image is of the rank's own images. None: the batch is the rank's own.
         gradients: of a process_group, how the gradients of the ranks meet after the backward:
             "averaged", as DDP and FSDP do, or "summed" (tensor, context and spatial parallelism,
-            FSDP2 with forced sums).
+            FSDP2 with a divide factor of 1).
     """
 
     alpha: float = 1.0
