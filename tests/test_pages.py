@@ -42,11 +42,14 @@ def test_code_runs(page):
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
     if not blocks:
         pytest.skip("it has no Python")
+    labels = torch.randint(4, (2, 8, 8))
     names = {
         "logits": torch.randn(2, 4, 8, 8, requires_grad=True),
-        "labels": torch.randint(4, (2, 8, 8)),
+        "labels": labels,
         "teacher_logits": torch.randn(2, 4, 8, 8),
         "small_logits": torch.randn(2, 4, 2, 2, requires_grad=True),
+        "model": torch.nn.Identity(),
+        "micro_batches": [(torch.randn(2, 4, 8, 8, requires_grad=True), labels)],
     }
     with mock.patch.dict(OVERLAPS):  # one page adds an overlap
         for block in blocks:
