@@ -1,7 +1,7 @@
 """Starts several ranks of torch.distributed (gloo) that compare a loss with one process's, and
 gathers what they found.
 
-    found(suite, world_size) -> what `compare` of by_ranks/<suite>.py yields, on every rank
+    found(suites, world_size) -> what `compare` of by_ranks/<suite>.py yields, on every rank
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -47,10 +48,11 @@ def relative(actual: Tensor, expected: Tensor) -> float:
     return difference / expected.double().norm().item() if difference else 0.0
 
 
-def found(suite: str, world_size: int) -> list[Finding]:
+def found(suites: Iterable[str], world_size: int) -> list[Finding]:
+    """All suites run in one start of the ranks, which takes as long as many a suite."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [sys.executable, __file__, suite, str(world_size), folder],
+            [sys.executable, __file__, str(world_size), folder, *suites],
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
@@ -62,19 +64,29 @@ def found(suite: str, world_size: int) -> list[Finding]:
             json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(world_size)
         ]
     return [
-        Finding(f"rank {rank}: {name}", *numbers)
+        Finding(f"rank {rank}, {name}", *numbers)
         for rank, findings in enumerate(of_ranks)
         for name, *numbers in findings
     ]
 
 
-def _run(rank: int, suite: str, world_size: int, folder: str) -> None:
+def _compared(suite: str, rank: int, world_size: int) -> list[Finding]:
+    compare: Callable[[int, int], Iterator[Finding]] = _suite(suite).compare
+    return [
+        finding._replace(name=f"{suite}: {finding.name}") for finding in compare(rank, world_size)
+    ]
+
+
+def _suite(name: str) -> ModuleType:
+    return importlib.import_module(f"by_ranks.{name}")
+
+
+def _run(rank: int, world_size: int, folder: str, suites: list[str]) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size
     )
-    compare: Iterator[Finding] = importlib.import_module(f"by_ranks.{suite}").compare
-    findings = list(compare(rank, world_size))
+    findings = [finding for suite in suites for finding in _compared(suite, rank, world_size)]
     (Path(folder) / f"{rank}.json").write_text(json.dumps(findings))
     distributed.barrier()
     distributed.destroy_process_group()
@@ -82,14 +94,15 @@ def _run(rank: int, suite: str, world_size: int, folder: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("suite")
     parser.add_argument("world_size", type=int)
     parser.add_argument("folder")
+    parser.add_argument("suites", nargs="+")
     arguments = parser.parse_args()
-    importlib.import_module(f"by_ranks.{arguments.suite}")  # once, before the processes part
+    for name in arguments.suites:
+        _suite(name)  # once, before the processes part
     multiprocessing.start_processes(
         _run,
-        (arguments.suite, arguments.world_size, arguments.folder),
+        (arguments.world_size, arguments.folder, arguments.suites),
         nprocs=arguments.world_size,
         start_method="fork",
     )

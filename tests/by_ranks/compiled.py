@@ -17,7 +17,6 @@ from by_ranks.networks import gradient, network
 def compare(rank: int, world_size: int) -> Iterator[Finding]:
     mesh = init_device_mesh("cpu", (world_size,), mesh_dim_names=("data",))
     yield from _steps("objective, boundary", True, rank)
-    yield from _steps("distillation", mesh, rank)
     yield from _steps("jml1", mesh.get_group(), rank)
 
 

@@ -123,24 +123,34 @@ def differences(
     return (value - expected).abs().double().sum().item(), difference / scale
 
 
+#: (layout, dtype, upsample): layouts differ in what is added up, and not in how logits are read.
+SETTINGS = (
+    ("uneven", torch.float64, None),
+    ("uneven", torch.float32, None),
+    ("uneven", torch.float64, "bilinear"),
+    ("an empty rank", torch.float64, None),
+    ("an ignored rank", torch.float64, None),
+)
+#: Labels of a rank may all be ignored: these losses have none.
+OF_PROBABILITIES = ("jml2, soft target", "soft dice", "objective, soft")
+
+
 def compare(rank: int, world_size: int) -> Iterator[Finding]:
-    for layout in ("uneven", "an empty rank", "an ignored rank"):
+    for layout, dtype, upsample in SETTINGS:
         counts = images_of(layout, rank, world_size)
         own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
-        for dtype, tolerance in TOLERANCE.items():
-            for upsample, lower in ((None, 1), ("bilinear", 2)):
-                tensors = drawn(sum(counts), dtype, lower)
-                if layout == "an ignored rank":
-                    tensors[1][: counts[0]] = -100
-                for name, make in LOSSES.items():
-                    is_dense = name in ("jml2, soft target", "soft dice", "objective, soft")
-                    for aggregation in AGGREGATIONS:
-                        options = {"aggregation": aggregation, "upsample": upsample}
-                        gradients = "summed" if name == "dice" else "averaged"
-                        errors = differences(make, options, gradients, tensors, own, world_size)
-                        where = f"{name}, {aggregation}, {dtype}, {upsample}, {layout}"
-                        if not (is_dense and layout == "an ignored rank"):
-                            yield Finding(where, *errors, tolerance)
+        tensors = drawn(sum(counts), dtype, lower=2 if upsample else 1)
+        names = list(LOSSES)
+        if layout == "an ignored rank":
+            tensors[1][: counts[0]] = -100
+            names = [name for name in LOSSES if name not in OF_PROBABILITIES]
+        for name in names:
+            for aggregation in AGGREGATIONS:
+                options = {"aggregation": aggregation, "upsample": upsample}
+                gradients = "summed" if name == "dice" else "averaged"
+                errors = differences(LOSSES[name], options, gradients, tensors, own, world_size)
+                where = f"{name}, {aggregation}, {dtype}, {upsample}, {layout}"
+                yield Finding(where, *errors, TOLERANCE[dtype])
     yield from _per_image(rank, world_size)
     yield from _other_sizes(rank, world_size)
     yield from _authors_loss(rank, world_size)

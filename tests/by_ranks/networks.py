@@ -81,6 +81,8 @@ def compare(rank: int, world_size: int) -> Iterator[Finding]:
     own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
     for dtype, tolerance in TOLERANCE.items():
         for upsample, lower in ((None, 1), ("bilinear", 2)):
+            if upsample and dtype == torch.float32:
+                continue
             _, *targets = drawn(sum(counts), dtype, lower)
             generator = torch.Generator().manual_seed(1)
             images = torch.randn(sum(counts), 3, *SIZE, generator=generator, dtype=dtype)
