@@ -55,4 +55,18 @@ struct FormulaFloats {
   };
 };
 
+struct TallyInts {
+  enum {
+    activation,
+    bins,
+    boundary_size,
+    ignore_index,
+    upsample,
+    align_corners,
+    calibration,
+    classwise,
+    count
+  };
+};
+
 }  // namespace jml

@@ -40,12 +40,16 @@ def result_dtype(logits: Tensor) -> torch.dtype:
 # ---- tensors -------------------------------------------------------------------------------------
 
 
-def check_labels(name: str, labels: Tensor) -> None:
-    """Labels alone: integers of 1 + 0 to 3 dimensions."""
+def check_integers(name: str, labels: Tensor) -> None:
     if not isinstance(labels, Tensor):
         raise TypeError(f"{name} is a {type(labels).__name__}: expected a Tensor")
     if not is_integer(labels):
         raise TypeError(f"{name} has dtype {labels.dtype}: expected an integer dtype")
+
+
+def check_labels(name: str, labels: Tensor) -> None:
+    """Labels alone: integers of 1 + 0 to 3 dimensions."""
+    check_integers(name, labels)
     if not 1 <= labels.dim() <= 1 + MAX_SPATIAL:
         raise ValueError(
             f"{name} has shape {tuple(labels.shape)}: expected (N, *spatial) with 0 to "

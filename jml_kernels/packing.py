@@ -79,3 +79,22 @@ class FormulaFloats(NamedTuple):
     dense_ce_weight: float
     label_overlap_weight: float
     dense_overlap_weight: float
+
+
+class TallyInts(NamedTuple):
+    """What metrics count: the list `tally_ints` of the operators `tally`."""
+
+    activation: int
+    """index of `checks.ACTIVATIONS`: softmax or sigmoid"""
+    bins: int
+    """of probabilities"""
+    boundary_size: int
+    """the window that makes boundary pixels; 0 looks for none"""
+    ignore_index: int
+    upsample: int
+    """whether logits of lower spatial sizes than the labels are interpolated, linearly"""
+    align_corners: int
+    calibration: int
+    """whether confidences are binned"""
+    classwise: int
+    """whether the probabilities of each class are"""

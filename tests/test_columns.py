@@ -11,7 +11,7 @@ from needs import cpu_kernels
 
 from jml_kernels import checks
 from jml_kernels.overlaps import ORDER_OF_SUMMATION, OVERLAPS, overlap_columns
-from jml_kernels.packing import FormulaFloats, FormulaInts, TargetFloats, TargetInts
+from jml_kernels.packing import FormulaFloats, FormulaInts, TallyInts, TargetFloats, TargetInts
 from jml_kernels.statistics import COLUMNS, EXTREMA, SUMS, TOTALS, ClassStatistics, column_bits
 
 CSRC = Path(__file__).parents[1] / "csrc"
@@ -37,7 +37,7 @@ def test_columns_of_cpp():
     assert tuple(_cpu.columns()) == COLUMNS
 
 
-@pytest.mark.parametrize("kind", [TargetInts, TargetFloats, FormulaInts, FormulaFloats])
+@pytest.mark.parametrize("kind", [TargetInts, TargetFloats, FormulaInts, FormulaFloats, TallyInts])
 def test_packed_options_of_cpp(kind):
     text = (CSRC / "packing.h").read_text(encoding="utf-8")
     places = names_in_braces(text[text.index(f"struct {kind.__name__} {{") :].partition("enum")[2])

@@ -44,6 +44,8 @@ class Backend:
     upsamples: bool = False
     """whether its operators interpolate logits of lower resolution themselves (the target int
     `upsample`); for others dispatch.py interpolates before"""
+    tallies: bool = False
+    """whether it has the operator that counts for metrics, with a softmax (tally.py)"""
     stand_in: StandIn | None = None
     register: Callable[[torch.library.Library], None] | None = field(default=None, repr=False)
     """registers kernels written in Python; a library registers its own when it is loaded"""
