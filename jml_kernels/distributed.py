@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed
 
-if distributed.is_available():
-    from torch.distributed import _functional_collectives as functional_collectives
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
@@ -72,7 +70,10 @@ def world_size(process_group: Any) -> int:
 
 def all_reduced(tensor: Tensor, group: ProcessGroup, how: str = "sum") -> Tensor:
     """The sum (or "max") over ranks, by a collective that compiled graphs hold too."""
-    return functional_collectives.wait_tensor(functional_collectives.all_reduce(tensor, how, group))
+    # Imported here, as most processes have no use for it, and it takes a while.
+    from torch.distributed import _functional_collectives as functional  # noqa: PLC0415
+
+    return functional.wait_tensor(functional.all_reduce(tensor, how, group))
 
 
 class SumOverRanks(torch.autograd.Function):

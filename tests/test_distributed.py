@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
 
 import pytest
@@ -113,6 +114,7 @@ class TestShards:
 
     @pytest.fixture
     def mesh(self, group):
+        importlib.import_module("torch.distributed.tensor")  # it takes seconds
         return distributed.init_device_mesh("cpu", (1,), mesh_dim_names=("model",))
 
     def shard(self, mesh, tensor, dimension):
