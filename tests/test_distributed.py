@@ -14,7 +14,7 @@ from torch import distributed
 import jml_kernels as jml
 
 #: What by_ranks/ has, with the least number of comparisons of a rank.
-SUITES = {"losses": 350, "networks": 280, "shards": 400, "accumulation": 70}
+SUITES = {"losses": 330, "networks": 280, "shards": 400, "accumulation": 70}
 
 
 @pytest.mark.long
