@@ -109,6 +109,8 @@ def label_statistics(
 
     n = z.shape[0]
     sums = z.new_zeros((1, len(SUMS), n, shard.num_classes), dtype=torch.float64)
+    # A rank without classes calls the backward of the sum of exponents too, which is a collective.
+    nothing = log_sum.flatten()[:0].sum()
     extrema = z.new_zeros((1, len(EXTREMA), n, shard.num_classes), dtype=torch.float64)
     totals = dict.fromkeys(TOTALS, sums.new_zeros(n))
     if shard.count:
@@ -130,7 +132,7 @@ def label_statistics(
             of_label = ce_class_weights.double()[torch.where(valid, index, 0)]
             weights = torch.where(valid, of_label, 0)
         totals["cross_entropy_weight"] = weights.flatten(1).sum(1)
-    flat = torch.cat([sums.flatten(), totals["cross_entropy"]])
+    flat = torch.cat([(sums + nothing).flatten(), totals["cross_entropy"]])
     flat = SumOverRanks.apply(flat, shard.group, False)
     sums, totals["cross_entropy"] = flat[: sums.numel()].view(sums.shape), flat[sums.numel() :]
     pixels = valid.flatten(1).sum(1, dtype=torch.float64)
