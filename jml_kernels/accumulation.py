@@ -240,6 +240,7 @@ class _Modules:
         self.outermost: list[nn.Module] = []
         self.seen: set[nn.Module] = set()
         self.buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
+        self.broadcasts: list[tuple[nn.Module, bool]] = []
         if self.is_module:
             self._add(forward)
 
@@ -247,6 +248,8 @@ class _Modules:
         self.outermost.append(module)
         for inner in module.modules():
             self.seen.add(inner)
+            if hasattr(inner, "require_forward_param_sync"):  # DDP's
+                self.broadcasts.append((inner, inner.require_forward_param_sync))
             for name, buffer in inner.named_buffers(recurse=False):
                 self.buffers.append((inner, name, buffer, buffer.clone()))
 
@@ -267,6 +270,10 @@ class _Modules:
             with torch.no_grad():
                 for module, name, buffer, value in self.buffers:
                     setattr(module, name, buffer.copy_(value))
+            # DDP broadcasts buffers with the first forward of a step: with that of the second pass
+            # again, since those of the first are gone.
+            for module, is_due in self.broadcasts:
+                module.require_forward_param_sync = is_due
 
     @contextlib.contextmanager
     def without_communication(self) -> Iterator[None]:
