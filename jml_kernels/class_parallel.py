@@ -106,22 +106,21 @@ def label_statistics(
     is_label = valid.unsqueeze(1) & (index.unsqueeze(1) == classes)
     elsewhere = (epsilon / shard.num_classes).unsqueeze(1)
     y = torch.where(is_label, 1 - epsilon.unsqueeze(1) + elsewhere, elsewhere)
+    # The label's element is the largest. With a smoothing of 1 all are equal: the first counts.
+    is_first = valid.unsqueeze(1) & (classes == 0)
+    is_argmax = torch.where(epsilon.unsqueeze(1) == 1, is_first, is_label)
 
-    n = z.shape[0]
-    sums = z.new_zeros((1, len(SUMS), n, shard.num_classes), dtype=torch.float64)
-    # A rank without classes calls the backward of the sum of exponents too, which is a collective.
-    nothing = log_sum.flatten()[:0].sum()
-    extrema = z.new_zeros((1, len(EXTREMA), n, shard.num_classes), dtype=torch.float64)
-    totals = dict.fromkeys(TOTALS, sums.new_zeros(n))
-    if shard.count:
-        own, own_extrema = _of_own_classes(log_x.exp(), y, valid, columns, backend)
-        # Of smoothed labels the largest element is the label's.
-        present = is_label.unsqueeze(-1).flatten(2).any(-1)
-        own_extrema[:, EXTREMA.index("present")] = present.double()
-        after = shard.num_classes - shard.first - shard.count
-        sums = F.pad(own, (shard.first, after))
-        extrema = F.pad(own_extrema, (shard.first, after))
+    # Where logits are NaN or infinite, so is the sum of exponents, on every rank.
+    broken = ~log_sum.isfinite()
+    sums, extrema = _of_all_classes(
+        log_x.exp(), y, is_argmax, valid, broken, columns, shard, backend
+    )
+    # A rank without classes calls the backward of the sum of exponents too, a collective.
+    sums = sums + log_sum.flatten()[:0].sum()
+    totals = dict.fromkeys(TOTALS, extrema.new_zeros(z.shape[0]))
     if columns & column_bits("cross_entropy"):
+        # As the reference: a class that is ruled out and has no share of the target adds nothing.
+        log_x = torch.where((y == 0) & (log_x == -torch.inf), 0, log_x)
         terms = torch.where(valid.unsqueeze(1), -y * log_x, 0)
         terms = terms.unsqueeze(-1).flatten(2).sum(-1, dtype=torch.float64)
         if ce_class_weights is not None:
@@ -131,14 +130,53 @@ def label_statistics(
         if ce_class_weights is not None:
             of_label = ce_class_weights.double()[torch.where(valid, index, 0)]
             weights = torch.where(valid, of_label, 0)
-        totals["cross_entropy_weight"] = weights.flatten(1).sum(1)
-    flat = torch.cat([(sums + nothing).flatten(), totals["cross_entropy"]])
+        totals["cross_entropy_weight"] = _of_image(weights).sum(1)
+    flat = torch.cat([sums.flatten(), totals["cross_entropy"]])
     flat = SumOverRanks.apply(flat, shard.group, False)
     sums, totals["cross_entropy"] = flat[: sums.numel()].view(sums.shape), flat[sums.numel() :]
-    pixels = valid.flatten(1).sum(1, dtype=torch.float64)
-    totals["valid"] = torch.where(wrong.flatten(1).any(1), torch.nan, pixels)
+    pixels = _of_image(valid).sum(1, dtype=torch.float64)
+    totals["valid"] = torch.where(_of_image(wrong).any(1), torch.nan, pixels)
     extrema = all_reduced(extrema, shard.group, "max")
     return sums, extrema, torch.stack([totals[name] for name in TOTALS]).unsqueeze(0)
+
+
+def _of_image(of_pixels: Tensor) -> Tensor:
+    """(N, *spatial) -> (N, pixels)."""
+    return of_pixels.unsqueeze(-1).flatten(1)
+
+
+def _of_all_classes(
+    x: Tensor,
+    y: Tensor,
+    is_argmax: Tensor,
+    valid: Tensor,
+    broken: Tensor,
+    columns: int,
+    shard: ClassShard,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    """This rank's share of the sums and maxima, 0 for the classes of other ranks.
+
+    Args:
+        is_argmax: where a class is the argmax of y.
+        broken: (N, *spatial), where x is NaN. An image that has such a pixel has NaN for its sums,
+            and its classes are active: a loss is NaN then, and no exception of one rank.
+    """
+    n = x.shape[0]
+    if not shard.count:
+        return tuple(
+            x.new_zeros((1, len(names), n, shard.num_classes), dtype=torch.float64)
+            for names in (SUMS, EXTREMA)
+        )
+    x = torch.where(broken.unsqueeze(1), 0, x)
+    sums, extrema = _of_own_classes(x, y, valid, columns, backend)
+    extrema[:, EXTREMA.index("present")] = is_argmax.unsqueeze(-1).flatten(2).any(-1).double()
+    is_broken = _of_image(broken).any(1).view(-1, 1)
+    sums = torch.where(is_broken, torch.nan, 1) * sums
+    for name in ("prediction_max", "joint_max"):  # infinite, since a collective may drop NaN
+        extrema[:, EXTREMA.index(name)].masked_fill_(is_broken, torch.inf)
+    after = shard.num_classes - shard.first - shard.count
+    return tuple(F.pad(own, (shard.first, after)) for own in (sums, extrema))
 
 
 def _of_own_classes(

@@ -196,3 +196,36 @@ class TestShards:
         logits, labels = tensors
         with pytest.raises(ValueError, match="expected replicated classes for class_statistics"):
             jml.class_statistics(self.shard(mesh, logits, 1), labels)
+
+    @pytest.mark.parametrize("active_classes", ["all", "present", "label", "prob", "both"])
+    @pytest.mark.parametrize("aggregation", ["dataset", "image", "class"])
+    @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+    def test_sharded_classes_and_logits_that_overflow(
+        self, mesh, tensors, active_classes, aggregation, bad
+    ):
+        """The loss and the gradient are NaN, as a scaler of gradients expects it."""
+        logits, labels = tensors
+        logits[0, 0] = bad  # at every pixel, so that none has a probability
+        sharded = self.shard(mesh, logits, 1).requires_grad_()
+        loss = jml.JaccardMetricLoss(active_classes=active_classes, aggregation=aggregation)
+        value = loss(sharded, labels)
+        assert value.isnan()
+        value.backward()
+        assert sharded.grad.to_local().isnan().any()
+
+    def test_sharded_classes_that_are_ruled_out(self, mesh, tensors):
+        logits, labels = tensors
+        labels.clamp_(max=1)
+        logits[:, 2] = -torch.inf
+        loss = jml.JaccardCrossEntropyLoss()
+        assert loss(self.shard(mesh, logits, 1), labels) == pytest.approx(loss(logits, labels))
+
+    def test_sharded_classes_without_pixels_around(self, mesh, tensors):
+        logits, labels = (tensor[..., 0, 0] for tensor in tensors)  # (N, C) and (N,)
+        loss = jml.JaccardCrossEntropyLoss(ce_class_weights=[1.0, 2.0, 3.0])
+        assert loss(self.shard(mesh, logits, 1), labels) == pytest.approx(loss(logits, labels))
+
+    def test_sharded_classes_that_are_smoothed_to_one_value(self, mesh, tensors):
+        logits, labels = tensors
+        loss = jml.JaccardMetricLoss(label_smoothing=1.0, active_classes="present")
+        assert loss(self.shard(mesh, logits, 1), labels) == pytest.approx(loss(logits, labels))
