@@ -230,15 +230,17 @@ def _class_parallel_loss(
         logits: the DTensor; `local` is this rank's shard of it.
     """
     options = objective.options
-    checks.check_logits(logits)
+    checks.checked_logits(logits, options)
     if options.activation != "softmax":
         raise _no_class_shards("logits", f"replicated ones for activation={options.activation!r}")
     if len(lies_in.classes) != 1:
         raise _no_class_shards("logits", "one dimension of the mesh for them")
     checks.check_labels("target", labels)
+    checks.check_same_device("target", labels, local)
     local, labels = checks.plain(local), checks.plain(labels)
     size = (local.shape[0], *local.shape[2:])
-    if options.upsample is not None:
+    if options.upsample is not None and labels.dim() == logits.dim() - 1:
+        checks.check_lower("logits", logits, tuple(labels.shape[1:]), options, "target")
         local = interpolated(local, labels.shape[1:], options.align_corners)
         size = (local.shape[0], *local.shape[2:])
     if tuple(labels.shape) != size:
@@ -250,8 +252,15 @@ def _class_parallel_loss(
         checks.check_mask(mask, local, size[1:])
     if ce_class_weights is not None:
         ce_class_weights = _checked_weights(ce_class_weights, logits)
+        if ce_class_weights.requires_grad:
+            raise ValueError(
+                "ce_class_weights requires grad: expected ce_class_weights.detach() with logits "
+                "whose classes are sharded"
+            )
     class_weights, class_mask = _of_classes(class_weights, logits, objective)
-    if labels.device.type == "cpu" or options.validate:
+    # A compiled graph cannot branch on values.
+    looks = labels.device.type == "cpu" and not torch.compiler.is_compiling()
+    if looks or options.validate:
         checks.check_label_range(labels, mask, logits.shape[1], options.ignore_index)
     statistics = class_parallel.label_statistics(
         local,

@@ -94,9 +94,7 @@ def local_shards(
             f"dimension {dimensions[0]}, whose neighbours lie on another rank"
         )
     rank, local = logits.dim(), logits.to_local()
-    has_halo = (
-        bool(dimensions) and options.boundary_size is not None and options.label_smoothing > 0
-    )
+    has_halo = bool(dimensions) and (options.boundary_size or 1) > 1 and options.label_smoothing > 0
     parts = dict(others)
     for other, tensor in others.items():
         if is_sharded(tensor):

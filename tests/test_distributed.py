@@ -151,6 +151,11 @@ class TestShards:
             ):
                 loss(logits, target)
 
+    def test_a_boundary_of_one_pixel_needs_none(self, mesh, tensors):
+        logits, labels = (self.shard(mesh, tensor, -2) for tensor in tensors)
+        loss = jml.JaccardMetricLoss(label_smoothing=0.2, boundary_size=1)
+        assert loss(logits, labels) == loss(*tensors)
+
     def test_upsampling_needs_whole_images(self, mesh, tensors):
         logits, labels = tensors
         with pytest.raises(ValueError, match="upsample='bilinear': expected None with logits that"):
@@ -229,3 +234,35 @@ class TestShards:
         logits, labels = tensors
         loss = jml.JaccardMetricLoss(label_smoothing=1.0, active_classes="present")
         assert loss(self.shard(mesh, logits, 1), labels) == pytest.approx(loss(logits, labels))
+
+    @pytest.mark.parametrize(
+        ("options", "crop", "message"),
+        [
+            (
+                {},
+                (slice(None), slice(1)),
+                "expected at least two classes with activation='softmax'",
+            ),
+            ({"upsample": "trilinear"}, ..., "upsample='trilinear': expected 'bilinear' with logi"),
+            ({"upsample": "bilinear"}, ..., r"logits has shape .*: expected spatial sizes from 1"),
+        ],
+    )
+    def test_sharded_classes_are_checked_as_others(self, mesh, tensors, options, crop, message):
+        logits, labels = tensors[0][crop], tensors[1][:, :2]
+        with pytest.raises(ValueError, match=message):
+            jml.JaccardMetricLoss(**options)(self.shard(mesh, logits, 1), labels)
+
+    def test_sharded_classes_and_weights_that_are_learnt(self, mesh, tensors):
+        logits, labels = tensors
+        weights = torch.ones(3, requires_grad=True)
+        with pytest.raises(ValueError, match=r"ce_class_weights requires grad: expected ce_cl"):
+            jml.functional.jaccard_cross_entropy_loss(
+                self.shard(mesh, logits, 1), labels, ce_class_weights=weights
+            )
+
+    def test_sharded_classes_are_compiled(self, mesh, tensors):
+        logits, labels = tensors
+        loss = jml.JaccardCrossEntropyLoss()
+        compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+        value = compiled(self.shard(mesh, logits, 1), labels)
+        assert value == pytest.approx(loss(logits, labels))
