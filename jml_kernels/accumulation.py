@@ -142,6 +142,7 @@ class _FirstPass:
             self.whole.append(sums)
             self.options.append(options)
         elif self.calls < len(self.whole):
+            _check_same_sums(self.whole[self.calls], sums)
             self.whole[self.calls] = [
                 {name: part + more[name] for name, part in whole.items()}
                 for whole, more in zip(self.whole[self.calls], sums, strict=True)
@@ -167,6 +168,14 @@ class _FirstPass:
                 )
 
 
+def _check_same_sums(whole: list[Sums], sums: list[Sums]) -> None:
+    if [of_target.keys() for of_target in whole] != [of_target.keys() for of_target in sums]:
+        raise RuntimeError(
+            "loss has labels or a teacher in a micro-batch, and not in another: expected the same "
+            "targets in each"
+        )
+
+
 class _SecondPass:
     """Gives a micro-batch the value of the whole batch, and the gradient of its own sums."""
 
@@ -175,6 +184,8 @@ class _SecondPass:
         self.calls = 0
 
     def sums_of_batch(self, sums: list[Sums], options: LossOptions) -> list[Sums]:
+        if self.calls == len(self.whole):
+            raise self._other_calls(self.calls + 1)
         whole = self.whole[self.calls]
         self.calls += 1
         adjoints = 1
@@ -190,7 +201,15 @@ class _SecondPass:
         ]
 
     def end_micro_batch(self) -> None:
+        if self.calls != len(self.whole):
+            raise self._other_calls(self.calls)
         self.calls = 0
+
+    def _other_calls(self, count: int) -> RuntimeError:
+        return RuntimeError(
+            f"loss calls {count} losses in the second pass, and {len(self.whole)} in the first: "
+            "expected as many in each; a loss within a checkpoint is called in the backward too"
+        )
 
 
 class _ValueOfWhole(torch.autograd.Function):
