@@ -77,7 +77,11 @@ def all_reduced(tensor: Tensor, group: ProcessGroup, how: str = "sum") -> Tensor
 
 
 class SumOverRanks(torch.autograd.Function):
-    """The sum of a tensor over ranks; `is_averaged` is of `GRADIENTS`."""
+    """The sum of a tensor over ranks; `is_averaged` is of `GRADIENTS`.
+
+    Without the average its adjoint is the identity, since every rank has the same one. That does
+    not hold for a function of the gradients, such as a penalty, which is of a rank's own share.
+    """
 
     @staticmethod
     def forward(tensor: Tensor, group: ProcessGroup, is_averaged: bool) -> Tensor:
@@ -89,7 +93,15 @@ class SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        return (all_reduced(grad, ctx.group) if ctx.is_averaged else grad), None, None
+        if ctx.is_averaged:
+            return all_reduced(grad, ctx.group), None, None
+        is_double = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if is_double and ctx.group.size() > 1:
+            raise RuntimeError(
+                "gradients='summed', and logits that are a DTensor, have no double backward over "
+                "ranks: expected gradients='averaged' and plain logits with create_graph=True"
+            )
+        return grad, None, None
 
 
 def sums_over_ranks(sums: list[Sums], process_group: Any, gradients: str) -> list[Sums]:
