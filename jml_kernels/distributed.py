@@ -46,11 +46,13 @@ def group_of(process_group: Any) -> ProcessGroup:
 
 def check_process_group(name: str, value: Any) -> Any:
     """None, True, a group of this rank, or a mesh of one dimension."""
-    if value is None or value is True:
+    if value is None:
         return value
     expected = "expected a process group, a DeviceMesh of one dimension, True or None"
     if not distributed.is_available():
         raise ValueError(f"{name}={value!r}: expected None, since PyTorch has no distributed here")
+    if value is True:
+        return value
     if isinstance(value, distributed.DeviceMesh):
         if value.ndim != 1:
             names = value.mesh_dim_names or ()

@@ -104,6 +104,13 @@ class TestOptions:
         with pytest.raises(ValueError, match="expected a process group, a DeviceMesh of one"):
             jml.JaccardMetricLoss(process_group=unnamed)
 
+    def test_without_distributed(self, monkeypatch, tensors):
+        monkeypatch.setattr(distributed, "is_available", lambda: False)
+        jml.JaccardMetricLoss()(*tensors)
+        for value in (True, 1):
+            with pytest.raises(ValueError, match=f"process_group={value}: expected None, since Py"):
+                jml.JaccardMetricLoss(process_group=value)
+
     def test_how_gradients_meet(self):
         with pytest.raises(ValueError, match="gradients='mean': expected one of 'averaged', 'su"):
             jml.JaccardMetricLoss(gradients="mean")
