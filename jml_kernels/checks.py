@@ -173,7 +173,8 @@ def check_inplace(inputs: tuple[Tensor | None, ...]) -> None:
     logits, *others = inputs
     cure = "inplace_backward=True: expected"
     base = logits._base if logits._is_view() else logits
-    if torch.is_grad_enabled() and base.is_leaf and base.requires_grad:
+    # A leaf may itself be a view of memory that requires no grad, as of a flat buffer.
+    if torch.is_grad_enabled() and logits.requires_grad and (logits.is_leaf or base.is_leaf):
         raise RuntimeError(
             f"{cure} logits that an operation has made: these are a leaf that requires grad, or a "
             "view of one, whose values the gradient would overwrite"

@@ -374,6 +374,18 @@ def test_inplace_refuses_a_leaf(view, compiled):
         assert loss(logits, target).isfinite()
 
 
+@pytest.mark.parametrize("view", [lambda z: z, lambda z: z[None][0]])
+def test_inplace_refuses_a_leaf_that_is_a_view(view, compiled):
+    """As the parameters in a flat buffer are, which requires no grad."""
+    buffer = torch.randn(60)
+    logits = view(buffer.view(2, 5, 6).requires_grad_())
+    loss = jml.JaccardMetricLoss(inplace_backward=True, backend=compiled)
+    with pytest.raises(RuntimeError, match="leaf that requires grad"):
+        loss(logits, torch.randint(0, 5, (2, 6)))
+    # Nothing is written over a view that requires none.
+    assert loss(buffer.view(2, 5, 6), torch.randint(0, 5, (2, 6))).isfinite()
+
+
 def test_inplace_refuses_memory_that_other_arguments_share(compiled):
     """Windows and shifted batches: what the backward reads of them would be gradients."""
     frames = torch.randn(4, 5, 6, 7, requires_grad=True) * 1
