@@ -116,7 +116,8 @@ def _statistics(call: Call, options: TargetOptions) -> list[dict[str, Tensor]]:
     """Those of each target, labels first."""
     backend, inputs, lists = call
     run = STATISTICS[backend]
-    return by_name(*run(*inputs, lists.ints, lists.floats, options.inplace_backward))
+    columns = run(*inputs, lists.ints, lists.floats, options.inplace_backward)
+    return by_name(*columns, of_logits_alone=backend != "reference")
 
 
 def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Tensor:
