@@ -16,7 +16,7 @@ from torch import Tensor
 from . import checks, formulas
 from .backend import BY_NAME, choose
 from .objective import Objective, TargetLists
-from .ops import LOSSES, STATISTICS
+from .ops import LOSSES, STATISTICS, has_tangent
 from .options import TargetOptions
 from .statistics import by_name
 from .upsampling import at_full_size, full_size
@@ -130,8 +130,8 @@ def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Ten
     if class_weights is not None:
         checks.check_class_weights(class_weights, logits)
         class_weights = _in_single_or_double(class_weights)
-        # The operators give the logits a gradient, and nothing else.
-        finishes = finishes and not class_weights.requires_grad
+        # The operators give the logits a gradient, and nothing else; the formula does.
+        finishes = finishes and not (class_weights.requires_grad or has_tangent(class_weights))
     class_mask = None if options.classes is None else objective.class_mask(logits)
     if finishes:
         return LOSSES[backend](
