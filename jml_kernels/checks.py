@@ -172,6 +172,11 @@ def check_inplace(inputs: tuple[Tensor | None, ...]) -> None:
     """
     logits, *others = inputs
     cure = "inplace_backward=True: expected"
+    if torch._C._functorch.is_functorch_wrapped_tensor(logits):
+        raise RuntimeError(
+            f"{cure} logits outside of torch.func (grad, jacrev, vmap), whose tensors have no "
+            "memory of their own"
+        )
     base = logits._base if logits._is_view() else logits
     # A leaf may itself be a view of memory that requires no grad, as of a flat buffer.
     if torch.is_grad_enabled() and logits.requires_grad and (logits.is_leaf or base.is_leaf):
@@ -309,7 +314,7 @@ def labels_of_one_hot(target: Tensor, ignore_index: int | None, name: str) -> Te
     if ignore_index is not None:
         ignored = (target.to(torch.int64) == ignore_index).all(1)
     bad = ~(fits | ignored)
-    if target.device.type == "cpu" and not torch.compiler.is_compiling() and bad.any():
+    if can_look_at(target) and bad.any():
         n, *place = bad.nonzero()[0].tolist()
         numbers = target[(n, slice(None), *place)].tolist()
         raise ValueError(
@@ -362,6 +367,25 @@ class Names(NamedTuple):
     logits: str = "logits"
     labels: str = "target"
     dense: str = "target"
+
+
+def is_mapped(*tensors: Tensor | None) -> bool:
+    """Whether torch.func.vmap runs a call for many of these at once: no value can be looked at."""
+    functorch = torch._C._functorch
+    inner = [tensor for tensor in tensors if tensor is not None]
+    while inner := [one for one in inner if functorch.is_functorch_wrapped_tensor(one)]:
+        if any(map(functorch.is_batchedtensor, inner)):
+            return True
+        inner = [functorch.get_unwrapped(one) for one in inner]  # out of torch.func.grad
+    return False
+
+
+def can_look_at(*tensors: Tensor | None) -> bool:
+    """Whether values may be looked at, and a wrong one raise an error: nobody waits for a GPU. A
+    compiled graph cannot branch on values, and neither can a call that is mapped."""
+    if torch.compiler.is_compiling() or is_mapped(*tensors):
+        return False
+    return all(tensor is None or tensor.device.type == "cpu" for tensor in tensors)
 
 
 def is_probability(values: Tensor) -> Tensor:

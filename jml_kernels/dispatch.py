@@ -201,10 +201,10 @@ def _prepared(
     if options.inplace_backward and not torch.compiler.is_compiling():
         checks.check_inplace(inputs)
     if logits.device.type == "cpu":
-        # The CPU kernels look for themselves, and a compiled graph cannot branch on values.
-        looks = backend == "reference" and not torch.compiler.is_compiling()
+        # The CPU kernels look for themselves.
+        looks = backend == "reference" and checks.can_look_at(*inputs)
     else:
-        looks = options.validate
+        looks = options.validate and not checks.is_mapped(*inputs)
     if options.upsample is not None and not BY_NAME[backend].upsamples:
         inputs, lists = _interpolated(inputs, lists, options), lists.at_full_size()
     if looks:

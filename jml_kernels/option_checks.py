@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from .checks import AGGREGATIONS, UPSAMPLINGS
+from .checks import AGGREGATIONS, UPSAMPLINGS, can_look_at
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -173,7 +173,7 @@ def class_weights(name: str, value: object) -> Tensor | None:
         raise TypeError(f"{name} has dtype {value.dtype}: expected a floating dtype")
     if not value.is_floating_point():
         value = value.float()
-    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+    if can_look_at(value):
         bad = ~(value.detach().isfinite() & (value.detach() >= 0))
         if bad.any():
             place = tuple(bad.nonzero()[0].tolist())

@@ -137,6 +137,16 @@ def test_smooth_labels(shape, epsilon):
     torch.testing.assert_close(y.sum(dim=1), torch.ones(shape))
 
 
+def test_no_target_of_a_label_where_nobody_can_look():
+    """It is NaN where looking would make a GPU wait; torch.func.vmap cannot look either."""
+    labels = torch.tensor([[0, 2, -100], [3, -1, 1]])
+    with pytest.raises(IndexError, match=r"label 3 at position \(1, 0\)"):
+        jml.smooth_labels(labels, 3, 0.3)
+    found = torch.func.vmap(lambda row: jml.smooth_labels(row[None], 3, 0.3)[0])(labels)
+    assert found.isnan().any(1).tolist() == [[False] * 3, [True, True, False]]
+    torch.testing.assert_close(found[0], jml.smooth_labels(labels[:1], 3, 0.3)[0])
+
+
 @shapes
 @sizes
 def test_boundary_label_smoothing(shape, size):

@@ -137,3 +137,65 @@ def test_a_second_derivative_of_torch_func(second, compiled):
 
     with pytest.raises(RuntimeError, match='backend="reference"'):
         second(torch.func.grad(loss))
+
+
+ONE_HOT = torch.nn.functional.one_hot(LABELS, 3).movedim(-1, 1)
+#: Of an image by itself: logits, target and more -> a number.
+MAPPED = {
+    "labels": (functional.jaccard_metric_loss, LABELS, {}),
+    "one-hot": (functional.jaccard_metric_loss, ONE_HOT, {}),
+    "boundary": (
+        functional.jaccard_cross_entropy_loss,
+        LABELS,
+        {"label_smoothing": 0.1, "boundary_size": 3, "ce_class_weights": WEIGHTS},
+    ),
+    "soft": (functional.soft_jaccard_loss, SOFT, {}),
+    "bits": (functional.jaccard_metric_loss, ONE_HOT, {"activation": "sigmoid"}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("name", MAPPED)
+def test_vmap(name, backend):
+    """Losses and gradients of each image, all in one call."""
+    function, target, options = MAPPED[name]
+
+    def loss(z, y):
+        return function(z[None], y[None], backend=backend, **options)
+
+    for of in (loss, torch.func.grad(loss)):
+        expected = torch.stack([of(z, y) for z, y in zip(LOGITS, target, strict=True)])
+        torch.testing.assert_close(torch.func.vmap(of)(LOGITS, target), expected)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("name", ["class_weights", "ce_class_weights"])
+def test_vmap_over_weights(name, backend):
+    function, _ = BY_ARGUMENT[name]
+    many = torch.stack([WEIGHTS, 2 * WEIGHTS + 1])
+    expected = torch.stack([function(weights, backend=backend) for weights in many])
+    found = torch.func.vmap(lambda weights: function(weights, backend=backend))(many)
+    torch.testing.assert_close(found, expected)
+
+
+def test_vmap_of_a_bad_label():
+    """The reference cannot look: the loss of that image is NaN, as on a GPU."""
+    labels = LABELS.clone()
+    labels[1, 2, 3] = 3
+
+    def loss(z, y):
+        return functional.jaccard_metric_loss(z[None], y[None], backend="reference")
+
+    assert torch.func.vmap(loss)(LOGITS, labels).isnan().tolist() == [False, True]
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev, torch.func.vmap])
+def test_in_place_is_refused_inside_of_torch_func(transform, backend):
+    def loss(z):
+        z = 1 * z.view(-1, 3, 4, 5)
+        labels = LABELS[: len(z)]
+        return functional.jaccard_metric_loss(z, labels, inplace_backward=True, backend=backend)
+
+    with pytest.raises(RuntimeError, match=r"inplace_backward=True: .* outside of torch\.func"):
+        transform(loss)(LOGITS)
