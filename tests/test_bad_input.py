@@ -279,9 +279,24 @@ def test_binary_labels_out_of_range(backend):
             )
             for value in ("much", None, [0.5])
         ],
-        ("variant", 3, "1 or 2"),
-        ("variant", "1", "1 or 2"),
+        *[("variant", value, "1 or 2") for value in (3, "1", 1.0, True)],
         ("aggregation", {}, "at least one weight"),
+        *[
+            (name, value, "True or False")
+            for name in (
+                "log_loss", "weighted_mean", "inplace_backward", "validate", "align_corners",
+            )
+            for value in ("False", 0, 1.0, None)
+        ],
+        *[("ignore_index", value, "an integer of 64 bits") for value in (2**63, -(2**63) - 1)],
+        ("boundary_size", 2**63 + 1, "odd positive"),
+        *[("inactive_loss", value, "a finite number") for value in (math.nan, -math.inf)],
+        *[("inactive_loss", value, "a number") for value in ("0", True)],
+        *[("smooth", value, "a number, or two of them") for value in ((1.0,), [1.0, 1.0, 1.0])],
+        *[("classes", value, "a list of class indices") for value in ("01", 1, {0: 1.0}, b"01")],
+        *[("classes", value, "at least one index, and all of them >= 0") for value in ([], [-1])],
+        *[("class_weights", value, "a list of numbers") for value in ("111", 1, {0: 1.0, 1: 2.0})],
+        ("class_weights", {1.0, 2.0}, "a list of numbers, which a set reorders"),
     ],
     ids=lambda value: repr(value) if not isinstance(value, str) else value,
 )  # fmt: skip
@@ -291,6 +306,45 @@ def test_options(name, value, expected):
         call(**{name: value})
     with raises((TypeError, ValueError), f"{name}={value!r}", "expected", expected):
         jml.JaccardMetricLoss(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["smooth", "gamma", "active_threshold", "inactive_loss"])
+def test_numbers_that_no_float_holds(name):
+    with raises(ValueError, f"{name}=1000", "a number that float64 holds"):
+        call(**{name: 10**400})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("classes", [1.0], "classes[0]=1.0: expected an integer"),
+        ("classes", [True, False], "classes[0]=True: expected an integer"),
+        ("classes", [2**63], "classes[0]=9223372036854775808: expected an integer of 64 bits"),
+        ("classes", torch.tensor([1, 2]), "classes=tensor([1, 2]): expected a list"),
+        ("classes", torch.ones(1, 3, dtype=torch.bool), "or a bool tensor of shape (C,)"),
+        ("classes", torch.zeros(3, dtype=torch.bool), "expected at least one class that is True"),
+        ("smooth", (0.0, math.nan), "smooth[1]=nan: expected a finite number >= 0"),
+        ("smooth", (-1.0, 0.0), "smooth[0]=-1.0: expected a finite number >= 0"),
+        ("smooth", ("much", 0.0), "smooth[0]='much': expected a number"),
+        ("class_weights", [1.0, True, 1.0], "class_weights[1]=True: expected a number"),
+        ("class_weights", [1.0, math.inf, 1.0], "class_weights[1]=inf: expected a finite number"),
+        ("class_weights", torch.tensor([1, -1, 1]), "class_weights[1]=-1.0: expected a finite"),
+        ("class_weights", torch.ones(3) > 0, "class_weights has dtype torch.bool"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_options_of_several_values(name, value, text):
+    """The one that is wrong is named."""
+    with raises((TypeError, ValueError), text):
+        call(**{name: value})
+    with raises((TypeError, ValueError), text):
+        jml.JaccardMetricLoss(**{name: value})
+
+
+@pytest.mark.parametrize("value", [[3], [0, 7], torch.tensor([True, False])], ids=str)
+def test_classes_that_the_logits_do_not_have(value, backend):
+    with raises(ValueError, "classes", "expected"):
+        call(classes=value, backend=backend)
 
 
 def test_options_that_exclude_each_other():
@@ -339,13 +393,26 @@ def test_boundary_mask():
         jml.boundary_mask(LABELS.float(), 3)
     with raises(ValueError, "labels has shape (1, 1, 2, 4, 5)", "0 to 3 spatial"):
         jml.boundary_mask(LABELS[None, None], 3)
-    with raises(ValueError, "size=2", "odd"):
-        jml.boundary_mask(LABELS, 2)
+    with raises(TypeError, "labels is a list", "expected a Tensor"):
+        jml.boundary_mask([[0]], 3)
+    for size in (2, 2**63 + 1, 3.0, None):
+        with raises((TypeError, ValueError), f"size={size}: expected an odd positive integer"):
+            jml.boundary_mask(LABELS, size)
+    for ignore_index in (255.5, "255", 2**63):
+        with raises((TypeError, ValueError), f"ignore_index={ignore_index!r}", "an integer"):
+            jml.boundary_mask(LABELS, 3, ignore_index)
 
 
 def test_smooth_labels():
     with raises(TypeError, "labels has dtype torch.float32", "integer"):
         jml.smooth_labels(LABELS.float(), 3)
+    with raises(TypeError, "labels is a NoneType", "expected a Tensor"):
+        jml.smooth_labels(None, 3)
+    for count in (0, 3.0, "3"):
+        with raises((TypeError, ValueError), f"num_classes={count!r}", "expected"):
+            jml.smooth_labels(LABELS, count)
+    with raises(TypeError, "ignore_index=255.5", "an integer"):
+        jml.smooth_labels(LABELS, 3, ignore_index=255.5)
     with raises(ValueError, "label_smoothing=2", "[0, 1]"):
         jml.smooth_labels(LABELS, 3, 2)
     with raises(ValueError, "boundary_size=2", "odd"):

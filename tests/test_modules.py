@@ -8,6 +8,7 @@ import inspect
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 from parametrize import named
@@ -125,6 +126,58 @@ def test_functions_equal_modules(name):
     module = MODULES[name][0](**options)
     assert function(logits, target, mask, **options) == module(logits, target, mask)
     assert function(logits, target, mask=mask, **options) == module(logits, target, mask=mask)
+
+
+NUMBERS = {
+    "label_smoothing": (0.125, np.float32),
+    "boundary_size": (3, np.int32),
+    "ignore_index": (2, np.int64),
+    "active_threshold": (0.25, np.float16),
+    "gamma": (2.0, np.float64),
+    "smooth": ((0.5, 1.0), lambda pair: [np.float32(s) for s in pair]),
+    "inactive_loss": (0.5, np.float32),
+    "classes": ((0, 2), np.array),
+    "class_weights": ([1.0, 2.0, 0.5, 0.0, 4.0], np.array),
+    "log_loss": (True, np.bool_),
+    "weighted_mean": (True, np.bool_),
+    "aggregation": ({"image": 0.5}, lambda mix: {k: np.float32(v) for k, v in mix.items()}),
+}
+
+
+@modules
+def test_numbers_of_numpy(name):
+    """They are kept as Python's, which the operators take."""
+    logits, target = inputs()
+    plain = {option: value for option, (value, _) in NUMBERS.items()}
+    of_numpy = {option: convert(value) for option, (value, convert) in NUMBERS.items()}
+    parameter = "norm" if name.startswith("Soft") else "variant"
+    expected, loss = (
+        make(name, **{parameter: 2}, **plain),
+        make(name, **{parameter: np.int64(2)}, **of_numpy),
+    )
+    assert repr(loss) == repr(expected)
+    assert loss(logits, target) == expected(logits, target)
+    function, required = MODULES[name][1:]
+    assert function(logits, target, **{parameter: np.int64(2)}, **required, **of_numpy) == expected(
+        logits, target
+    )
+
+
+def test_options_are_kept_as_they_were_given():
+    """Whoever gave a mapping, a list or a tensor may change it afterwards."""
+    logits, target = inputs()
+    aggregation, classes, indices = {"image": 1.0}, torch.arange(5) > 1, [2, 3, 4]
+    weights = [1.0, 2.0, 3.0, 4.0, 5.0]
+    losses = [
+        jml.JaccardMetricLoss(aggregation=aggregation, class_weights=weights, classes=of)
+        for of in (classes, indices)
+    ]
+    before = [(repr(loss), loss(logits, target)) for loss in losses]
+    aggregation["class"] = -5.0
+    classes[:2], weights[2] = True, 100.0
+    indices.append(0)
+    assert [(repr(loss), loss(logits, target)) for loss in losses] == before
+    assert before[0][1] == before[1][1]
 
 
 def test_public_names():
