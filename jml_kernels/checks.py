@@ -336,7 +336,7 @@ def checked_labels(logits: Tensor, labels: Tensor, options: TargetOptions) -> Te
     return labels
 
 
-def check_class_weights(weights: Tensor, logits: Tensor, name: str = "class_weights") -> None:
+def check_class_weights(weights: Tensor, logits: Tensor, name: str) -> None:
     if not isinstance(weights, Tensor):
         raise TypeError(f"{name} is a {type(weights).__name__}: expected a Tensor")
     if weights.dim() != 1 or weights.shape[0] != logits.shape[1]:

@@ -63,7 +63,7 @@ def distillation_loss(
     if labels is None:
         ce_class_weights = None
     elif ce_class_weights is not None:
-        ce_class_weights = _checked_weights(ce_class_weights, student_logits)
+        ce_class_weights = _checked_weights(ce_class_weights, student_logits, "ce_class_weights")
     inputs = (student_logits, labels, dense, mask, ce_class_weights)
     names = checks.Names("student_logits", "labels", "teacher_logits")
     call = _prepared(inputs, objective.target, options, names)
@@ -100,7 +100,7 @@ def _inputs_of_target(
     logits = checks.checked_logits(logits, options)
     labels, dense = checks.split_target(logits, target, options)
     if ce_class_weights is not None:
-        ce_class_weights = _checked_weights(ce_class_weights, logits)
+        ce_class_weights = _checked_weights(ce_class_weights, logits, "ce_class_weights")
     return logits, labels, dense, mask, ce_class_weights
 
 
@@ -128,8 +128,7 @@ def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Ten
     options, formula = objective.options, objective.formula
     finishes = backend in LOSSES and options.reduction != "none"
     if class_weights is not None:
-        checks.check_class_weights(class_weights, logits)
-        class_weights = _in_single_or_double(class_weights)
+        class_weights = _checked_weights(class_weights, logits, "class_weights")
         # The operators give the logits a gradient, and nothing else; the formula does.
         finishes = finishes and not (class_weights.requires_grad or has_tangent(class_weights))
     class_mask = None if options.classes is None else objective.class_mask(logits)
@@ -154,13 +153,11 @@ def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Ten
     return value.to(checks.result_dtype(logits))
 
 
-def _checked_weights(weights: Tensor, logits: Tensor) -> Tensor:
-    checks.check_class_weights(weights, logits, "ce_class_weights")
-    return _in_single_or_double(weights)
-
-
-def _in_single_or_double(weights: Tensor) -> Tensor:
-    """As the operators take weights: a module has others after .half()."""
+def _checked_weights(weights: Tensor, logits: Tensor, name: str) -> Tensor:
+    """As the operators take them: plain, and in one of two dtypes; a module has others after
+    .half()."""
+    checks.check_class_weights(weights, logits, name)
+    weights = checks.plain(weights)
     return weights if weights.dtype in (torch.float32, torch.float64) else weights.float()
 
 
@@ -185,6 +182,8 @@ def _prepared(
         _check_lower(inputs, size, lists, options, names)
     if mask is not None:
         checks.check_mask(mask, logits, size)
+        mask = checks.plain(mask)
+        inputs = (logits, labels, dense, mask, ce_class_weights)
     backend = choose(options.backend, logits.device)
     if backend != "reference":
         others = (
