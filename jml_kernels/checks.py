@@ -307,12 +307,17 @@ def _misfit(
 def labels_of_one_hot(target: Tensor, ignore_index: int | None, name: str) -> Tensor:
     """Integers 0 and 1, one-hot over dim 1, as labels. A pixel whose integers are all ignore_index
     is ignored. One that is no encoding raises a ValueError where looking makes nobody wait; on a
-    GPU its label is out of range, and the loss NaN."""
+    GPU its label is out of range, and the loss NaN. Of the target's size there are bools alone: no
+    sums, which would be of 64 bits."""
+    if target.dtype == torch.bool:  # beside a number it would be taken as int64
+        target = target.to(torch.uint8)
     one = target == 1
-    fits = (one.sum(1) == 1) & ((target == 0).sum(1) == target.shape[1] - 1)
+    index = one.to(torch.uint8).argmax(1, keepdim=True)
+    others_are_0 = (target == 0).scatter(1, index, True).all(1)
+    fits = one.gather(1, index).squeeze(1) & others_are_0
     ignored = torch.zeros_like(fits)
     if ignore_index is not None:
-        ignored = (target.to(torch.int64) == ignore_index).all(1)
+        ignored = is_ignored(target, ignore_index).all(1)
     bad = ~(fits | ignored)
     if can_look_at(target) and bad.any():
         n, *place = bad.nonzero()[0].tolist()
@@ -321,7 +326,7 @@ def labels_of_one_hot(target: Tensor, ignore_index: int | None, name: str) -> Te
             f"{name} has the integers {numbers} at position {(n, *place)}: expected one 1, and 0 "
             "for the other classes, with activation='softmax'"
         )
-    labels = one.to(torch.uint8).argmax(1).masked_fill(bad, target.shape[1])
+    labels = index.squeeze(1).masked_fill(bad, target.shape[1])
     return labels.masked_fill(ignored, -1 if ignore_index is None else ignore_index)
 
 
@@ -490,10 +495,10 @@ def check_label_range(
 
 
 def is_ignored(target: Tensor, ignore_index: int) -> Tensor:
-    """Where labels, or elements of a dense target, are ignore_index. As int64, which is what
-    kernels compare, the upper half of uint64 is negative and is no ignore_index."""
-    if target.is_floating_point():
-        return target == ignore_index
-    index = target.to(torch.int64)
-    ignored = index == ignore_index
-    return ignored & (index >= 0) if target.dtype == torch.uint64 else ignored
+    """Where labels, or elements of a dense target, are ignore_index. Nothing of 64 bits is made of
+    smaller integers; a number that these do not hold is none of them."""
+    if is_integer(target):
+        holds = target.dtype if target.dtype != torch.bool else torch.uint8
+        if not torch.iinfo(holds).min <= ignore_index <= torch.iinfo(holds).max:
+            return torch.zeros_like(target, dtype=torch.bool)
+    return target == ignore_index
