@@ -129,16 +129,16 @@ def check_same_device(name: str, tensor: Tensor, logits: Tensor) -> None:
         raise ValueError(f"{name} is on {tensor.device}: expected {logits.device}, as the logits")
 
 
-def check_mask(mask: Tensor, logits: Tensor, size: tuple[int, ...]) -> None:
+def check_mask(mask: Tensor, logits: Tensor, size: tuple[int, ...], name: str = "mask") -> None:
     """size: the spatial sizes that the loss is computed at."""
     expected = (logits.shape[0], *size)
     if not isinstance(mask, Tensor):
-        raise TypeError(f"mask is a {type(mask).__name__}: expected a Tensor")
+        raise TypeError(f"{name} is a {type(mask).__name__}: expected a Tensor")
     if mask.dtype != torch.bool:
-        raise TypeError(f"mask has dtype {mask.dtype}: expected torch.bool")
+        raise TypeError(f"{name} has dtype {mask.dtype}: expected torch.bool")
     if tuple(mask.shape) != expected:
-        raise ValueError(f"mask has shape {tuple(mask.shape)}: expected {expected}")
-    check_same_device("mask", mask, logits)
+        raise ValueError(f"{name} has shape {tuple(mask.shape)}: expected {expected}")
+    check_same_device(name, mask, logits)
 
 
 def checked_teacher(teacher_logits: Tensor, logits: Tensor, options: TargetOptions) -> Tensor:
@@ -372,6 +372,10 @@ class Names(NamedTuple):
     logits: str = "logits"
     labels: str = "target"
     dense: str = "target"
+    mask: str = "mask"
+
+
+NAMES = Names()
 
 
 def is_mapped(*tensors: Tensor | None) -> bool:
@@ -424,7 +428,7 @@ def check_values(
     activation: str,
     ignore_index: int | None,
     is_teacher: bool,
-    names: Names | None = None,
+    names: Names,
 ) -> None:
     """Look at every value that counts; the host waits.
 
@@ -433,7 +437,6 @@ def check_values(
         ValueError: for the first number that is no probability where one is expected: in a dense
             target, and in the logits with activation="none".
     """
-    names = names or Names()
     ignore_index = None if ignore_index == NEVER else ignore_index
     counted = torch.ones_like(logits[:, :1], dtype=torch.bool)
     if mask is not None:

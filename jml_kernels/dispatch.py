@@ -33,12 +33,13 @@ def target_loss(
     mask: Tensor | None,
     ce_class_weights: Tensor | None,
     class_weights: Tensor | None,
+    names: checks.Names = checks.NAMES,
 ) -> Tensor:
     """The loss against one target, labels or dense; see `functional.jaccard_cross_entropy_loss`."""
     options = objective.options
-    inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options)
-    call = _prepared(inputs, objective.target, options, checks.Names())
-    return _loss(call, objective, class_weights)
+    inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options, names)
+    call = _prepared(inputs, objective.target, options, names)
+    return _loss_in_words(call, objective, class_weights, names)
 
 
 def distillation_loss(
@@ -67,12 +68,7 @@ def distillation_loss(
     inputs = (student_logits, labels, dense, mask, ce_class_weights)
     names = checks.Names("student_logits", "labels", "teacher_logits")
     call = _prepared(inputs, objective.target, options, names)
-    if torch.compiler.is_compiling():
-        return _loss(call, objective, class_weights)
-    try:
-        return _loss(call, objective, class_weights)
-    except (IndexError, ValueError) as error:  # of a kernel, which has names of its own
-        raise type(error)(_renamed(str(error))) from None
+    return _loss_in_words(call, objective, class_weights, names)
 
 
 def target_statistics(
@@ -82,11 +78,12 @@ def target_statistics(
     ce_class_weights: Tensor | None,
     options: TargetOptions,
     lists: TargetLists,
+    names: checks.Names = checks.NAMES,
 ) -> dict[str, Tensor]:
     """Statistics against one target, by name: float64, (N, C), totals (N,). Those that `lists` do
     not ask for are 0."""
-    inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options)
-    call = _prepared(inputs, lists, options, checks.Names())
+    inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options, names)
+    call = _prepared(inputs, lists, options, names)
     return _statistics(call, options)[0]
 
 
@@ -96,9 +93,10 @@ def _inputs_of_target(
     mask: Tensor | None,
     ce_class_weights: Tensor | None,
     options: TargetOptions,
+    names: checks.Names,
 ) -> Inputs:
-    logits = checks.checked_logits(logits, options)
-    labels, dense = checks.split_target(logits, target, options)
+    logits = checks.checked_logits(logits, options, names.logits)
+    labels, dense = checks.split_target(logits, target, options, names.dense)
     if ce_class_weights is not None:
         ce_class_weights = _checked_weights(ce_class_weights, logits, "ce_class_weights")
     return logits, labels, dense, mask, ce_class_weights
@@ -118,6 +116,18 @@ def _statistics(call: Call, options: TargetOptions) -> list[dict[str, Tensor]]:
     run = STATISTICS[backend]
     columns = run(*inputs, lists.ints, lists.floats, options.inplace_backward)
     return by_name(*columns, of_logits_alone=backend != "reference")
+
+
+def _loss_in_words(
+    call: Call, objective: Objective, class_weights: Tensor | None, names: checks.Names
+) -> Tensor:
+    """`_loss`, whose kernels have names of their own for what is wrong with a value."""
+    if names is checks.NAMES or torch.compiler.is_compiling():
+        return _loss(call, objective, class_weights)
+    try:
+        return _loss(call, objective, class_weights)
+    except (IndexError, ValueError) as error:
+        raise type(error)(_renamed(str(error), names)) from None
 
 
 def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Tensor:
@@ -161,9 +171,9 @@ def _checked_weights(weights: Tensor, logits: Tensor, name: str) -> Tensor:
     return weights if weights.dtype in (torch.float32, torch.float64) else weights.float()
 
 
-def _renamed(message: str) -> str:
-    """What a kernel says of a value, with the name that the argument has in a distillation."""
-    for ours, theirs in (("logits", "student_logits"), ("target", "labels")):
+def _renamed(message: str, names: checks.Names) -> str:
+    """What a kernel says of a value, with the name that the argument has in the user's call."""
+    for ours, theirs in (("logits", names.logits), ("target", names.labels)):
         if message.startswith(f"{ours} has "):
             return theirs + message.removeprefix(ours)
     return message
@@ -181,7 +191,7 @@ def _prepared(
         size = full_size(logits, labels, dense, lists.has_teacher)
         _check_lower(inputs, size, lists, options, names)
     if mask is not None:
-        checks.check_mask(mask, logits, size)
+        checks.check_mask(mask, logits, size, names.mask)
         mask = checks.plain(mask)
         inputs = (logits, labels, dense, mask, ce_class_weights)
     backend = choose(options.backend, logits.device)

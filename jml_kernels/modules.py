@@ -38,6 +38,9 @@ class OverlapLoss(nn.Module):
         result and errors.
     """
 
+    #: What a constructor sets itself, and does not take.
+    _fixed_options: tuple[str, ...] = ()
+
     def __init__(
         self,
         objective: Objective,
@@ -66,6 +69,8 @@ class OverlapLoss(nn.Module):
         shown = dict(self._parameters_shown())
         defaults = vars(type(self.options)())
         for name, value in vars(self.options).items():
+            if name in self._fixed_options:
+                continue
             if value is not defaults[name] and value != defaults[name]:
                 shown.setdefault(name, value)
         for name, weights in self.named_buffers():
@@ -138,6 +143,8 @@ class DiceSemimetricLoss(OverlapLoss):
         as `JaccardMetricLoss`.
     """
 
+    _fixed_options = ("alpha", "beta")
+
     def __init__(
         self, *, variant: int = 1, class_weights: Tensor | Sequence[float] | None = None, **options
     ):
@@ -157,6 +164,8 @@ class SoftDiceLoss(OverlapLoss):
     Call:
         as `JaccardMetricLoss`.
     """
+
+    _fixed_options = ("alpha", "beta")
 
     def __init__(
         self, *, norm: int = 1, class_weights: Tensor | Sequence[float] | None = None, **options

@@ -237,6 +237,15 @@ def test_repr_shows_what_is_not_a_default(name):
 
 
 @modules
+def test_repr_is_a_call_of_the_constructor(name):
+    loss = make(name, gamma=2.0, classes=[0, 2], class_weights=[1.0, 2.0, 3.0], smooth=(0.0, 1.0))
+    again = eval(f"jml.{loss!r}")
+    assert repr(again) == repr(loss)
+    logits, target = inputs(3)
+    assert again(logits, target) == loss(logits, target)
+
+
+@modules
 def test_class_weights_are_a_buffer(name):
     weights = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
     loss = make(name, class_weights=weights)
