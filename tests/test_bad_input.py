@@ -426,6 +426,32 @@ def test_smooth_labels():
 def test_active_classes():
     with raises(ValueError, "mode='some'", "'all', 'present'"):
         jml.active_classes(LOGITS, LABELS, mode="some")
+    for threshold in (math.nan, math.inf, "much", None):
+        with raises((TypeError, ValueError), f"threshold={threshold!r}", "number"):
+            jml.active_classes(LOGITS, LABELS, threshold=threshold)
+    with raises(ValueError, "probabilities has value 7 at position (0, 0, 0, 0)", "[0, 1]"):
+        jml.active_classes(LOGITS + 7, LABELS)
+
+
+@pytest.mark.parametrize("columns", [5, None, "valid", ["tp"], [["valid"]], ["valid", 1]], ids=str)
+def test_columns(columns):
+    with raises(ValueError, f"columns={columns!r}", "a list of some of", "true_positive"):
+        jml.class_statistics(LOGITS, LABELS, columns=columns)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, "float64", float], ids=str)
+def test_dtype_of_statistics(dtype):
+    with raises(TypeError, f"dtype={dtype!r}", "torch.float32, torch.float64 or None"):
+        jml.class_statistics(LOGITS, LABELS, dtype=dtype)
+
+
+@pytest.mark.parametrize("mode", ["all", "present", "label", "prob", "both"])
+def test_no_class_is_active_where_nothing_counts(mode):
+    """In no mode, "all" included."""
+    probabilities = torch.full((2, 3, 4, 5), 0.5)
+    nothing = torch.zeros(2, 4, 5, dtype=torch.bool)
+    for target, mask in ((LABELS, nothing), (LABELS - 100, None), (SOFT - 100, None)):
+        assert not jml.active_classes(probabilities, target, mode, mask=mask).any()
     with raises(ValueError, "target has shape (1, 4, 5)", "(2, 4, 5)"):
         jml.active_classes(LOGITS, LABELS[:1])
     with raises(ValueError, "probabilities has shape (5,)"):
