@@ -220,7 +220,7 @@ class JaccardCrossEntropyLoss(OverlapLoss):
     Call:
         loss(logits, target, mask=None), see `functional.jaccard_cross_entropy_loss`.
 
-    The reduction must be "mean".
+    The reduction "none" is refused, since a cross-entropy has no classes.
     """
 
     def __init__(
@@ -265,7 +265,7 @@ class JaccardDistillationLoss(OverlapLoss):
         loss(student_logits, labels, teacher_logits, mask=None), see
         `functional.jaccard_distillation_loss`; labels=None leaves the teacher alone.
 
-    The reduction must be "mean".
+    The reduction "none" is refused, since a cross-entropy has no classes.
     """
 
     def __init__(

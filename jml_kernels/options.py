@@ -46,8 +46,9 @@ class TargetOptions:
             the gradient after backward(). Nothing else may need them in the backward; autograd
             raises where it does. Refused are upsample, leaves that require grad and views of them,
             and logits that share memory with another argument.
-        validate: look for labels out of range also where that makes the host wait for the device
-            (a GPU). On the CPU they are always looked for.
+        validate: look for labels out of range, and for what is no probability where one is
+            expected, also where that makes the host wait for the device (a GPU). On the CPU they
+            are always looked for.
         backend: "auto", or a name of `backends()`.
     """
 
