@@ -389,12 +389,13 @@ def is_mapped(*tensors: Tensor | None) -> bool:
     return False
 
 
-def can_look_at(*tensors: Tensor | None) -> bool:
-    """Whether values may be looked at, and a wrong one raise an error: nobody waits for a GPU. A
-    compiled graph cannot branch on values, and neither can a call that is mapped."""
+def can_look_at(*tensors: Tensor | None, waits: bool = False) -> bool:
+    """Whether values may be looked at, and a wrong one raise an error. Nobody waits for a GPU but
+    where `waits` asks for it; a compiled graph cannot branch on values, nor a call that is mapped.
+    """
     if torch.compiler.is_compiling() or is_mapped(*tensors):
         return False
-    return all(tensor is None or tensor.device.type == "cpu" for tensor in tensors)
+    return waits or all(tensor is None or tensor.device.type == "cpu" for tensor in tensors)
 
 
 def is_probability(values: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import checks, formulas
+from . import checks, formulas, option_checks
 from .backend import BY_NAME, choose
 from .objective import Objective, TargetLists
 from .ops import LOSSES, STATISTICS, has_tangent
@@ -64,7 +64,9 @@ def distillation_loss(
     if labels is None:
         ce_class_weights = None
     elif ce_class_weights is not None:
-        ce_class_weights = _checked_weights(ce_class_weights, student_logits, "ce_class_weights")
+        ce_class_weights = _checked_weights(
+            ce_class_weights, student_logits, "ce_class_weights", options
+        )
     inputs = (student_logits, labels, dense, mask, ce_class_weights)
     names = checks.Names("student_logits", "labels", "teacher_logits")
     call = _prepared(inputs, objective.target, options, names)
@@ -98,7 +100,7 @@ def _inputs_of_target(
     logits = checks.checked_logits(logits, options, names.logits)
     labels, dense = checks.split_target(logits, target, options, names.dense)
     if ce_class_weights is not None:
-        ce_class_weights = _checked_weights(ce_class_weights, logits, "ce_class_weights")
+        ce_class_weights = _checked_weights(ce_class_weights, logits, "ce_class_weights", options)
     return logits, labels, dense, mask, ce_class_weights
 
 
@@ -138,7 +140,7 @@ def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Ten
     options, formula = objective.options, objective.formula
     finishes = backend in LOSSES and options.reduction != "none"
     if class_weights is not None:
-        class_weights = _checked_weights(class_weights, logits, "class_weights")
+        class_weights = _checked_weights(class_weights, logits, "class_weights", options)
         # The operators give the logits a gradient, and nothing else; the formula does.
         finishes = finishes and not (class_weights.requires_grad or has_tangent(class_weights))
     class_mask = None if options.classes is None else objective.class_mask(logits)
@@ -163,11 +165,14 @@ def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Ten
     return value.to(checks.result_dtype(logits))
 
 
-def _checked_weights(weights: Tensor, logits: Tensor, name: str) -> Tensor:
+def _checked_weights(weights: Tensor, logits: Tensor, name: str, options: TargetOptions) -> Tensor:
     """As the operators take them: plain, and in one of two dtypes; a module has others after
-    .half()."""
+    .half(). Its buffers may have been written since they were given: their values are looked at
+    like those of a target."""
     checks.check_class_weights(weights, logits, name)
     weights = checks.plain(weights)
+    if checks.can_look_at(weights, waits=options.validate):
+        option_checks.check_weight_values(name, weights)
     return weights if weights.dtype in (torch.float32, torch.float64) else weights.float()
 
 
@@ -213,7 +218,7 @@ def _prepared(
         # The CPU kernels look for themselves.
         looks = backend == "reference" and checks.can_look_at(*inputs)
     else:
-        looks = options.validate and not checks.is_mapped(*inputs)
+        looks = checks.can_look_at(*inputs, waits=options.validate)
     if options.upsample is not None and not BY_NAME[backend].upsamples:
         inputs, lists = _interpolated(inputs, lists, options), lists.at_full_size()
     if looks:

@@ -187,11 +187,18 @@ def class_weights(name: str, value: object) -> Tensor | None:
     if not value.is_floating_point():
         value = value.float()
     if can_look_at(value):
-        bad = ~(value.detach().isfinite() & (value.detach() >= 0))
-        if bad.any():
-            place = tuple(bad.nonzero()[0].tolist())
-            where = ", ".join(map(str, place))
-            raise ValueError(
-                f"{name}[{where}]={value[place].item()!r}: expected a finite number >= 0"
-            )
+        check_weight_values(name, value)
     return value
+
+
+def check_weight_values(name: str, weights: Tensor) -> None:
+    """Whether they are finite, and none is negative; the host waits."""
+    weights = weights.detach()
+    if weights.numel() == 0:
+        return
+    least, most = (bound.item() for bound in torch.aminmax(weights))  # NaN where one is NaN
+    if least >= 0 and most < math.inf:
+        return
+    place = tuple((~(weights.isfinite() & (weights >= 0))).nonzero()[0].tolist())
+    where = ", ".join(map(str, place))
+    raise ValueError(f"{name}[{where}]={weights[place].item()!r}: expected a finite number >= 0")

@@ -578,6 +578,18 @@ def test_weights_of_classes(function, name, error, value, parts, backend):
         function(**{name: value}, backend=backend)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("name", ["class_weights", "ce_class_weights"])
+def test_weights_that_were_written_later(name, value, backend):
+    """A module's buffers, by load_state_dict for example. Of a class that is absent too, which
+    would make gradients NaN beside a finite loss."""
+    loss = jml.JaccardCrossEntropyLoss(**{name: [1.0, 1.0, 1.0]}, backend=backend)
+    assert loss(LOGITS, LABELS).isfinite()
+    loss.load_state_dict({name: torch.tensor([1.0, 1.0, value])})
+    with raises(ValueError, f"{name}[2]={value}", "a finite number >= 0"):
+        loss(LOGITS, LABELS)
+
+
 def test_weights_of_classes_in_any_dtype(backend):
     """Integers and halves are as good as floats."""
     expected = cross_entropy(ce_class_weights=torch.tensor([1.0, 2.0, 3.0]), backend=backend)
