@@ -213,7 +213,8 @@ def _define(name: str, finishes_loss: bool) -> dict[str, Callable]:
     def logits_gradient(ctx, grad_sums, grad_totals, tensors, scale):
         logits, *others = tensors
         ints, floats, *_ = ctx.lists
-        inplace_backward = ctx.lists[-1] is True
+        # Where there is no element there is nothing to write, and strides mean nothing.
+        inplace_backward = ctx.lists[-1] is True and logits.numel() > 0
         # A compiled graph plans its own memory and knows no mutation of what it saved.
         if inplace_backward and not torch.compiler.is_compiling():
             # The storage of the logits becomes the gradient. The new version makes autograd

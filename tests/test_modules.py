@@ -463,6 +463,17 @@ def test_inplace_refuses_memory_that_other_arguments_share(compiled):
     assert loss(frames[:2], labels[:2]).isfinite()
 
 
+@pytest.mark.parametrize("shape", [(0, 5, 6, 7), (2, 5, 0, 7)], ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_inplace_takes_no_element_at_all(layout, shape, compiled):
+    """Strides of what is empty say nothing."""
+    logits = (torch.randn(shape, requires_grad=True) * 1).contiguous(memory_format=layout)
+    target = torch.zeros(shape[0], *shape[2:], dtype=torch.int64)
+    loss = jml.JaccardMetricLoss(inplace_backward=True, backend=compiled)(logits, target)
+    loss.backward()
+    assert loss == 0
+
+
 def test_inplace_without_a_backward_changes_nothing(compiled):
     logits, target = inputs()
     before, version = logits.clone(), logits._version
