@@ -684,7 +684,7 @@ def test_a_bad_label_beside_a_teacher(backend):
         with raises(IndexError, "label 3 at position (1, 2, 3)"):
             function(**given, ce_class_weights=torch.ones(3), backend=backend)
     # Where labels have no weight they still say which pixels count.
-    with raises(IndexError, "label 3 at position (1, 2, 3)"):
+    with raises(IndexError, "labels has label 3 at position (1, 2, 3)"):
         distil(labels=labels, ce_label_weight=0, jaccard_label_weight=0, backend=backend)
 
 
