@@ -59,8 +59,8 @@ def accumulate(
         the loss of the whole batch, 0-dim, without a graph.
 
     A model that is wrapped for data parallelism and has `no_sync` (DDP, FSDP1) communicates its
-    gradients with the last micro-batch only. With FSDP2, and with DDP where buffers are broadcast
-    and `forward` is a function, ranks need the same number of micro-batches.
+    gradients with the last micro-batch only. With FSDP2, whose forward communicates, ranks need the
+    same number of micro-batches.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong kind, and as the loss does.

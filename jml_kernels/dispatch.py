@@ -271,8 +271,8 @@ def _class_parallel_loss(
         size = (local.shape[0], *local.shape[2:])
     if tuple(labels.shape) != size:
         raise ValueError(
-            f"{names.labels} has shape {tuple(labels.shape)}: expected integer labels of shape {size} with "
-            f"{names.logits} whose classes are sharded"
+            f"{names.labels} has shape {tuple(labels.shape)}: expected integer labels of shape "
+            f"{size} with {names.logits} whose classes are sharded"
         )
     if mask is not None:
         checks.check_mask(mask, local, size[1:], names.mask)

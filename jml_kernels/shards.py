@@ -77,7 +77,7 @@ def local_shards(
     for mesh_dimension, placement in enumerate(placements):
         if placement.is_replicate():
             continue
-        if not isinstance(placement, Shard):
+        if type(placement) is not Shard:  # a strided one lies in another order
             raise ValueError(
                 f"{name} has the placement {placement}: expected Shard or Replicate; "
                 f"{name}.redistribute(placements=...) gives them others"
