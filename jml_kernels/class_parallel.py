@@ -97,19 +97,7 @@ def label_statistics(
     log_sum = LogSumExpOverRanks.apply(z, shard.group)
     log_x = z - log_sum.unsqueeze(1)
 
-    epsilon = torch.full_like(log_sum, options.label_smoothing)
-    if options.boundary_size is not None:
-        smoothed = boundary_mask(labels, options.boundary_size, options.ignore_index)
-        epsilon = epsilon * smoothed
-    classes = torch.arange(shard.first, shard.first + shard.count, device=z.device)
-    classes = classes.view(-1, *[1] * (z.dim() - 2))
-    is_label = valid.unsqueeze(1) & (index.unsqueeze(1) == classes)
-    elsewhere = (epsilon / shard.num_classes).unsqueeze(1)
-    y = torch.where(is_label, 1 - epsilon.unsqueeze(1) + elsewhere, elsewhere)
-    # The label's element is the largest. With a smoothing of 1 all are equal: the first counts.
-    is_first = valid.unsqueeze(1) & (classes == 0)
-    is_argmax = torch.where(epsilon.unsqueeze(1) == 1, is_first, is_label)
-
+    y, is_argmax = _target_of_own_classes(labels, valid, shard, options, dtype)
     # Where logits are NaN or infinite, so is the sum of exponents, on every rank.
     broken = ~log_sum.isfinite()
     sums, extrema = _of_all_classes(
@@ -119,13 +107,9 @@ def label_statistics(
     sums = sums + log_sum.flatten()[:0].sum()
     totals = dict.fromkeys(TOTALS, extrema.new_zeros(z.shape[0]))
     if columns & column_bits("cross_entropy"):
-        # As the reference: a class that is ruled out and has no share of the target adds nothing.
-        log_x = torch.where((y == 0) & (log_x == -torch.inf), 0, log_x)
-        terms = torch.where(valid.unsqueeze(1), -y * log_x, 0)
-        terms = terms.unsqueeze(-1).flatten(2).sum(-1, dtype=torch.float64)
-        if ce_class_weights is not None:
-            terms = terms * ce_class_weights[shard.first : shard.first + shard.count].double()
-        totals["cross_entropy"] = terms.sum(1)
+        totals["cross_entropy"] = _cross_entropy_of_own_classes(
+            log_x, y, valid, ce_class_weights, shard
+        )
         weights = valid.double()
         if ce_class_weights is not None:
             of_label = ce_class_weights.double()[torch.where(valid, index, 0)]
@@ -138,6 +122,37 @@ def label_statistics(
     totals["valid"] = torch.where(_of_image(wrong).any(1), torch.nan, pixels)
     extrema = all_reduced(extrema, shard.group, "max")
     return sums, extrema, torch.stack([totals[name] for name in TOTALS]).unsqueeze(0)
+
+
+def _target_of_own_classes(
+    labels: Tensor, valid: Tensor, shard: ClassShard, options: TargetOptions, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """(y, is_argmax) of this rank's classes, (N, C of this rank, *spatial): the smoothed labels of
+    `targets.smooth_labels`, and where a class is their argmax."""
+    epsilon = torch.full(labels.shape, options.label_smoothing, dtype=dtype, device=labels.device)
+    if options.boundary_size is not None:
+        epsilon *= boundary_mask(labels, options.boundary_size, options.ignore_index)
+    classes = torch.arange(shard.first, shard.first + shard.count, device=labels.device)
+    classes = classes.view(-1, *[1] * (labels.dim() - 1))
+    epsilon, valid = epsilon.unsqueeze(1), valid.unsqueeze(1)
+    is_label = valid & (labels.to(torch.int64).unsqueeze(1) == classes)
+    elsewhere = epsilon / shard.num_classes
+    y = torch.where(is_label, 1 - epsilon + elsewhere, elsewhere)
+    # The label's element is the largest. With a smoothing of 1 all are equal: the first counts.
+    return y, torch.where(epsilon == 1, valid & (classes == 0), is_label)
+
+
+def _cross_entropy_of_own_classes(
+    log_x: Tensor, y: Tensor, valid: Tensor, ce_class_weights: Tensor | None, shard: ClassShard
+) -> Tensor:
+    """(N,), this rank's share: the sum of -w_c y_c log x_c over its classes."""
+    # As the reference: a class that is ruled out and has no share of the target adds nothing.
+    log_x = torch.where((y == 0) & (log_x == -torch.inf), 0, log_x)
+    terms = torch.where(valid.unsqueeze(1), -y * log_x, 0)
+    terms = terms.unsqueeze(-1).flatten(2).sum(-1, dtype=torch.float64)
+    if ce_class_weights is not None:
+        terms = terms * ce_class_weights[shard.first : shard.first + shard.count].double()
+    return terms.sum(1)
 
 
 def _of_image(of_pixels: Tensor) -> Tensor:
