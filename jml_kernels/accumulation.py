@@ -59,8 +59,8 @@ def accumulate(
         the loss of the whole batch, 0-dim, without a graph.
 
     A model that is wrapped for data parallelism and has `no_sync` (DDP, FSDP1) communicates its
-    gradients with the last micro-batch only. With FSDP2, and with DDP where buffers are broadcast
-    and `forward` is a function, ranks need the same number of micro-batches.
+    gradients with the last micro-batch only. With FSDP2, whose forward communicates, ranks need the
+    same number of micro-batches.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong kind, and as the loss does.
@@ -142,6 +142,7 @@ class _FirstPass:
             self.whole.append(sums)
             self.options.append(options)
         elif self.calls < len(self.whole):
+            _check_same_sums(self.whole[self.calls], sums)
             self.whole[self.calls] = [
                 {name: part + more[name] for name, part in whole.items()}
                 for whole, more in zip(self.whole[self.calls], sums, strict=True)
@@ -167,6 +168,14 @@ class _FirstPass:
                 )
 
 
+def _check_same_sums(whole: list[Sums], sums: list[Sums]) -> None:
+    if [of_target.keys() for of_target in whole] != [of_target.keys() for of_target in sums]:
+        raise RuntimeError(
+            "loss has labels or a teacher in a micro-batch, and not in another: expected the same "
+            "targets in each"
+        )
+
+
 class _SecondPass:
     """Gives a micro-batch the value of the whole batch, and the gradient of its own sums."""
 
@@ -175,6 +184,8 @@ class _SecondPass:
         self.calls = 0
 
     def sums_of_batch(self, sums: list[Sums], options: LossOptions) -> list[Sums]:
+        if self.calls == len(self.whole):
+            raise self._other_calls(self.calls + 1)
         whole = self.whole[self.calls]
         self.calls += 1
         adjoints = 1
@@ -190,7 +201,15 @@ class _SecondPass:
         ]
 
     def end_micro_batch(self) -> None:
+        if self.calls != len(self.whole):
+            raise self._other_calls(self.calls)
         self.calls = 0
+
+    def _other_calls(self, count: int) -> RuntimeError:
+        return RuntimeError(
+            f"loss calls {count} losses in the second pass, and {len(self.whole)} in the first: "
+            "expected as many in each; a loss within a checkpoint is called in the backward too"
+        )
 
 
 class _ValueOfWhole(torch.autograd.Function):
@@ -240,6 +259,7 @@ class _Modules:
         self.outermost: list[nn.Module] = []
         self.seen: set[nn.Module] = set()
         self.buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
+        self.broadcasts: list[tuple[nn.Module, bool]] = []
         if self.is_module:
             self._add(forward)
 
@@ -247,6 +267,8 @@ class _Modules:
         self.outermost.append(module)
         for inner in module.modules():
             self.seen.add(inner)
+            if hasattr(inner, "require_forward_param_sync"):  # DDP's
+                self.broadcasts.append((inner, inner.require_forward_param_sync))
             for name, buffer in inner.named_buffers(recurse=False):
                 self.buffers.append((inner, name, buffer, buffer.clone()))
 
@@ -267,6 +289,10 @@ class _Modules:
             with torch.no_grad():
                 for module, name, buffer, value in self.buffers:
                     setattr(module, name, buffer.copy_(value))
+            # DDP broadcasts buffers with the first forward of a step: with that of the second pass
+            # again, since those of the first are gone.
+            for module, is_due in self.broadcasts:
+                module.require_forward_param_sync = is_due
 
     @contextlib.contextmanager
     def without_communication(self) -> Iterator[None]:

@@ -133,16 +133,16 @@ def check_same_device(name: str, tensor: Tensor, logits: Tensor) -> None:
         raise ValueError(f"{name} is on {tensor.device}: expected {logits.device}, as the logits")
 
 
-def check_mask(mask: Tensor, logits: Tensor, size: tuple[int, ...]) -> None:
+def check_mask(mask: Tensor, logits: Tensor, size: tuple[int, ...], name: str = "mask") -> None:
     """size: the spatial sizes that the loss is computed at."""
     expected = (logits.shape[0], *size)
     if not isinstance(mask, Tensor):
-        raise TypeError(f"mask is a {type(mask).__name__}: expected a Tensor")
+        raise TypeError(f"{name} is a {type(mask).__name__}: expected a Tensor")
     if mask.dtype != torch.bool:
-        raise TypeError(f"mask has dtype {mask.dtype}: expected torch.bool")
+        raise TypeError(f"{name} has dtype {mask.dtype}: expected torch.bool")
     if tuple(mask.shape) != expected:
-        raise ValueError(f"mask has shape {tuple(mask.shape)}: expected {expected}")
-    check_same_device("mask", mask, logits)
+        raise ValueError(f"{name} has shape {tuple(mask.shape)}: expected {expected}")
+    check_same_device(name, mask, logits)
 
 
 def checked_teacher(teacher_logits: Tensor, logits: Tensor, options: TargetOptions) -> Tensor:
@@ -176,8 +176,14 @@ def check_inplace(inputs: tuple[Tensor | None, ...]) -> None:
     """
     logits, *others = inputs
     cure = "inplace_backward=True: expected"
+    if torch._C._functorch.is_functorch_wrapped_tensor(logits):
+        raise RuntimeError(
+            f"{cure} logits outside of torch.func (grad, jacrev, vmap), whose tensors have no "
+            "memory of their own"
+        )
     base = logits._base if logits._is_view() else logits
-    if torch.is_grad_enabled() and base.is_leaf and base.requires_grad:
+    # A leaf may itself be a view of memory that requires no grad, as of a flat buffer.
+    if torch.is_grad_enabled() and logits.requires_grad and (logits.is_leaf or base.is_leaf):
         raise RuntimeError(
             f"{cure} logits that an operation has made: these are a leaf that requires grad, or a "
             "view of one, whose values the gradient would overwrite"
@@ -305,21 +311,26 @@ def _misfit(
 def labels_of_one_hot(target: Tensor, ignore_index: int | None, name: str) -> Tensor:
     """Integers 0 and 1, one-hot over dim 1, as labels. A pixel whose integers are all ignore_index
     is ignored. One that is no encoding raises a ValueError where looking makes nobody wait; on a
-    GPU its label is out of range, and the loss NaN."""
+    GPU its label is out of range, and the loss NaN. Of the target's size there are bools alone: no
+    sums, which would be of 64 bits."""
+    if target.dtype == torch.bool:  # beside a number it would be taken as int64
+        target = target.to(torch.uint8)
     one = target == 1
-    fits = (one.sum(1) == 1) & ((target == 0).sum(1) == target.shape[1] - 1)
+    index = one.to(torch.uint8).argmax(1, keepdim=True)
+    others_are_0 = (target == 0).scatter(1, index, True).all(1)
+    fits = one.gather(1, index).squeeze(1) & others_are_0
     ignored = torch.zeros_like(fits)
     if ignore_index is not None:
-        ignored = (target.to(torch.int64) == ignore_index).all(1)
+        ignored = is_ignored(target, ignore_index).all(1)
     bad = ~(fits | ignored)
-    if target.device.type == "cpu" and not torch.compiler.is_compiling() and bad.any():
+    if can_look_at(target) and bad.any():
         n, *place = bad.nonzero()[0].tolist()
         numbers = target[(n, slice(None), *place)].tolist()
         raise ValueError(
             f"{name} has the integers {numbers} at position {(n, *place)}: expected one 1, and 0 "
             "for the other classes, with activation='softmax'"
         )
-    labels = one.to(torch.uint8).argmax(1).masked_fill(bad, target.shape[1])
+    labels = index.squeeze(1).masked_fill(bad, target.shape[1])
     return labels.masked_fill(ignored, -1 if ignore_index is None else ignore_index)
 
 
@@ -334,7 +345,7 @@ def checked_labels(logits: Tensor, labels: Tensor, options: TargetOptions) -> Te
     return labels
 
 
-def check_class_weights(weights: Tensor, logits: Tensor, name: str = "class_weights") -> None:
+def check_class_weights(weights: Tensor, logits: Tensor, name: str) -> None:
     if not isinstance(weights, Tensor):
         raise TypeError(f"{name} is a {type(weights).__name__}: expected a Tensor")
     if weights.dim() != 1 or weights.shape[0] != logits.shape[1]:
@@ -365,6 +376,30 @@ class Names(NamedTuple):
     logits: str = "logits"
     labels: str = "target"
     dense: str = "target"
+    mask: str = "mask"
+
+
+NAMES = Names()
+
+
+def is_mapped(*tensors: Tensor | None) -> bool:
+    """Whether torch.func.vmap runs a call for many of these at once: no value can be looked at."""
+    functorch = torch._C._functorch
+    inner = [tensor for tensor in tensors if tensor is not None]
+    while inner := [one for one in inner if functorch.is_functorch_wrapped_tensor(one)]:
+        if any(map(functorch.is_batchedtensor, inner)):
+            return True
+        inner = [functorch.get_unwrapped(one) for one in inner]  # out of torch.func.grad
+    return False
+
+
+def can_look_at(*tensors: Tensor | None, waits: bool = False) -> bool:
+    """Whether values may be looked at, and a wrong one raise an error. Nobody waits for a GPU but
+    where `waits` asks for it; a compiled graph cannot branch on values, nor a call that is mapped.
+    """
+    if torch.compiler.is_compiling() or is_mapped(*tensors):
+        return False
+    return waits or all(tensor is None or tensor.device.type == "cpu" for tensor in tensors)
 
 
 def is_probability(values: Tensor) -> Tensor:
@@ -398,7 +433,7 @@ def check_values(
     activation: str,
     ignore_index: int | None,
     is_teacher: bool,
-    names: Names | None = None,
+    names: Names,
 ) -> None:
     """Look at every value that counts; the host waits.
 
@@ -407,7 +442,6 @@ def check_values(
         ValueError: for the first number that is no probability where one is expected: in a dense
             target, and in the logits with activation="none".
     """
-    names = names or Names()
     ignore_index = None if ignore_index == NEVER else ignore_index
     counted = torch.ones_like(logits[:, :1], dtype=torch.bool)
     if mask is not None:
@@ -469,10 +503,10 @@ def check_label_range(
 
 
 def is_ignored(target: Tensor, ignore_index: int) -> Tensor:
-    """Where labels, or elements of a dense target, are ignore_index. As int64, which is what
-    kernels compare, the upper half of uint64 is negative and is no ignore_index."""
-    if target.is_floating_point():
-        return target == ignore_index
-    index = target.to(torch.int64)
-    ignored = index == ignore_index
-    return ignored & (index >= 0) if target.dtype == torch.uint64 else ignored
+    """Where labels, or elements of a dense target, are ignore_index. Nothing of 64 bits is made of
+    smaller integers; a number that these do not hold is none of them."""
+    if is_integer(target):
+        holds = target.dtype if target.dtype != torch.bool else torch.uint8
+        if not torch.iinfo(holds).min <= ignore_index <= torch.iinfo(holds).max:
+            return torch.zeros_like(target, dtype=torch.bool)
+    return target == ignore_index

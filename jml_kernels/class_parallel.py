@@ -97,46 +97,101 @@ def label_statistics(
     log_sum = LogSumExpOverRanks.apply(z, shard.group)
     log_x = z - log_sum.unsqueeze(1)
 
-    epsilon = torch.full_like(log_sum, options.label_smoothing)
-    if options.boundary_size is not None:
-        smoothed = boundary_mask(labels, options.boundary_size, options.ignore_index)
-        epsilon = epsilon * smoothed
-    classes = torch.arange(shard.first, shard.first + shard.count, device=z.device)
-    classes = classes.view(-1, *[1] * (z.dim() - 2))
-    is_label = valid.unsqueeze(1) & (index.unsqueeze(1) == classes)
-    elsewhere = (epsilon / shard.num_classes).unsqueeze(1)
-    y = torch.where(is_label, 1 - epsilon.unsqueeze(1) + elsewhere, elsewhere)
-
-    n = z.shape[0]
-    sums = z.new_zeros((1, len(SUMS), n, shard.num_classes), dtype=torch.float64)
-    extrema = z.new_zeros((1, len(EXTREMA), n, shard.num_classes), dtype=torch.float64)
-    totals = dict.fromkeys(TOTALS, sums.new_zeros(n))
-    if shard.count:
-        own, own_extrema = _of_own_classes(log_x.exp(), y, valid, columns, backend)
-        # Of smoothed labels the largest element is the label's.
-        present = is_label.unsqueeze(-1).flatten(2).any(-1)
-        own_extrema[:, EXTREMA.index("present")] = present.double()
-        after = shard.num_classes - shard.first - shard.count
-        sums = F.pad(own, (shard.first, after))
-        extrema = F.pad(own_extrema, (shard.first, after))
+    y, is_argmax = _target_of_own_classes(labels, valid, shard, options, dtype)
+    # Where logits are NaN or infinite, so is the sum of exponents, on every rank.
+    broken = ~log_sum.isfinite()
+    sums, extrema = _of_all_classes(
+        log_x.exp(), y, is_argmax, valid, broken, columns, shard, backend
+    )
+    # A rank without classes calls the backward of the sum of exponents too, a collective.
+    sums = sums + log_sum.flatten()[:0].sum()
+    totals = dict.fromkeys(TOTALS, extrema.new_zeros(z.shape[0]))
     if columns & column_bits("cross_entropy"):
-        terms = torch.where(valid.unsqueeze(1), -y * log_x, 0)
-        terms = terms.unsqueeze(-1).flatten(2).sum(-1, dtype=torch.float64)
-        if ce_class_weights is not None:
-            terms = terms * ce_class_weights[shard.first : shard.first + shard.count].double()
-        totals["cross_entropy"] = terms.sum(1)
+        totals["cross_entropy"] = _cross_entropy_of_own_classes(
+            log_x, y, valid, ce_class_weights, shard
+        )
         weights = valid.double()
         if ce_class_weights is not None:
             of_label = ce_class_weights.double()[torch.where(valid, index, 0)]
             weights = torch.where(valid, of_label, 0)
-        totals["cross_entropy_weight"] = weights.flatten(1).sum(1)
+        totals["cross_entropy_weight"] = _of_image(weights).sum(1)
     flat = torch.cat([sums.flatten(), totals["cross_entropy"]])
     flat = SumOverRanks.apply(flat, shard.group, False)
     sums, totals["cross_entropy"] = flat[: sums.numel()].view(sums.shape), flat[sums.numel() :]
-    pixels = valid.flatten(1).sum(1, dtype=torch.float64)
-    totals["valid"] = torch.where(wrong.flatten(1).any(1), torch.nan, pixels)
+    pixels = _of_image(valid).sum(1, dtype=torch.float64)
+    totals["valid"] = torch.where(_of_image(wrong).any(1), torch.nan, pixels)
     extrema = all_reduced(extrema, shard.group, "max")
     return sums, extrema, torch.stack([totals[name] for name in TOTALS]).unsqueeze(0)
+
+
+def _target_of_own_classes(
+    labels: Tensor, valid: Tensor, shard: ClassShard, options: TargetOptions, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """(y, is_argmax) of this rank's classes, (N, C of this rank, *spatial): the smoothed labels of
+    `targets.smooth_labels`, and where a class is their argmax."""
+    epsilon = torch.full(labels.shape, options.label_smoothing, dtype=dtype, device=labels.device)
+    if options.boundary_size is not None:
+        epsilon *= boundary_mask(labels, options.boundary_size, options.ignore_index)
+    classes = torch.arange(shard.first, shard.first + shard.count, device=labels.device)
+    classes = classes.view(-1, *[1] * (labels.dim() - 1))
+    epsilon, valid = epsilon.unsqueeze(1), valid.unsqueeze(1)
+    is_label = valid & (labels.to(torch.int64).unsqueeze(1) == classes)
+    elsewhere = epsilon / shard.num_classes
+    y = torch.where(is_label, 1 - epsilon + elsewhere, elsewhere)
+    # The label's element is the largest. With a smoothing of 1 all are equal: the first counts.
+    return y, torch.where(epsilon == 1, valid & (classes == 0), is_label)
+
+
+def _cross_entropy_of_own_classes(
+    log_x: Tensor, y: Tensor, valid: Tensor, ce_class_weights: Tensor | None, shard: ClassShard
+) -> Tensor:
+    """(N,), this rank's share: the sum of -w_c y_c log x_c over its classes."""
+    # As the reference: a class that is ruled out and has no share of the target adds nothing.
+    log_x = torch.where((y == 0) & (log_x == -torch.inf), 0, log_x)
+    terms = torch.where(valid.unsqueeze(1), -y * log_x, 0)
+    terms = terms.unsqueeze(-1).flatten(2).sum(-1, dtype=torch.float64)
+    if ce_class_weights is not None:
+        terms = terms * ce_class_weights[shard.first : shard.first + shard.count].double()
+    return terms.sum(1)
+
+
+def _of_image(of_pixels: Tensor) -> Tensor:
+    """(N, *spatial) -> (N, pixels)."""
+    return of_pixels.unsqueeze(-1).flatten(1)
+
+
+def _of_all_classes(
+    x: Tensor,
+    y: Tensor,
+    is_argmax: Tensor,
+    valid: Tensor,
+    broken: Tensor,
+    columns: int,
+    shard: ClassShard,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    """This rank's share of the sums and maxima, 0 for the classes of other ranks.
+
+    Args:
+        is_argmax: where a class is the argmax of y.
+        broken: (N, *spatial), where x is NaN. An image that has such a pixel has NaN for its sums,
+            and its classes are active: a loss is NaN then, and no exception of one rank.
+    """
+    n = x.shape[0]
+    if not shard.count:
+        return tuple(
+            x.new_zeros((1, len(names), n, shard.num_classes), dtype=torch.float64)
+            for names in (SUMS, EXTREMA)
+        )
+    x = torch.where(broken.unsqueeze(1), 0, x)
+    sums, extrema = _of_own_classes(x, y, valid, columns, backend)
+    extrema[:, EXTREMA.index("present")] = is_argmax.unsqueeze(-1).flatten(2).any(-1).double()
+    is_broken = _of_image(broken).any(1).view(-1, 1)
+    sums = torch.where(is_broken, torch.nan, 1) * sums
+    for name in ("prediction_max", "joint_max"):  # infinite, since a collective may drop NaN
+        extrema[:, EXTREMA.index(name)].masked_fill_(is_broken, torch.inf)
+    after = shard.num_classes - shard.first - shard.count
+    return tuple(F.pad(own, (shard.first, after)) for own in (sums, extrema))
 
 
 def _of_own_classes(

@@ -14,11 +14,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import accumulation, checks, class_parallel, distributed, formulas, shards
+from . import (
+    accumulation,
+    checks,
+    class_parallel,
+    distributed,
+    formulas,
+    option_checks,
+    shards,
+)
 from .backend import BY_NAME, choose
 from .formulas import SumsOfBatch
 from .objective import Objective, TargetLists
-from .ops import LOSSES, STATISTICS
+from .ops import LOSSES, STATISTICS, has_tangent
 from .options import LossOptions, TargetOptions
 from .shards import NO_SHARDS, Shards, local_shards
 from .statistics import by_name
@@ -36,18 +44,20 @@ def target_loss(
     mask: Tensor | None,
     ce_class_weights: Tensor | None,
     class_weights: Tensor | None,
+    names: checks.Names = checks.NAMES,
 ) -> Tensor:
     """The loss against one target, labels or dense; see `functional.jaccard_cross_entropy_loss`."""
     options = objective.options
-    tensors, lies_in = local_shards(logits, {"target": target, "mask": mask}, options)
+    others = {names.dense: target, "mask": mask}
+    tensors, lies_in = local_shards(logits, others, options, names.logits)
     if lies_in.classes:
         return _class_parallel_loss(
-            logits, *tensors, ce_class_weights, class_weights, objective, lies_in
+            logits, *tensors, ce_class_weights, class_weights, objective, lies_in, names
         )
     logits, target, mask = tensors
-    inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options)
-    call = _prepared(inputs, objective.target, options, checks.Names())._replace(shards=lies_in)
-    return _loss(call, objective, class_weights)
+    inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options, names)
+    call = _prepared(inputs, objective.target, options, names)._replace(shards=lies_in)
+    return _loss_in_words(call, objective, class_weights, names)
 
 
 def distillation_loss(
@@ -77,16 +87,13 @@ def distillation_loss(
     if labels is None:
         ce_class_weights = None
     elif ce_class_weights is not None:
-        ce_class_weights = _checked_weights(ce_class_weights, student_logits)
+        ce_class_weights = _checked_weights(
+            ce_class_weights, student_logits, "ce_class_weights", options
+        )
     inputs = (student_logits, labels, dense, mask, ce_class_weights)
     names = checks.Names("student_logits", "labels", "teacher_logits")
     call = _prepared(inputs, objective.target, options, names)._replace(shards=lies_in)
-    if torch.compiler.is_compiling():
-        return _loss(call, objective, class_weights)
-    try:
-        return _loss(call, objective, class_weights)
-    except (IndexError, ValueError) as error:  # of a kernel, which has names of its own
-        raise type(error)(_renamed(str(error))) from None
+    return _loss_in_words(call, objective, class_weights, names)
 
 
 def target_statistics(
@@ -96,15 +103,17 @@ def target_statistics(
     ce_class_weights: Tensor | None,
     options: TargetOptions,
     lists: TargetLists,
+    names: checks.Names = checks.NAMES,
 ) -> dict[str, Tensor]:
     """Statistics against one target, by name: float64, (N, C), totals (N,). Those that `lists` do
     not ask for are 0."""
-    tensors, lies_in = local_shards(logits, {"target": target, "mask": mask}, options)
+    others = {names.dense: target, "mask": mask}
+    tensors, lies_in = local_shards(logits, others, options, names.logits)
     if lies_in.classes:
-        raise _no_class_shards("logits", "replicated classes for class_statistics")
+        raise _no_class_shards(names.logits, "replicated classes for class_statistics")
     logits, target, mask = tensors
-    inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options)
-    call = _prepared(inputs, lists, options, checks.Names())._replace(shards=lies_in)
+    inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options, names)
+    call = _prepared(inputs, lists, options, names)._replace(shards=lies_in)
     return _statistics(call, options, whole_images=True)[0]
 
 
@@ -114,11 +123,12 @@ def _inputs_of_target(
     mask: Tensor | None,
     ce_class_weights: Tensor | None,
     options: TargetOptions,
+    names: checks.Names,
 ) -> Inputs:
-    logits = checks.checked_logits(logits, options)
-    labels, dense = checks.split_target(logits, target, options)
+    logits = checks.checked_logits(logits, options, names.logits)
+    labels, dense = checks.split_target(logits, target, options, names.dense)
     if ce_class_weights is not None:
-        ce_class_weights = _checked_weights(ce_class_weights, logits)
+        ce_class_weights = _checked_weights(ce_class_weights, logits, "ce_class_weights", options)
     return logits, labels, dense, mask, ce_class_weights
 
 
@@ -140,10 +150,22 @@ def _statistics(call: Call, options: TargetOptions, whole_images: bool) -> list[
     """
     backend, inputs, lists, lies_in = call
     run = STATISTICS[backend]
-    statistics = run(*inputs, lists.ints, lists.floats, options.inplace_backward)
+    columns = run(*inputs, lists.ints, lists.floats, options.inplace_backward)
     if whole_images and lies_in.pixels:
-        statistics = shards.whole_images(*statistics, lies_in.pixels)
-    return by_name(*statistics)
+        columns = shards.whole_images(*columns, lies_in.pixels)
+    return by_name(*columns, of_logits_alone=backend != "reference")
+
+
+def _loss_in_words(
+    call: Call, objective: Objective, class_weights: Tensor | None, names: checks.Names
+) -> Tensor:
+    """`_loss`, whose kernels have names of their own for what is wrong with a value."""
+    if names is checks.NAMES or torch.compiler.is_compiling():
+        return _loss(call, objective, class_weights)
+    try:
+        return _loss(call, objective, class_weights)
+    except (IndexError, ValueError) as error:
+        raise type(error)(_renamed(str(error), names)) from None
 
 
 def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Tensor:
@@ -154,8 +176,10 @@ def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Ten
     needs_whole_images = not formulas.is_of_sums(options)
     whole_batch = _whole_batch(options, call.shards, needs_whole_images)
     class_weights, class_mask = _of_classes(class_weights, logits, objective)
-    # The operators give the logits a gradient, and nothing else.
-    has_other_gradient = class_weights is not None and class_weights.requires_grad
+    # The operators give the logits a gradient, and nothing else; the formula does.
+    has_other_gradient = class_weights is not None and (
+        class_weights.requires_grad or has_tangent(class_weights)
+    )
     is_own = whole_batch is None and not call.shards.pixels and not has_other_gradient
     if call.backend in LOSSES and options.reduction != "none" and is_own:
         return LOSSES[call.backend](
@@ -184,8 +208,7 @@ def _of_classes(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Weights of the classes, checked, and which classes may enter the mean."""
     if class_weights is not None:
-        checks.check_class_weights(class_weights, logits)
-        class_weights = _in_single_or_double(class_weights)
+        class_weights = _checked_weights(class_weights, logits, "class_weights", objective.options)
     has_mask = objective.options.classes is not None
     return class_weights, objective.class_mask(logits) if has_mask else None
 
@@ -223,6 +246,7 @@ def _class_parallel_loss(
     class_weights: Tensor | None,
     objective: Objective,
     lies_in: Shards,
+    names: checks.Names,
 ) -> Tensor:
     """The loss of logits whose classes lie on several ranks.
 
@@ -230,29 +254,39 @@ def _class_parallel_loss(
         logits: the DTensor; `local` is this rank's shard of it.
     """
     options = objective.options
-    checks.check_logits(logits)
+    checks.checked_logits(logits, options, names.logits)
     if options.activation != "softmax":
-        raise _no_class_shards("logits", f"replicated ones for activation={options.activation!r}")
+        raise _no_class_shards(
+            names.logits, f"replicated ones for activation={options.activation!r}"
+        )
     if len(lies_in.classes) != 1:
-        raise _no_class_shards("logits", "one dimension of the mesh for them")
-    checks.check_labels("target", labels)
+        raise _no_class_shards(names.logits, "one dimension of the mesh for them")
+    checks.check_labels(names.labels, labels)
+    checks.check_same_device(names.labels, labels, local)
     local, labels = checks.plain(local), checks.plain(labels)
     size = (local.shape[0], *local.shape[2:])
-    if options.upsample is not None:
+    if options.upsample is not None and labels.dim() == logits.dim() - 1:
+        checks.check_lower(names.logits, logits, tuple(labels.shape[1:]), options, names.labels)
         local = interpolated(local, labels.shape[1:], options.align_corners)
         size = (local.shape[0], *local.shape[2:])
     if tuple(labels.shape) != size:
         raise ValueError(
-            f"target has shape {tuple(labels.shape)}: expected integer labels of shape {size} with "
-            "logits whose classes are sharded"
+            f"{names.labels} has shape {tuple(labels.shape)}: expected integer labels of shape "
+            f"{size} with {names.logits} whose classes are sharded"
         )
     if mask is not None:
-        checks.check_mask(mask, local, size[1:])
+        checks.check_mask(mask, local, size[1:], names.mask)
+        mask = checks.plain(mask)
     if ce_class_weights is not None:
-        ce_class_weights = _checked_weights(ce_class_weights, logits)
+        ce_class_weights = _checked_weights(ce_class_weights, logits, "ce_class_weights", options)
+        if ce_class_weights.requires_grad:
+            raise ValueError(
+                "ce_class_weights requires grad: expected ce_class_weights.detach() with logits "
+                "whose classes are sharded"
+            )
     class_weights, class_mask = _of_classes(class_weights, logits, objective)
-    if labels.device.type == "cpu" or options.validate:
-        checks.check_label_range(labels, mask, logits.shape[1], options.ignore_index)
+    if checks.can_look_at(labels, mask, waits=options.validate):
+        checks.check_label_range(labels, mask, logits.shape[1], options.ignore_index, names.labels)
     statistics = class_parallel.label_statistics(
         local,
         labels,
@@ -284,19 +318,20 @@ def _no_class_shards(name: str, expected: str) -> ValueError:
     )
 
 
-def _checked_weights(weights: Tensor, logits: Tensor) -> Tensor:
-    checks.check_class_weights(weights, logits, "ce_class_weights")
-    return _in_single_or_double(weights)
-
-
-def _in_single_or_double(weights: Tensor) -> Tensor:
-    """As the operators take weights: a module has others after .half()."""
+def _checked_weights(weights: Tensor, logits: Tensor, name: str, options: TargetOptions) -> Tensor:
+    """As the operators take them: plain, and in one of two dtypes; a module has others after
+    .half(). Its buffers may have been written since they were given: their values are looked at
+    like those of a target."""
+    checks.check_class_weights(weights, logits, name)
+    weights = checks.plain(weights)
+    if checks.can_look_at(weights, waits=options.validate):
+        option_checks.check_weight_values(name, weights)
     return weights if weights.dtype in (torch.float32, torch.float64) else weights.float()
 
 
-def _renamed(message: str) -> str:
-    """What a kernel says of a value, with the name that the argument has in a distillation."""
-    for ours, theirs in (("logits", "student_logits"), ("target", "labels")):
+def _renamed(message: str, names: checks.Names) -> str:
+    """What a kernel says of a value, with the name that the argument has in the user's call."""
+    for ours, theirs in (("logits", names.logits), ("target", names.labels)):
         if message.startswith(f"{ours} has "):
             return theirs + message.removeprefix(ours)
     return message
@@ -314,7 +349,9 @@ def _prepared(
         size = full_size(logits, labels, dense, lists.has_teacher)
         _check_lower(inputs, size, lists, options, names)
     if mask is not None:
-        checks.check_mask(mask, logits, size)
+        checks.check_mask(mask, logits, size, names.mask)
+        mask = checks.plain(mask)
+        inputs = (logits, labels, dense, mask, ce_class_weights)
     backend = choose(options.backend, logits.device)
     if backend != "reference":
         others = (
@@ -331,10 +368,10 @@ def _prepared(
     if options.inplace_backward and not torch.compiler.is_compiling():
         checks.check_inplace(inputs)
     if logits.device.type == "cpu":
-        # The CPU kernels look for themselves, and a compiled graph cannot branch on values.
-        looks = backend == "reference" and not torch.compiler.is_compiling()
+        # The CPU kernels look for themselves.
+        looks = backend == "reference" and checks.can_look_at(*inputs)
     else:
-        looks = options.validate
+        looks = checks.can_look_at(*inputs, waits=options.validate)
     if options.upsample is not None and not BY_NAME[backend].upsamples:
         inputs, lists = _interpolated(inputs, lists, options), lists.at_full_size()
     if looks:

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed
 
-if distributed.is_available():
-    from torch.distributed import _functional_collectives as functional_collectives
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
@@ -48,11 +46,13 @@ def group_of(process_group: Any) -> ProcessGroup:
 
 def check_process_group(name: str, value: Any) -> Any:
     """None, True, a group of this rank, or a mesh of one dimension."""
-    if value is None or value is True:
+    if value is None:
         return value
     expected = "expected a process group, a DeviceMesh of one dimension, True or None"
     if not distributed.is_available():
         raise ValueError(f"{name}={value!r}: expected None, since PyTorch has no distributed here")
+    if value is True:
+        return value
     if isinstance(value, distributed.DeviceMesh):
         if value.ndim != 1:
             names = value.mesh_dim_names or ()
@@ -72,11 +72,18 @@ def world_size(process_group: Any) -> int:
 
 def all_reduced(tensor: Tensor, group: ProcessGroup, how: str = "sum") -> Tensor:
     """The sum (or "max") over ranks, by a collective that compiled graphs hold too."""
-    return functional_collectives.wait_tensor(functional_collectives.all_reduce(tensor, how, group))
+    # Imported here, as most processes have no use for it, and it takes a while.
+    from torch.distributed import _functional_collectives as functional  # noqa: PLC0415
+
+    return functional.wait_tensor(functional.all_reduce(tensor, how, group))
 
 
 class SumOverRanks(torch.autograd.Function):
-    """The sum of a tensor over ranks; `is_averaged` is of `GRADIENTS`."""
+    """The sum of a tensor over ranks; `is_averaged` is of `GRADIENTS`.
+
+    Without the average its adjoint is the identity, since every rank has the same one. That does
+    not hold for a function of the gradients, such as a penalty, which is of a rank's own share.
+    """
 
     @staticmethod
     def forward(tensor: Tensor, group: ProcessGroup, is_averaged: bool) -> Tensor:
@@ -88,7 +95,15 @@ class SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        return (all_reduced(grad, ctx.group) if ctx.is_averaged else grad), None, None
+        if ctx.is_averaged:
+            return all_reduced(grad, ctx.group), None, None
+        is_double = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if is_double and ctx.group.size() > 1:
+            raise RuntimeError(
+                "gradients='summed', and logits that are a DTensor, have no double backward over "
+                "ranks: expected gradients='averaged' and plain logits with create_graph=True"
+            )
+        return grad, None, None
 
 
 def sums_over_ranks(sums: list[Sums], process_group: Any, gradients: str) -> list[Sums]:

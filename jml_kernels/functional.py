@@ -4,7 +4,7 @@ options and its objective anew in every call, where a module (modules.py) keeps 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -54,8 +54,7 @@ def class_statistics(
         as `jaccard_metric_loss`.
     """
     fields = ClassStatistics._fields
-    if isinstance(columns, str) or not set(columns) <= set(fields):
-        raise ValueError(f"columns={columns!r}: expected some of {', '.join(fields)}")
+    columns = _column_names(columns)
     if dtype not in (None, torch.float32, torch.float64):
         raise TypeError(f"dtype={dtype!r}: expected torch.float32, torch.float64 or None")
     options, bits = TargetOptions(**options), column_bits(*columns)
@@ -68,6 +67,15 @@ def class_statistics(
         column = statistics[name]
         public[name] = column > 0 if name == "present" else column.to(dtype)
     return ClassStatistics(**public)
+
+
+def _column_names(columns: Sequence[str]) -> tuple[str, ...]:
+    fields = ClassStatistics._fields
+    is_list = isinstance(columns, Iterable) and not isinstance(columns, str)
+    names = tuple(columns) if is_list else ()
+    if not is_list or any(name not in fields for name in names):
+        raise ValueError(f"columns={columns!r}: expected a list of some of {', '.join(fields)}")
+    return names
 
 
 def _overlap_loss(
@@ -343,7 +351,8 @@ def active_classes(
     Args:
         probabilities: x, (N, C, *spatial), floating.
         target: integer labels (N, *spatial) or probabilities (N, C, *spatial).
-        mode: "all", "present", "label", "prob" or "both".
+        mode: "all", "present", "label", "prob" or "both"; a class without any pixel that counts is
+            active in none.
         threshold: for the last three.
         mask: bool (N, *spatial), True where a pixel counts.
 
@@ -351,9 +360,13 @@ def active_classes(
         bool, (C,).
     """
     option_checks.check_choice("mode", mode, checks.ACTIVE_CLASSES)
-    checks.check_logits(probabilities, "probabilities")
+    threshold = option_checks.finite("threshold", threshold)
     options = TargetOptions(activation="none", backend="reference")
-    columns = ACTIVE_COLUMNS[mode]
+    mode = "counted" if mode == "all" else mode
+    columns = ACTIVE_COLUMNS[mode] | column_bits("counted")
     lists = target_lists(options, columns, columns)
-    statistics = dispatch.target_statistics(probabilities, target, mask, None, options, lists)
-    return formulas.active_from_extrema(statistics, mode, threshold).any(0)
+    statistics = dispatch.target_statistics(
+        probabilities, target, mask, None, options, lists, checks.Names("probabilities")
+    )
+    active = formulas.active_from_extrema(statistics, mode, threshold)
+    return (active & (statistics["counted"] > 0)).any(0)

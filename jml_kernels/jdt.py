@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from . import option_checks
+from .checks import Names
 from .dispatch import target_loss
 from .objective import Objective, target_objective
-from .options import LossOptions
+from .options import LossOptions, names_nearest
 from .overlaps import overlap_name
 
 if TYPE_CHECKING:
     from torch.distributed import DeviceMesh, ProcessGroup
 
 _ACTIVE = {"ALL": "all", "PRESENT": "label"}
+_NAMES = Names("logits", "label", "label", "keep_mask")
 
 
+@names_nearest
 class JDTLoss(nn.Module):
     """The Jaccard, Dice or Tversky loss of (Wang & Blaschko, 2023) and its sequels, with the
     constructor, the defaults, the call and the values of the class that the authors publish: one
@@ -133,4 +137,23 @@ class JDTLoss(nn.Module):
             objective = self.soft
         else:
             objective = self.hard if keep_mask is None else self.hard_masked
-        return target_loss(objective, logits, label, keep_mask, None, self.class_weights)
+        return target_loss(objective, logits, label, keep_mask, None, self.class_weights, _NAMES)
+
+    def extra_repr(self) -> str:
+        """What differs from the defaults, as it is written in the constructor."""
+        options = self.hard.options
+        modes = {ours: theirs for theirs, ours in _ACTIVE.items()}
+        values = {
+            **dict(zip(("mIoUD", "mIoUI", "mIoUC"), options.aggregation.values(), strict=True)),
+            **{name: getattr(options, name) for name in ("alpha", "beta", "gamma", "smooth")},
+            "threshold": options.active_threshold,
+            "norm": int(self.hard.overlap[-1]),
+            "log_loss": options.log_loss,
+            "ignore_index": options.ignore_index,
+            "class_weights": None if self.class_weights is None else self.class_weights.tolist(),
+            "active_classes_mode_hard": modes[options.active_classes],
+            "active_classes_mode_soft": modes[self.soft.options.active_classes],
+        }
+        defaults = inspect.signature(JDTLoss).parameters
+        shown = (f"{k}={v!r}" for k, v in values.items() if v != defaults[k].default)
+        return ", ".join(shown)

@@ -38,6 +38,9 @@ class OverlapLoss(nn.Module):
         result and errors.
     """
 
+    #: What a constructor sets itself, and does not take.
+    _fixed_options: tuple[str, ...] = ()
+
     def __init__(
         self,
         objective: Objective,
@@ -66,6 +69,8 @@ class OverlapLoss(nn.Module):
         shown = dict(self._parameters_shown())
         defaults = vars(type(self.options)())
         for name, value in vars(self.options).items():
+            if name in self._fixed_options:
+                continue
             if value is not defaults[name] and value != defaults[name]:
                 shown.setdefault(name, value)
         for name, weights in self.named_buffers():
@@ -138,6 +143,8 @@ class DiceSemimetricLoss(OverlapLoss):
         as `JaccardMetricLoss`.
     """
 
+    _fixed_options = ("alpha", "beta")
+
     def __init__(
         self, *, variant: int = 1, class_weights: Tensor | Sequence[float] | None = None, **options
     ):
@@ -157,6 +164,8 @@ class SoftDiceLoss(OverlapLoss):
     Call:
         as `JaccardMetricLoss`.
     """
+
+    _fixed_options = ("alpha", "beta")
 
     def __init__(
         self, *, norm: int = 1, class_weights: Tensor | Sequence[float] | None = None, **options
@@ -211,7 +220,7 @@ class JaccardCrossEntropyLoss(OverlapLoss):
     Call:
         loss(logits, target, mask=None), see `functional.jaccard_cross_entropy_loss`.
 
-    The reduction must be "mean".
+    The reduction "none" is refused, since a cross-entropy has no classes.
     """
 
     def __init__(
@@ -256,7 +265,7 @@ class JaccardDistillationLoss(OverlapLoss):
         loss(student_logits, labels, teacher_logits, mask=None), see
         `functional.jaccard_distillation_loss`; labels=None leaves the teacher alone.
 
-    The reduction must be "mean".
+    The reduction "none" is refused, since a cross-entropy has no classes.
     """
 
     def __init__(

@@ -129,8 +129,14 @@ def _no_forward_mode(*_):
     )
 
 
-def _has_tangent(tensor: torch.Tensor) -> bool:
-    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None
+def has_tangent(*inputs) -> bool:
+    """Whether one of the tensors among the inputs is differentiated in forward mode."""
+    if forward_ad._current_level < 0:
+        return False
+    return any(
+        isinstance(one, torch.Tensor) and forward_ad.unpack_dual(one).tangent is not None
+        for one in inputs
+    )
 
 
 def _register_autograd(operator, save: Callable, gradient: Callable) -> Callable:
@@ -162,7 +168,7 @@ def _register_autograd(operator, save: Callable, gradient: Callable) -> Callable
             return (gradient(ctx, *grads), *[None] * _N_TENSORS)
 
     def run(*inputs):
-        if _has_tangent(inputs[0]):
+        if has_tangent(*inputs):
             _no_forward_mode()
         if torch.is_grad_enabled() and inputs[0].requires_grad:
             return Differentiable.apply(*inputs[:_N_TENSORS], inputs[_N_TENSORS:])
@@ -207,7 +213,8 @@ def _define(name: str, finishes_loss: bool) -> dict[str, Callable]:
     def logits_gradient(ctx, grad_sums, grad_totals, tensors, scale):
         logits, *others = tensors
         ints, floats, *_ = ctx.lists
-        inplace_backward = ctx.lists[-1] is True
+        # Where there is no element there is nothing to write, and strides mean nothing.
+        inplace_backward = ctx.lists[-1] is True and logits.numel() > 0
         # A compiled graph plans its own memory and knows no mutation of what it saved.
         if inplace_backward and not torch.compiler.is_compiling():
             # The storage of the logits becomes the gradient. The new version makes autograd

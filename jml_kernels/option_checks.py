@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 import torch
 from torch import Tensor
 
-from .checks import AGGREGATIONS, UPSAMPLINGS
+from .checks import AGGREGATIONS, UPSAMPLINGS, can_look_at, plain
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -23,7 +23,10 @@ def number(name: str, value: object) -> float:
     """A real number of Python or numpy."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={value!r}: expected a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name}={value!r}: expected a number that float64 holds") from None
 
 
 def finite(name: str, value: object) -> float:
@@ -67,7 +70,8 @@ def integer(name: str, value: object) -> int:
 
 
 def boundary_size(name: str, value: object) -> int:
-    expected = f"{name}={value!r}: expected an odd positive integer or None"
+    expected = f"{name}={value!r}: expected an odd positive integer"
+    expected += " or None" if name == "boundary_size" else ""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(expected)
     if not 1 <= value < 2**63 or value % 2 == 0:
@@ -132,8 +136,10 @@ def classes(name: str, value: object) -> tuple[int, ...] | Tensor | None:
     if value is None:
         return None
     if isinstance(value, Tensor) and value.dtype == torch.bool and value.dim() == 1:
-        return value
-    if isinstance(value, Tensor) or not isinstance(value, Iterable) or isinstance(value, str):
+        if can_look_at(value) and not value.any():
+            raise ValueError(f"{name}={value!r}: expected at least one class that is True")
+        return plain(value).clone()  # whoever gave it may write into it
+    if isinstance(value, Tensor) or not _is_list(value):
         raise TypeError(
             f"{name}={value!r}: expected a list of class indices, or a bool tensor of shape (C,)"
         )
@@ -142,6 +148,11 @@ def classes(name: str, value: object) -> tuple[int, ...] | Tensor | None:
     if negative or not indices:
         raise ValueError(f"{name}={value!r}: expected at least one index, and all of them >= 0")
     return tuple(dict.fromkeys(indices))
+
+
+def _is_list(value: object) -> bool:
+    """Whether it holds values one after the other: not a word's letters, or a mapping's keys."""
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
 
 
 def aggregation(name: str, value: object) -> str | dict[str, float]:
@@ -164,23 +175,19 @@ def class_weights(name: str, value: object) -> Tensor | None:
     if value is None:
         return None
     if not isinstance(value, Tensor):
-        if isinstance(value, str) or not isinstance(value, Iterable):
+        if not _is_list(value):
             raise TypeError(
                 f"{name}={value!r}: expected a tensor of shape (C,), or a list of numbers"
             )
+        if isinstance(value, Set):
+            raise TypeError(f"{name}={value!r}: expected a list of numbers, which a set reorders")
         value = torch.tensor([number(f"{name}[{i}]", weight) for i, weight in enumerate(value)])
     if value.is_complex() or value.dtype == torch.bool:
         raise TypeError(f"{name} has dtype {value.dtype}: expected a floating dtype")
     if not value.is_floating_point():
         value = value.float()
-    if value.device.type == "cpu" and not torch.compiler.is_compiling():
-        bad = ~(value.detach().isfinite() & (value.detach() >= 0))
-        if bad.any():
-            place = tuple(bad.nonzero()[0].tolist())
-            where = ", ".join(map(str, place))
-            raise ValueError(
-                f"{name}[{where}]={value[place].item()!r}: expected a finite number >= 0"
-            )
+    if can_look_at(value):
+        check_weight_values(name, value)
     return value
 
 
@@ -194,3 +201,16 @@ def head_weights(name: str, value: object) -> tuple[float, ...] | None:
     if not any(weights):
         raise ValueError(f"{name}={value!r}: expected at least one number > 0")
     return weights
+
+
+def check_weight_values(name: str, weights: Tensor) -> None:
+    """Whether they are finite, and none is negative; the host waits."""
+    weights = weights.detach()
+    if weights.numel() == 0:
+        return
+    least, most = (bound.item() for bound in torch.aminmax(weights))  # NaN where one is NaN
+    if least >= 0 and most < math.inf:
+        return
+    place = tuple((~(weights.isfinite() & (weights >= 0))).nonzero()[0].tolist())
+    where = ", ".join(map(str, place))
+    raise ValueError(f"{name}[{where}]={weights[place].item()!r}: expected a finite number >= 0")

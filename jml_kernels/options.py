@@ -50,8 +50,9 @@ class TargetOptions:
             the gradient after backward(). Nothing else may need them in the backward; autograd
             raises where it does. Refused are upsample, leaves that require grad and views of them,
             and logits that share memory with another argument.
-        validate: look for labels out of range also where that makes the host wait for the device
-            (a GPU). On the CPU they are always looked for.
+        validate: look for labels out of range, and for what is no probability where one is
+            expected, also where that makes the host wait for the device (a GPU). On the CPU they
+            are always looked for.
         backend: "auto", or a name of `backends()`.
     """
 
@@ -255,13 +256,7 @@ def lists_options(kind: type[TargetOptions], *, without: Sequence[str] = ()) -> 
         options = [_parameter(field) for field in fields(kind) if field.name not in taken]
         names = [parameter.name for parameter in (*own, *options) if parameter.name != "self"]
 
-        @functools.wraps(inner)
-        def checked(*arguments: Any, **keywords: Any) -> Any:
-            for name in keywords:
-                if name not in names:
-                    raise TypeError(_unknown(function.__name__, name, names))
-            return inner(*arguments, **keywords)
-
+        checked = _checks_names(inner, function.__name__, names)
         checked.__signature__ = signature.replace(parameters=[*own, *options])
         if is_class:
             function.__init__ = checked
@@ -276,6 +271,26 @@ def lists_options(kind: type[TargetOptions], *, without: Sequence[str] = ()) -> 
         return documented
 
     return decorate
+
+
+def names_nearest(kind: _T) -> _T:
+    """Decorator of a class whose constructor has no **options: a name that it does not have is
+    answered with the nearest one."""
+    inner = kind.__init__
+    names = [name for name in inspect.signature(inner).parameters if name != "self"]
+    kind.__init__ = _checks_names(inner, kind.__name__, names)
+    return kind
+
+
+def _checks_names(inner: Callable, function: str, names: list[str]) -> Callable:
+    @functools.wraps(inner)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        for name in keywords:
+            if name not in names:
+                raise TypeError(_unknown(function, name, names))
+        return inner(*arguments, **keywords)
+
+    return checked
 
 
 def _parameter(field: Field) -> inspect.Parameter:

@@ -149,7 +149,11 @@ def cross_entropy(z: Tensor, y: Tensor, activation: str, independent: bool) -> T
 
 def entropy(y: Tensor, independent: bool) -> Tensor:
     """-y log y, and -(1 - y) log(1 - y) too where classes are independent."""
-    return -torch.xlogy(y, y) - (torch.xlogy(1 - y, 1 - y) if independent else 0)
+
+    def of(p: Tensor) -> Tensor:  # 0 log 0 has gradient 0 too
+        return -p * torch.log(torch.where(p == 0, 1, p))
+
+    return of(y) + (of(1 - y) if independent else 0)
 
 
 def label_weights(labels: Tensor, class_weights: Tensor) -> Tensor:

@@ -10,17 +10,16 @@ placements: each rank's is that of its own shard, as the adjoint of `to_local` e
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed
+from torch import Tensor
 
 from .distributed import SumOverRanks, all_reduced, sums_over_ranks
 from .options import TargetOptions
 
-if distributed.is_available():
-    from torch.distributed.tensor import DTensor, Replicate, Shard
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
     from torch.distributed.tensor import Placement
@@ -40,7 +39,12 @@ NO_SHARDS = Shards()
 
 
 def is_sharded(tensor: object) -> bool:
-    return distributed.is_available() and isinstance(tensor, DTensor)
+    """Whether it is a DTensor. Their module takes seconds to import: where nobody has, there is
+    none."""
+    if tensor is None or type(tensor) in (Tensor, torch.nn.Parameter):
+        return False
+    tensors = sys.modules.get("torch.distributed.tensor")
+    return tensors is not None and isinstance(tensor, tensors.DTensor)
 
 
 def local_shards(
@@ -65,13 +69,15 @@ def local_shards(
         return (logits, *others.values()), NO_SHARDS
     if options.inplace_backward:
         raise ValueError(f"inplace_backward=True: expected False with {name} that are a DTensor")
+    from torch.distributed.tensor import Shard  # noqa: PLC0415
+
     mesh, placements = logits.device_mesh, logits.placements
     groups: dict[str, list[ProcessGroup]] = {"images": [], "pixels": [], "classes": []}
     dimensions = []  # spatial ones that are sharded
     for mesh_dimension, placement in enumerate(placements):
         if placement.is_replicate():
             continue
-        if not isinstance(placement, Shard):
+        if type(placement) is not Shard:  # a strided one lies in another order
             raise ValueError(
                 f"{name} has the placement {placement}: expected Shard or Replicate; "
                 f"{name}.redistribute(placements=...) gives them others"
@@ -88,9 +94,7 @@ def local_shards(
             f"dimension {dimensions[0]}, whose neighbours lie on another rank"
         )
     rank, local = logits.dim(), logits.to_local()
-    has_halo = (
-        bool(dimensions) and options.boundary_size is not None and options.label_smoothing > 0
-    )
+    has_halo = bool(dimensions) and (options.boundary_size or 1) > 1 and options.label_smoothing > 0
     parts = dict(others)
     for other, tensor in others.items():
         if is_sharded(tensor):
@@ -108,6 +112,8 @@ def local_shards(
 def _placement_beside(placement: Placement, rank: int, own_rank: int) -> Placement:
     """Where a tensor lies that goes with logits of this placement: labels and masks, of one rank
     less, have no classes."""
+    from torch.distributed.tensor import Replicate, Shard  # noqa: PLC0415
+
     if not isinstance(placement, Shard) or own_rank == rank:
         return placement
     dimension = placement.dim % rank

@@ -44,12 +44,21 @@ def column_bits(*names: str) -> int:
 ALL_COLUMNS = column_bits(*COLUMNS)
 
 
-def by_name(sums: Tensor, extrema: Tensor, totals: Tensor) -> list[dict[str, Tensor]]:
-    """What an operator returns, as name -> statistic for each target: (N, C), totals (N,)."""
-    return [
-        dict(zip(COLUMNS, (*s, *e, t[0], *t[1:].detach()), strict=True))
-        for s, e, t in zip(sums.unbind(0), extrema.unbind(0), totals.unbind(0), strict=True)
-    ]
+def by_name(
+    sums: Tensor, extrema: Tensor, totals: Tensor, of_logits_alone: bool = True
+) -> list[dict[str, Tensor]]:
+    """What an operator returns, as name -> statistic for each target: (N, C), totals (N,).
+
+    Args:
+        of_logits_alone: whether nothing but the logits has a gradient, on which all totals but the
+            first do not depend. They do on the weights of classes, and on a teacher.
+    """
+    detached = TOTALS[1:] if of_logits_alone else ("valid",)
+    found = []
+    for columns in zip(sums.unbind(0), extrema.unbind(0), totals.unbind(0), strict=True):
+        statistics = dict(zip(COLUMNS, (row for of in columns for row in of), strict=True))
+        found.append(statistics | {name: statistics[name].detach() for name in detached})
+    return found
 
 
 class ClassStatistics(NamedTuple):

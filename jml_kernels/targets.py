@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import option_checks
-from .checks import check_label_range, check_labels, is_ignored
+from .checks import can_look_at, check_label_range, check_labels, is_ignored
 
 
 def boundary_mask(labels: Tensor, size: int, ignore_index: int | None = -100) -> Tensor:
@@ -86,7 +86,8 @@ def smooth_labels(
         probabilities, (N, C, *spatial).
 
     Raises:
-        TypeError, ValueError: for bad arguments; IndexError for a label out of range.
+        TypeError, ValueError: for bad arguments; IndexError for a label out of range, whose target
+            is NaN where looking would make a GPU wait.
     """
     check_labels("labels", labels)
     label_smoothing = option_checks.share("label_smoothing", label_smoothing)
@@ -98,13 +99,16 @@ def smooth_labels(
         ignore_index = option_checks.integer("ignore_index", ignore_index)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"dtype={dtype!r}: expected a floating dtype")
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+    if can_look_at(labels):
         check_label_range(labels, None, num_classes, ignore_index, "labels")
     index = labels.to(torch.int64)
     valid = torch.ones_like(index, dtype=torch.bool)
     if ignore_index is not None:
         valid = ~is_ignored(labels, ignore_index)
-    one_hot = F.one_hot(torch.where(valid, index, 0), num_classes).movedim(-1, 1).to(dtype)
+    channel = torch.arange(num_classes, device=labels.device).view(-1, *[1] * (labels.dim() - 1))
+    one_hot = (index.unsqueeze(1) == channel).to(dtype)
+    wrong = valid & ((index < 0) | (index >= num_classes))  # where nobody could look
+    one_hot = one_hot.masked_fill(wrong.unsqueeze(1), float("nan"))
     smoothed = valid
     if boundary_size is not None:
         smoothed = boundary_mask(labels, boundary_size, ignore_index)

@@ -34,7 +34,7 @@ def interpolated(logits: Tensor, size: Sequence[int], align_corners: bool) -> Te
     size = tuple(size)
     if tuple(logits.shape[2:]) == size:
         return logits  # a corner of weight 0 that is infinite must not make a NaN here
-    if 0 in size:
+    if 0 in size or logits.shape[1] == 0:  # a rank may have none of the classes
         return logits.reshape(*logits.shape[:2], *size)
     if logits.dtype != torch.float64:
         logits = logits.float()

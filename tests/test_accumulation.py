@@ -378,6 +378,33 @@ class TestErrors:
         ):
             jml.accumulate(sometimes, network(), pieces(*batch))
 
+    @pytest.mark.parametrize("first", [1, 2])
+    def test_other_numbers_of_losses_in_the_passes(self, batch, first):
+        loss = jml.JaccardMetricLoss()
+
+        def by_pass(logits: Tensor, target: Tensor) -> Tensor:
+            count = 3 - first if torch.is_grad_enabled() else first
+            return sum(loss(logits, target) for _ in range(count))
+
+        with pytest.raises(
+            RuntimeError, match=f"calls {3 - first} losses in the second pass, and {first} in the"
+        ):
+            jml.accumulate(by_pass, network(), pieces(*batch))
+
+    def test_a_checkpointed_loss(self, batch):
+        def loss(logits: Tensor, target: Tensor) -> Tensor:
+            return checkpoint(jml.JaccardMetricLoss(), logits, target, use_reentrant=False)
+
+        with pytest.raises(RuntimeError, match="a loss within a checkpoint is called in the back"):
+            jml.accumulate(loss, network(), pieces(*batch))
+
+    def test_labels_in_some_micro_batches(self, batch):
+        images, labels = batch
+        teacher_logits = network()(images).detach()
+        micro_batches = [(images, labels, teacher_logits), (images, None, teacher_logits)]
+        with pytest.raises(RuntimeError, match="loss has labels or a teacher in a micro-batch, an"):
+            jml.accumulate(jml.JaccardDistillationLoss(), network(), micro_batches)
+
     def test_one_at_a_time(self, batch):
         def loss(logits: Tensor, target: Tensor) -> Tensor:
             return jml.accumulate(jml.JaccardMetricLoss(), nn.Identity(), [(logits, target)])

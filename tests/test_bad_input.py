@@ -279,9 +279,24 @@ def test_binary_labels_out_of_range(backend):
             )
             for value in ("much", None, [0.5])
         ],
-        ("variant", 3, "1 or 2"),
-        ("variant", "1", "1 or 2"),
+        *[("variant", value, "1 or 2") for value in (3, "1", 1.0, True)],
         ("aggregation", {}, "at least one weight"),
+        *[
+            (name, value, "True or False")
+            for name in (
+                "log_loss", "weighted_mean", "inplace_backward", "validate", "align_corners",
+            )
+            for value in ("False", 0, 1.0, None)
+        ],
+        *[("ignore_index", value, "an integer of 64 bits") for value in (2**63, -(2**63) - 1)],
+        ("boundary_size", 2**63 + 1, "odd positive"),
+        *[("inactive_loss", value, "a finite number") for value in (math.nan, -math.inf)],
+        *[("inactive_loss", value, "a number") for value in ("0", True)],
+        *[("smooth", value, "a number, or two of them") for value in ((1.0,), [1.0, 1.0, 1.0])],
+        *[("classes", value, "a list of class indices") for value in ("01", 1, {0: 1.0}, b"01")],
+        *[("classes", value, "at least one index, and all of them >= 0") for value in ([], [-1])],
+        *[("class_weights", value, "a list of numbers") for value in ("111", 1, {0: 1.0, 1: 2.0})],
+        ("class_weights", {1.0, 2.0}, "a list of numbers, which a set reorders"),
     ],
     ids=lambda value: repr(value) if not isinstance(value, str) else value,
 )  # fmt: skip
@@ -291,6 +306,45 @@ def test_options(name, value, expected):
         call(**{name: value})
     with raises((TypeError, ValueError), f"{name}={value!r}", "expected", expected):
         jml.JaccardMetricLoss(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["smooth", "gamma", "active_threshold", "inactive_loss"])
+def test_numbers_that_no_float_holds(name):
+    with raises(ValueError, f"{name}=1000", "a number that float64 holds"):
+        call(**{name: 10**400})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("classes", [1.0], "classes[0]=1.0: expected an integer"),
+        ("classes", [True, False], "classes[0]=True: expected an integer"),
+        ("classes", [2**63], "classes[0]=9223372036854775808: expected an integer of 64 bits"),
+        ("classes", torch.tensor([1, 2]), "classes=tensor([1, 2]): expected a list"),
+        ("classes", torch.ones(1, 3, dtype=torch.bool), "or a bool tensor of shape (C,)"),
+        ("classes", torch.zeros(3, dtype=torch.bool), "expected at least one class that is True"),
+        ("smooth", (0.0, math.nan), "smooth[1]=nan: expected a finite number >= 0"),
+        ("smooth", (-1.0, 0.0), "smooth[0]=-1.0: expected a finite number >= 0"),
+        ("smooth", ("much", 0.0), "smooth[0]='much': expected a number"),
+        ("class_weights", [1.0, True, 1.0], "class_weights[1]=True: expected a number"),
+        ("class_weights", [1.0, math.inf, 1.0], "class_weights[1]=inf: expected a finite number"),
+        ("class_weights", torch.tensor([1, -1, 1]), "class_weights[1]=-1.0: expected a finite"),
+        ("class_weights", torch.ones(3) > 0, "class_weights has dtype torch.bool"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_options_of_several_values(name, value, text):
+    """The one that is wrong is named."""
+    with raises((TypeError, ValueError), text):
+        call(**{name: value})
+    with raises((TypeError, ValueError), text):
+        jml.JaccardMetricLoss(**{name: value})
+
+
+@pytest.mark.parametrize("value", [[3], [0, 7], torch.tensor([True, False])], ids=str)
+def test_classes_that_the_logits_do_not_have(value, backend):
+    with raises(ValueError, "classes", "expected"):
+        call(classes=value, backend=backend)
 
 
 def test_options_that_exclude_each_other():
@@ -339,13 +393,26 @@ def test_boundary_mask():
         jml.boundary_mask(LABELS.float(), 3)
     with raises(ValueError, "labels has shape (1, 1, 2, 4, 5)", "0 to 3 spatial"):
         jml.boundary_mask(LABELS[None, None], 3)
-    with raises(ValueError, "size=2", "odd"):
-        jml.boundary_mask(LABELS, 2)
+    with raises(TypeError, "labels is a list", "expected a Tensor"):
+        jml.boundary_mask([[0]], 3)
+    for size in (2, 2**63 + 1, 3.0, None):
+        with raises((TypeError, ValueError), f"size={size}: expected an odd positive integer"):
+            jml.boundary_mask(LABELS, size)
+    for ignore_index in (255.5, "255", 2**63):
+        with raises((TypeError, ValueError), f"ignore_index={ignore_index!r}", "an integer"):
+            jml.boundary_mask(LABELS, 3, ignore_index)
 
 
 def test_smooth_labels():
     with raises(TypeError, "labels has dtype torch.float32", "integer"):
         jml.smooth_labels(LABELS.float(), 3)
+    with raises(TypeError, "labels is a NoneType", "expected a Tensor"):
+        jml.smooth_labels(None, 3)
+    for count in (0, 3.0, "3"):
+        with raises((TypeError, ValueError), f"num_classes={count!r}", "expected"):
+            jml.smooth_labels(LABELS, count)
+    with raises(TypeError, "ignore_index=255.5", "an integer"):
+        jml.smooth_labels(LABELS, 3, ignore_index=255.5)
     with raises(ValueError, "label_smoothing=2", "[0, 1]"):
         jml.smooth_labels(LABELS, 3, 2)
     with raises(ValueError, "boundary_size=2", "odd"):
@@ -359,6 +426,32 @@ def test_smooth_labels():
 def test_active_classes():
     with raises(ValueError, "mode='some'", "'all', 'present'"):
         jml.active_classes(LOGITS, LABELS, mode="some")
+    for threshold in (math.nan, math.inf, "much", None):
+        with raises((TypeError, ValueError), f"threshold={threshold!r}", "number"):
+            jml.active_classes(LOGITS, LABELS, threshold=threshold)
+    with raises(ValueError, "probabilities has value 7 at position (0, 0, 0, 0)", "[0, 1]"):
+        jml.active_classes(LOGITS + 7, LABELS)
+
+
+@pytest.mark.parametrize("columns", [5, None, "valid", ["tp"], [["valid"]], ["valid", 1]], ids=str)
+def test_columns(columns):
+    with raises(ValueError, f"columns={columns!r}", "a list of some of", "true_positive"):
+        jml.class_statistics(LOGITS, LABELS, columns=columns)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, "float64", float], ids=str)
+def test_dtype_of_statistics(dtype):
+    with raises(TypeError, f"dtype={dtype!r}", "torch.float32, torch.float64 or None"):
+        jml.class_statistics(LOGITS, LABELS, dtype=dtype)
+
+
+@pytest.mark.parametrize("mode", ["all", "present", "label", "prob", "both"])
+def test_no_class_is_active_where_nothing_counts(mode):
+    """In no mode, "all" included."""
+    probabilities = torch.full((2, 3, 4, 5), 0.5)
+    nothing = torch.zeros(2, 4, 5, dtype=torch.bool)
+    for target, mask in ((LABELS, nothing), (LABELS - 100, None), (SOFT - 100, None)):
+        assert not jml.active_classes(probabilities, target, mode, mask=mask).any()
     with raises(ValueError, "target has shape (1, 4, 5)", "(2, 4, 5)"):
         jml.active_classes(LOGITS, LABELS[:1])
     with raises(ValueError, "probabilities has shape (5,)"):
@@ -485,6 +578,18 @@ def test_weights_of_classes(function, name, error, value, parts, backend):
         function(**{name: value}, backend=backend)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("name", ["class_weights", "ce_class_weights"])
+def test_weights_that_were_written_later(name, value, backend):
+    """A module's buffers, by load_state_dict for example. Of a class that is absent too, which
+    would make gradients NaN beside a finite loss."""
+    loss = jml.JaccardCrossEntropyLoss(**{name: [1.0, 1.0, 1.0]}, backend=backend)
+    assert loss(LOGITS, LABELS).isfinite()
+    loss.load_state_dict({name: torch.tensor([1.0, 1.0, value])})
+    with raises(ValueError, f"{name}[2]={value}", "a finite number >= 0"):
+        loss(LOGITS, LABELS)
+
+
 def test_weights_of_classes_in_any_dtype(backend):
     """Integers and halves are as good as floats."""
     expected = cross_entropy(ce_class_weights=torch.tensor([1.0, 2.0, 3.0]), backend=backend)
@@ -579,7 +684,7 @@ def test_a_bad_label_beside_a_teacher(backend):
         with raises(IndexError, "label 3 at position (1, 2, 3)"):
             function(**given, ce_class_weights=torch.ones(3), backend=backend)
     # Where labels have no weight they still say which pixels count.
-    with raises(IndexError, "label 3 at position (1, 2, 3)"):
+    with raises(IndexError, "labels has label 3 at position (1, 2, 3)"):
         distil(labels=labels, ce_label_weight=0, jaccard_label_weight=0, backend=backend)
 
 

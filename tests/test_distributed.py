@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
 
 import pytest
@@ -13,7 +14,7 @@ from torch import distributed
 import jml_kernels as jml
 
 #: What by_ranks/ has, with the least number of comparisons of a rank.
-SUITES = {"losses": 350, "networks": 280, "shards": 400, "accumulation": 70}
+SUITES = {"losses": 330, "networks": 280, "shards": 400, "accumulation": 70}
 
 
 @pytest.mark.long
@@ -103,6 +104,13 @@ class TestOptions:
         with pytest.raises(ValueError, match="expected a process group, a DeviceMesh of one"):
             jml.JaccardMetricLoss(process_group=unnamed)
 
+    def test_without_distributed(self, monkeypatch, tensors):
+        monkeypatch.setattr(distributed, "is_available", lambda: False)
+        jml.JaccardMetricLoss()(*tensors)
+        for value in (True, 1):
+            with pytest.raises(ValueError, match=f"process_group={value}: expected None, since Py"):
+                jml.JaccardMetricLoss(process_group=value)
+
     def test_how_gradients_meet(self):
         with pytest.raises(ValueError, match="gradients='mean': expected one of 'averaged', 'su"):
             jml.JaccardMetricLoss(gradients="mean")
@@ -113,6 +121,7 @@ class TestShards:
 
     @pytest.fixture
     def mesh(self, group):
+        importlib.import_module("torch.distributed.tensor")  # it takes seconds
         return distributed.init_device_mesh("cpu", (1,), mesh_dim_names=("model",))
 
     def shard(self, mesh, tensor, dimension):
@@ -148,6 +157,11 @@ class TestShards:
                 ValueError, match=r"boundary_size=5: target has shape .*\(2, 8, 5\)"
             ):
                 loss(logits, target)
+
+    def test_a_boundary_of_one_pixel_needs_none(self, mesh, tensors):
+        logits, labels = (self.shard(mesh, tensor, -2) for tensor in tensors)
+        loss = jml.JaccardMetricLoss(label_smoothing=0.2, boundary_size=1)
+        assert loss(logits, labels) == loss(*tensors)
 
     def test_upsampling_needs_whole_images(self, mesh, tensors):
         logits, labels = tensors
@@ -194,3 +208,68 @@ class TestShards:
         logits, labels = tensors
         with pytest.raises(ValueError, match="expected replicated classes for class_statistics"):
             jml.class_statistics(self.shard(mesh, logits, 1), labels)
+
+    @pytest.mark.parametrize("active_classes", ["all", "present", "label", "prob", "both"])
+    @pytest.mark.parametrize("aggregation", ["dataset", "image", "class"])
+    @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+    def test_sharded_classes_and_logits_that_overflow(
+        self, mesh, tensors, active_classes, aggregation, bad
+    ):
+        """The loss and the gradient are NaN, as a scaler of gradients expects it."""
+        logits, labels = tensors
+        logits[0, 0] = bad  # at every pixel, so that none has a probability
+        sharded = self.shard(mesh, logits, 1).requires_grad_()
+        loss = jml.JaccardMetricLoss(active_classes=active_classes, aggregation=aggregation)
+        value = loss(sharded, labels)
+        assert value.isnan()
+        value.backward()
+        assert sharded.grad.to_local().isnan().any()
+
+    def test_sharded_classes_that_are_ruled_out(self, mesh, tensors):
+        logits, labels = tensors
+        labels.clamp_(max=1)
+        logits[:, 2] = -torch.inf
+        loss = jml.JaccardCrossEntropyLoss()
+        assert loss(self.shard(mesh, logits, 1), labels) == pytest.approx(loss(logits, labels))
+
+    def test_sharded_classes_without_pixels_around(self, mesh, tensors):
+        logits, labels = (tensor[..., 0, 0] for tensor in tensors)  # (N, C) and (N,)
+        loss = jml.JaccardCrossEntropyLoss(ce_class_weights=[1.0, 2.0, 3.0])
+        assert loss(self.shard(mesh, logits, 1), labels) == pytest.approx(loss(logits, labels))
+
+    def test_sharded_classes_that_are_smoothed_to_one_value(self, mesh, tensors):
+        logits, labels = tensors
+        loss = jml.JaccardMetricLoss(label_smoothing=1.0, active_classes="present")
+        assert loss(self.shard(mesh, logits, 1), labels) == pytest.approx(loss(logits, labels))
+
+    @pytest.mark.parametrize(
+        ("options", "crop", "message"),
+        [
+            (
+                {},
+                (slice(None), slice(1)),
+                "expected at least two classes with activation='softmax'",
+            ),
+            ({"upsample": "trilinear"}, ..., "upsample='trilinear': expected 'bilinear' with logi"),
+            ({"upsample": "bilinear"}, ..., r"logits has shape .*: expected spatial sizes from 1"),
+        ],
+    )
+    def test_sharded_classes_are_checked_as_others(self, mesh, tensors, options, crop, message):
+        logits, labels = tensors[0][crop], tensors[1][:, :2]
+        with pytest.raises(ValueError, match=message):
+            jml.JaccardMetricLoss(**options)(self.shard(mesh, logits, 1), labels)
+
+    def test_sharded_classes_and_weights_that_are_learnt(self, mesh, tensors):
+        logits, labels = tensors
+        weights = torch.ones(3, requires_grad=True)
+        with pytest.raises(ValueError, match=r"ce_class_weights requires grad: expected ce_cl"):
+            jml.functional.jaccard_cross_entropy_loss(
+                self.shard(mesh, logits, 1), labels, ce_class_weights=weights
+            )
+
+    def test_sharded_classes_are_compiled(self, mesh, tensors):
+        logits, labels = tensors
+        loss = jml.JaccardCrossEntropyLoss()
+        compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+        value = compiled(self.shard(mesh, logits, 1), labels)
+        assert value == pytest.approx(loss(logits, labels))

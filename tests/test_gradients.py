@@ -10,6 +10,7 @@ from parametrize import each
 from torch.autograd import gradcheck, gradgradcheck
 
 import jml_kernels as jml
+from jml_kernels import functional
 from jml_kernels.selfcheck import gradients
 from jml_kernels.selfcheck.corpus.drawing import shared
 from jml_kernels.selfcheck.corpus.gradients import GRADIENT_FAMILY, GRADIENT_INPUTS
@@ -87,6 +88,51 @@ def test_outputs_that_only_choose_classes_have_no_gradient(backend, device):
     for name in DIFFERENTIABLE:
         if name != "target_squared":
             assert getattr(statistics, name).requires_grad, name
+
+
+#: What the reference differentiates beside the logits.
+OTHERS = {
+    "ce_class_weights": (torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64), {}),
+    "ce_class_weights of images": (
+        torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64),
+        {"aggregation": "image", "reduction": "image"},
+    ),
+    "teacher, ce": (None, {"distillation": "ce", "temperature": 2.0}),
+    "teacher, kl": (None, {"distillation": "kl", "temperature": 2.0}),
+    "teacher, kl, sigmoid": (None, {"distillation": "kl", "activation": "sigmoid"}),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_gradients_of_the_reference_beside_the_logits(name):
+    """Weights of classes stand in what a cross-entropy is divided by, a teacher in its entropy."""
+    weights, options = OTHERS[name]
+    generator = torch.Generator().manual_seed(0)
+    logits, teacher = torch.randn(2, 2, 3, 4, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 4), generator=generator)
+    options = {**options, "backend": "reference"}
+    if weights is None:
+        assert gradcheck(
+            lambda t: functional.jaccard_distillation_loss(logits, labels, t, **options),
+            teacher.requires_grad_(),
+        )
+        return
+    assert gradcheck(
+        lambda w: functional.jaccard_cross_entropy_loss(
+            logits, labels, ce_class_weights=w, **options
+        ),
+        weights.clone().requires_grad_(),
+    )
+
+
+def test_a_teacher_that_is_sure_has_a_finite_gradient():
+    """Its probabilities are 1 and 0, and 0 log 0 is 0."""
+    teacher = 1000 * torch.eye(3)[None].requires_grad_()
+    loss = functional.jaccard_distillation_loss(
+        torch.randn(1, 3, 3), None, teacher, distillation="kl", backend="reference"
+    )
+    (gradient,) = torch.autograd.grad(loss, teacher)
+    assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("use", ["loss", "statistics"])

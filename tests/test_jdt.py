@@ -123,7 +123,8 @@ def test_defaults_and_the_call_are_the_authors():
     parameters = inspect.signature(semantics).parameters.values()
     expected = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     parameters = inspect.signature(jml.JDTLoss).parameters.values()
-    assert {p.name: p.default for p in parameters} == expected
+    ours = {"process_group": None, "gradients": "averaged"}  # keywords alone, after theirs
+    assert {p.name: p.default for p in parameters} == expected | ours
     assert [*inspect.signature(jml.JDTLoss().forward).parameters] == [
         "logits", "label", "keep_mask",
     ]  # fmt: skip
@@ -259,8 +260,41 @@ def test_nan_in_a_pixel_that_does_not_count_goes_nowhere(soft):
 def test_soft_labels_that_require_grad():
     """Kernels have no gradient for them."""
     label = torch.rand(1, 3, 7).requires_grad_()
-    with pytest.raises(ValueError, match=r"target requires grad.*detach"):
+    with pytest.raises(ValueError, match=r"label requires grad.*label\.detach"):
         jml.JDTLoss()(torch.randn(1, 3, 7), label)
+
+
+def test_arguments_are_named_as_in_the_call():
+    logits, label = torch.zeros(1, 3, 2), torch.tensor([[0, 3]])
+    loss = jml.JDTLoss()
+    with pytest.raises(IndexError, match=r"^label has label 3 at position \(0, 1\)"):
+        loss(logits, label)
+    with pytest.raises(ValueError, match=r"^label has value 2 at position \(0, 0, 0\)"):
+        loss(logits, torch.full((1, 3, 2), 2.0))
+    with pytest.raises(ValueError, match=r"^label has shape \(1, 1, 2\).*label\.squeeze\(1\)"):
+        loss(logits, label[:, None])
+    with pytest.raises(ValueError, match=r"^label has shape \(1, 2\).*label\.long\(\)"):
+        loss(logits, label.float())
+    with pytest.raises(TypeError, match=r"^label is a list: expected a Tensor"):
+        loss(logits, [[0, 1]])
+    with pytest.raises(TypeError, match=r"^keep_mask has dtype torch\.int64"):
+        loss(logits, label, label)
+    with pytest.raises(TypeError, match=r"^logits is a list: expected a Tensor"):
+        loss([0.0], label)
+    with pytest.raises(TypeError, match="'smoth': did you mean 'smooth'"):
+        jml.JDTLoss(smoth=0.1)
+
+
+def test_repr_is_the_call_of_the_constructor():
+    assert repr(jml.JDTLoss()) == "JDTLoss()"
+    options = {
+        "mIoUD": 0.5, "mIoUI": 0.25, "mIoUC": 0.125, "alpha": 0.3, "beta": 0.7, "gamma": 2.0,
+        "smooth": 0.0, "threshold": 0.5, "norm": 2, "log_loss": True, "ignore_index": 255,
+        "class_weights": [1.0, 2.0], "active_classes_mode_hard": "ALL",
+        "active_classes_mode_soft": "PRESENT",
+    }  # fmt: skip
+    shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    assert repr(jml.JDTLoss(**options)) == f"JDTLoss({shown})"
 
 
 def test_class_weights_are_a_buffer():

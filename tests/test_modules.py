@@ -8,6 +8,7 @@ import inspect
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 from parametrize import named
@@ -127,6 +128,58 @@ def test_functions_equal_modules(name):
     assert function(logits, target, mask=mask, **options) == module(logits, target, mask=mask)
 
 
+NUMBERS = {
+    "label_smoothing": (0.125, np.float32),
+    "boundary_size": (3, np.int32),
+    "ignore_index": (2, np.int64),
+    "active_threshold": (0.25, np.float16),
+    "gamma": (2.0, np.float64),
+    "smooth": ((0.5, 1.0), lambda pair: [np.float32(s) for s in pair]),
+    "inactive_loss": (0.5, np.float32),
+    "classes": ((0, 2), np.array),
+    "class_weights": ([1.0, 2.0, 0.5, 0.0, 4.0], np.array),
+    "log_loss": (True, np.bool_),
+    "weighted_mean": (True, np.bool_),
+    "aggregation": ({"image": 0.5}, lambda mix: {k: np.float32(v) for k, v in mix.items()}),
+}
+
+
+@modules
+def test_numbers_of_numpy(name):
+    """They are kept as Python's, which the operators take."""
+    logits, target = inputs()
+    plain = {option: value for option, (value, _) in NUMBERS.items()}
+    of_numpy = {option: convert(value) for option, (value, convert) in NUMBERS.items()}
+    parameter = "norm" if name.startswith("Soft") else "variant"
+    expected, loss = (
+        make(name, **{parameter: 2}, **plain),
+        make(name, **{parameter: np.int64(2)}, **of_numpy),
+    )
+    assert repr(loss) == repr(expected)
+    assert loss(logits, target) == expected(logits, target)
+    function, required = MODULES[name][1:]
+    assert function(logits, target, **{parameter: np.int64(2)}, **required, **of_numpy) == expected(
+        logits, target
+    )
+
+
+def test_options_are_kept_as_they_were_given():
+    """Whoever gave a mapping, a list or a tensor may change it afterwards."""
+    logits, target = inputs()
+    aggregation, classes, indices = {"image": 1.0}, torch.arange(5) > 1, [2, 3, 4]
+    weights = [1.0, 2.0, 3.0, 4.0, 5.0]
+    losses = [
+        jml.JaccardMetricLoss(aggregation=aggregation, class_weights=weights, classes=of)
+        for of in (classes, indices)
+    ]
+    before = [(repr(loss), loss(logits, target)) for loss in losses]
+    aggregation["class"] = -5.0
+    classes[:2], weights[2] = True, 100.0
+    indices.append(0)
+    assert [(repr(loss), loss(logits, target)) for loss in losses] == before
+    assert before[0][1] == before[1][1]
+
+
 def test_public_names():
     for name in jml.__all__:
         assert hasattr(jml, name), name
@@ -181,6 +234,15 @@ def test_repr_shows_what_is_not_a_default(name):
     assert "boundary_size=5" in repr(loss)
     assert "ignore_index" not in repr(loss)
     assert repr(loss) in repr(nn.Sequential(loss))
+
+
+@modules
+def test_repr_is_a_call_of_the_constructor(name):
+    loss = make(name, gamma=2.0, classes=[0, 2], class_weights=[1.0, 2.0, 3.0], smooth=(0.0, 1.0))
+    again = eval(f"jml.{loss!r}")
+    assert repr(again) == repr(loss)
+    logits, target = inputs(3)
+    assert again(logits, target) == loss(logits, target)
 
 
 @modules
@@ -374,6 +436,18 @@ def test_inplace_refuses_a_leaf(view, compiled):
         assert loss(logits, target).isfinite()
 
 
+@pytest.mark.parametrize("view", [lambda z: z, lambda z: z[None][0]])
+def test_inplace_refuses_a_leaf_that_is_a_view(view, compiled):
+    """As the parameters in a flat buffer are, which requires no grad."""
+    buffer = torch.randn(60)
+    logits = view(buffer.view(2, 5, 6).requires_grad_())
+    loss = jml.JaccardMetricLoss(inplace_backward=True, backend=compiled)
+    with pytest.raises(RuntimeError, match="leaf that requires grad"):
+        loss(logits, torch.randint(0, 5, (2, 6)))
+    # Nothing is written over a view that requires none.
+    assert loss(buffer.view(2, 5, 6), torch.randint(0, 5, (2, 6))).isfinite()
+
+
 def test_inplace_refuses_memory_that_other_arguments_share(compiled):
     """Windows and shifted batches: what the backward reads of them would be gradients."""
     frames = torch.randn(4, 5, 6, 7, requires_grad=True) * 1
@@ -387,6 +461,17 @@ def test_inplace_refuses_memory_that_other_arguments_share(compiled):
         loss(windows, torch.randint(0, 5, (3, 4)))
     # Halves of one batch lie side by side.
     assert loss(frames[:2], labels[:2]).isfinite()
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 6, 7), (2, 5, 0, 7)], ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_inplace_takes_no_element_at_all(layout, shape, compiled):
+    """Strides of what is empty say nothing."""
+    logits = (torch.randn(shape, requires_grad=True) * 1).contiguous(memory_format=layout)
+    target = torch.zeros(shape[0], *shape[2:], dtype=torch.int64)
+    loss = jml.JaccardMetricLoss(inplace_backward=True, backend=compiled)(logits, target)
+    loss.backward()
+    assert loss == 0
 
 
 def test_inplace_without_a_backward_changes_nothing(compiled):

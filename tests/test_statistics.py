@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from judges import assert_columns, assert_loss, assert_only
 from operators import arguments_of
 from parametrize import each, named
+from torch import Tensor
 
 import jml_kernels as jml
 from jml_kernels.ops import STATISTICS
+from jml_kernels.packing import TargetInts
 from jml_kernels.selfcheck.corpus import BY_NAME, INPUTS, NOT_FINITE, OPTIONS, LossCase
 from jml_kernels.selfcheck.corpus.drawing import shared
 from jml_kernels.selfcheck.corpus.dtypes import FLOAT_DTYPES
@@ -250,3 +252,79 @@ def test_any_combination(backend, device, data):
     )
     overlap = draw(st.sampled_from(list(OVERLAPS)), label="overlap")
     assert_loss(case, overlap, backend, device)
+
+
+# ---- class_statistics ----------------------------------------------------------------------------
+
+
+def a_batch(device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """(logits, labels, probabilities), of which some pixels are ignored."""
+    generator = torch.Generator().manual_seed(0)
+    logits, other = torch.randn(2, 2, 5, 13, 11, generator=generator)
+    labels = torch.randint(0, 5, (2, 13, 11), generator=generator)
+    labels[:, :2] = -100
+    return logits.to(device), labels.to(device), other.softmax(1).to(device)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("true_positive",), ("valid", "intersection"), ["present", "target_max"], ("cross_entropy",)],
+    ids=", ".join,
+)
+def test_only_the_columns_asked_for_are_computed(names, backend, device, monkeypatch):
+    logits, labels, soft = a_batch(device)
+    asked = []
+
+    def run(*inputs, run=STATISTICS[backend]):
+        ints = TargetInts(*inputs[5])
+        asked.append(ints.label_columns if inputs[1] is not None else ints.dense_columns)
+        return run(*inputs)
+
+    for target in (labels, soft):
+        whole = jml.class_statistics(logits, target, backend=backend)
+        with monkeypatch.context() as patched:
+            patched.setitem(STATISTICS, backend, run)
+            found = jml.class_statistics(logits, target, columns=names, backend=backend)
+        for name, column in found._asdict().items():
+            if name in names:
+                torch.testing.assert_close(column, getattr(whole, name), rtol=1e-6, atol=0)
+            else:
+                assert column is None, name
+    assert asked == [column_bits(*names)] * 2
+
+
+def test_sums_that_are_not_rounded(backend, device):
+    """A user's formula may take the difference of large ones."""
+    logits, labels, _ = a_batch(device)
+    columns = ("true_positive", "false_positive", "cross_entropy", "valid")
+    options = {"columns": columns, "backend": backend}
+    rounded = jml.class_statistics(logits, labels, **options)
+    whole = jml.class_statistics(logits, labels, dtype=torch.float64, **options)
+    halves = jml.class_statistics(logits.half(), labels, dtype=torch.float64, **options)
+    for name in columns:
+        single, double = getattr(rounded, name), getattr(whole, name)
+        assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+        assert getattr(halves, name).dtype == torch.float64
+        assert torch.equal(single, double.float()), name
+    assert not torch.equal(rounded.true_positive.double(), whole.true_positive)
+    double = jml.class_statistics(logits.double(), labels, **options)
+    assert double.true_positive.dtype == torch.float64
+    torch.testing.assert_close(whole.true_positive, double.true_positive, rtol=1e-6, atol=0)
+    given = jml.class_statistics(logits.double(), labels, dtype=torch.float32, **options)
+    assert given.true_positive.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["labels", "soft"])
+def test_weights_of_a_cross_entropy(kind, backend, device):
+    logits, labels, soft = a_batch(device)
+    target = labels if kind == "labels" else soft
+    weights = torch.tensor([1.0, 0.0, 2.0, 0.5, 3.0], device=device)
+    expected = torch.nn.functional.cross_entropy(
+        logits.double(), labels if kind == "labels" else soft.double(), weights.double(),
+        reduction="none",
+    ).sum((1, 2))  # fmt: skip
+    for values in (weights, weights.tolist()):
+        found = jml.class_statistics(
+            logits, target, columns=("cross_entropy",), ce_class_weights=values, backend=backend
+        )
+        torch.testing.assert_close(found.cross_entropy.double(), expected, rtol=1e-6, atol=0)

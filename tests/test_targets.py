@@ -121,10 +121,25 @@ def test_boundary_takes_every_integer_dtype(dtype):
     assert torch.equal(jml.boundary_mask(labels.to(dtype), 3), jml.boundary_mask(labels, 3))
 
 
-def test_boundary_of_large_labels():
-    """Neighbours far apart, and as close as labels get."""
-    labels = torch.tensor([[1_000_000, 1_000_000, 1_000_001, 1_000_001]])
-    assert jml.boundary_mask(labels, 3).tolist() == [[False, True, True, False]]
+@pytest.mark.parametrize("power", [20, 24, 31, 32, 53, 62])
+@pytest.mark.parametrize("difference", [1, -1, 2**16, -(2**32)])
+def test_boundary_of_large_labels(power, difference):
+    """Neighbours far apart, and as close as labels get: floating numbers confuse those of 2^24 and
+    more, or 2^53."""
+    label = 2**power
+    for sign in (1, -1):
+        pair = [sign * label, sign * (label + difference)]
+        labels = torch.tensor([[pair[0], pair[0], pair[1], pair[1]]])
+        assert jml.boundary_mask(labels, 3, None).tolist() == [[False, True, True, False]]
+        assert not jml.boundary_mask(labels[:, :2], 3, None).any()
+
+
+def test_boundary_of_labels_above_the_largest_int64():
+    """None of these is ignored, whatever number they become as signed ones."""
+    labels = torch.tensor([[-100, -100, -100, -1, -1, 5]]).view(torch.uint64)
+    expected = [[False, False, True, True, True, True]]
+    for ignore_index in (-100, -1, None):
+        assert jml.boundary_mask(labels, 3, ignore_index).tolist() == expected
 
 
 @shapes
@@ -135,6 +150,16 @@ def test_smooth_labels(shape, epsilon):
     y = jml.smooth_labels(labels, 3, epsilon)
     torch.testing.assert_close(y, (1 - epsilon) * one_hot(labels) + epsilon / 3)
     torch.testing.assert_close(y.sum(dim=1), torch.ones(shape))
+
+
+def test_no_target_of_a_label_where_nobody_can_look():
+    """It is NaN where looking would make a GPU wait; torch.func.vmap cannot look either."""
+    labels = torch.tensor([[0, 2, -100], [3, -1, 1]])
+    with pytest.raises(IndexError, match=r"label 3 at position \(1, 0\)"):
+        jml.smooth_labels(labels, 3, 0.3)
+    found = torch.func.vmap(lambda row: jml.smooth_labels(row[None], 3, 0.3)[0])(labels)
+    assert found.isnan().any(1).tolist() == [[False] * 3, [True, True, False]]
+    torch.testing.assert_close(found[0], jml.smooth_labels(labels[:1], 3, 0.3)[0])
 
 
 @shapes

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,15 +68,16 @@ def messages(settings: Settings) -> Iterator[dict]:
         WorkerError: where it failed; why stands on stderr.
     """
     start = (
-        f"import sys; sys.path[:] = {_PATH!r}; from jml_kernels.bench import worker; "
-        f"sys.path[:] = {sys.path!r}; worker.end_with_parent(); worker.main()"
+        f"import sys; sys.path[:] = {_PATH!r}; from jml_kernels import parent; "
+        "from jml_kernels.bench import worker; "
+        f"sys.path[:] = {sys.path!r}; parent.end_with_parent(); worker.main()"
     )
     command = [sys.executable, "-c", start, settings.json()]
     variables = environment(settings.allocator)
     variables["KINETO_LOG_LEVEL"] = "10"  # the profiler, which weighs memory, is to say nothing
     if settings.threads is not None:
         variables["OMP_NUM_THREADS"] = str(settings.threads)  # compiled code reads it here
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # see `end_with_parent`
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # see parent.py
     with subprocess.Popen(command, **pipes, text=True, env=variables) as process:
         try:
             yield from map(json.loads, process.stdout)
@@ -98,18 +98,6 @@ def work(settings: Settings) -> Iterator[dict]:
         yield {"doing": case.name}
         row = measure(case, settings.names, settings.device, settings.rounds)
         yield {"result": row | {"allocator": settings.allocator}}
-
-
-def end_with_parent() -> None:
-    """End this process when standard input does: it is a pipe that the parent holds open, and that
-    the system closes however the parent ends, SIGKILL included."""
-
-    def wait() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def main() -> None:

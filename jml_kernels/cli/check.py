@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from .. import parent
 from ..backend import NAMES
 from ..machine import describe
 from ..selfcheck import report as in_words
@@ -57,6 +58,7 @@ def check(
     Exit status 1: a check failed, a backend that was asked for cannot run, or the file could not
     be written.
     """
+    parent.end_where_asked()
     names = _names(backend or [])
     try:
         output.check_file("--json", file)

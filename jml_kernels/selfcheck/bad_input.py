@@ -79,8 +79,9 @@ class Refusal(NamedTuple):
     Attributes:
         error: what it raises.
         words: of its message, which names what is wrong and, where there is one, the cure.
-        shape: of the logits, which are a leaf that requires grad.
+        shape: of the logits.
         target: made from labels and probabilities that fit the logits.
+        logits: what becomes of them; by default they are a leaf that requires grad.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Refusal(NamedTuple):
     words: tuple[str, ...]
     shape: tuple[int, ...] = (1, 5, 6, 7)
     target: Callable[[Tensor, Tensor], Tensor] = lambda labels, soft: labels
+    logits: Callable[[Tensor], Tensor] = lambda logits: logits.requires_grad_()
     options: dict[str, object] = {}  # noqa: RUF012, nobody writes into it
 
 
@@ -99,6 +101,9 @@ REFUSALS = [
     Refusal("softmax of one class", ValueError, ("logits has shape", "activation='sigmoid'"),
             shape=(1, 1, 6, 7)),
     Refusal("in place on a leaf", RuntimeError, ("inplace_backward=True", "leaf"),
+            options={"inplace_backward": True}),
+    Refusal("in place on an expanded tensor", RuntimeError, ("inplace_backward=True", "memory of"),
+            logits=lambda logits: (logits[:, :, :1].requires_grad_() * 1).expand_as(logits),
             options={"inplace_backward": True}),
     Refusal("smoothing of probabilities", ValueError, ("label_smoothing=0.1", "probabilities"),
             target=_soft, options=LS),
@@ -119,6 +124,18 @@ REFUSALS = [
             options={"upsample": "bicubic"}),
     Refusal("in place of lower resolution", ValueError, ("inplace_backward=True", "upsample"),
             options={"upsample": "bilinear", "inplace_backward": True}),
+    Refusal("a negative weight", ValueError, ("class_weights[1]=-1.0", ">= 0"),
+            options={"class_weights": [1.0, -1.0, 1.0, 1.0, 1.0]}),
+    Refusal("a weight of NaN", ValueError, ("class_weights[4]=nan", "finite"),
+            options={"class_weights": [1.0, 1.0, 1.0, 1.0, math.nan]}),
+    Refusal("no class", ValueError, ("classes=[]", "at least one index"),
+            options={"classes": []}),
+    Refusal("a class that is not there", ValueError, ("classes=(5,)", "below 5"),
+            options={"classes": [5]}),
+    Refusal("a word for a truth value", TypeError, ("log_loss='False'", "True or False"),
+            options={"log_loss": "False"}),
+    Refusal("losses of images of a batch", ValueError, ("aggregation='dataset'", "'image'"),
+            options={"reduction": "image"}),
     Refusal("a misspelt option", TypeError, ("'label_smothing'", "'label_smoothing'"),
             options={"label_smothing": 0.1}),
 ]  # fmt: skip
@@ -191,7 +208,7 @@ def _is_refused_at_once(refusal: Refusal, subject: Subject) -> list[Measure]:
     logits, labels, soft = _fitting(refusal.shape, subject.device)
     target = refusal.target(labels, soft)
     loss = functools.partial(jaccard_metric_loss, backend=subject.backend, **refusal.options)
-    _require_error(refusal.error, refusal.words, lambda: loss(logits.requires_grad_(), target))
+    _require_error(refusal.error, refusal.words, lambda: loss(refusal.logits(logits), target))
     return []
 
 

@@ -4,13 +4,13 @@ so that its checks run in a process of their own, by the same command."""
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import parent
 from ..backend import Backend
 from .report import rows_and_failures
 from .results import RUNS, Failure, Row
@@ -21,14 +21,14 @@ FOLDER = Path(__file__).parents[2]
 
 def check(backend: Backend, quick: bool) -> Iterator[tuple[Row, list[Failure]]]:
     """The rows of all checks, each with its failures."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, parent.held() as held:
         file = Path(folder) / "check.json"
         command = [sys.executable, "-m", "jml_kernels", "check", "--backend", backend.name]
         done = subprocess.run(
             [*command, "--json", str(file), *(["--quick"] if quick else [])],
             cwd=FOLDER,
-            env=os.environ | backend.stand_in.environment,
-            stdin=subprocess.DEVNULL,
+            env=held["env"] | backend.stand_in.environment,
+            stdin=held["stdin"],
             capture_output=True,
             text=True,
             check=False,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 from ranks import TOLERANCE, Finding
+from torch import nn
 from torch.distributed import device_mesh
 
 import jml_kernels as jml
@@ -44,3 +45,23 @@ def compare(rank: int, world_size: int) -> Iterator[Finding]:
                     where = f"{name}, {aggregation}, {dtype}, {wrap.__name__}"
                     error = (total - value).abs().item()
                     yield Finding(where, error, difference.item(), tolerance)
+    yield _broadcast_buffers(rank, world_size)
+
+
+def _broadcast_buffers(rank: int, world_size: int) -> Finding:
+    """DDP gives all ranks the buffers of the first one, before a step: both passes have them."""
+    _, *targets = drawn(2 * world_size, torch.float64)
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(2 * world_size, 3, *SIZE, generator=generator, dtype=torch.float64)
+    own = slice(2 * rank, 2 * rank + 2)
+    alone = nn.Sequential(nn.BatchNorm2d(3), network(torch.float64, 1)).double().eval()
+    expected_value = step(alone, LOSSES["jml1"](), images, targets)
+    model = copy.deepcopy(alone)
+    together = data_parallel(model, None)
+    model[0].running_mean += rank  # as after steps of training, where each rank has its images
+    loss = LOSSES["jml1"](process_group=True)
+    parts = [part[own].split(1) for part in (images, *targets)]
+    value = jml.accumulate(loss, together, list(zip(*parts, strict=True)))
+    error = (gradient(model) - gradient(alone)).norm() / gradient(alone).norm()
+    stale = (model[0].running_mean - alone[0].running_mean).abs().max().item()
+    return Finding("buffers", (value - expected_value).abs().item() + stale, error.item(), 1e-12)

@@ -154,6 +154,7 @@ def compare(rank: int, world_size: int) -> Iterator[Finding]:
     yield from _per_image(rank, world_size)
     yield from _other_sizes(rank, world_size)
     yield from _authors_loss(rank, world_size)
+    yield from _penalty(rank, world_size)
 
 
 def _per_image(rank: int, world_size: int) -> Iterator[Finding]:
@@ -203,3 +204,27 @@ def _authors_loss(rank: int, world_size: int) -> Iterator[Finding]:
     expected = jml.JDTLoss(**weights)(logits, labels)
     value = jml.JDTLoss(**weights, process_group=True)(logits[own], labels[own])
     yield Finding("JDTLoss", (value - expected).abs().item(), 0.0, 1e-12)
+
+
+def _penalty(rank: int, world_size: int) -> Iterator[Finding]:
+    """A penalty on gradients: the adjoint of what ranks add up differs from rank to rank."""
+
+    def gradient(loss: Callable, logits: Tensor, labels: Tensor) -> Tensor:
+        return torch.autograd.grad(loss(logits, labels), logits, create_graph=True)[0]
+
+    logits, labels, *_ = drawn(2 * world_size, torch.float64)
+    own = slice(2 * rank, 2 * rank + 2)
+    whole, part = logits.clone().requires_grad_(), logits[own].clone().requires_grad_()
+    gradient(jml.JaccardMetricLoss(backend="reference"), whole, labels).square().sum().backward()
+    loss = jml.JaccardMetricLoss(backend="reference", process_group=True)
+    (gradient(loss, part, labels[own]) / world_size).square().sum().backward()
+    error = (part.grad - whole.grad[own]).norm().item() / whole.grad.norm().item()
+    yield Finding("penalty", 0.0, error, 1e-12)
+    loss = jml.JaccardMetricLoss(backend="reference", process_group=True, gradients="summed")
+    try:
+        gradient(loss, part, labels[own])
+    except RuntimeError as error:
+        is_refused = "gradients='summed'" in str(error)
+    else:
+        is_refused = False
+    yield Finding("penalty, summed, is refused", 0.0 if is_refused else 1.0, 0.0, 0.0)

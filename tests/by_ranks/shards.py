@@ -46,9 +46,9 @@ def with_halo(labels: Tensor, halo: int, mesh: DeviceMesh, placements: list[Plac
         around = halo if placement in PIXELS else 0
         dimension = max(placement.dim - 1, 0)
         count = labels.shape[dimension]
-        pieces = torch.arange(count).chunk(mesh.size(mesh_dimension))
-        own = pieces[mesh.get_local_rank(mesh_dimension)]
-        index = torch.arange(int(own[0]) - around, int(own[-1]) + around + 1)
+        piece = -(-count // mesh.size(mesh_dimension))
+        first = min(mesh.get_local_rank(mesh_dimension) * piece, count)
+        index = torch.arange(first - around, min(first + piece, count) + around)
         labels = labels.index_select(dimension, index.clamp(0, count - 1))
     return labels
 
@@ -97,6 +97,7 @@ def compare(rank: int, world_size: int) -> Iterator[Finding]:
                 errors = differences(mesh, placements, tensors, LOSSES[name], upsample="bilinear")
                 yield Finding(f"{name}, upsample, {placements}", *errors, 1e-12)
     yield from _statistics(rank, world_size)
+    yield from _fewer_classes_than_ranks(world_size)
 
 
 def _boundaries(
@@ -137,3 +138,13 @@ def _statistics(rank: int, world_size: int) -> Iterator[Finding]:
     )
     error = (actual.true_positive - expected.true_positive[own]).abs().sum().item()
     yield Finding("statistics of images", error, 0.0, 1e-12)
+
+
+def _fewer_classes_than_ranks(world_size: int) -> Iterator[Finding]:
+    """Of three ranks and more the last ones have no class, and wait for nobody."""
+    mesh = init_device_mesh("cpu", (world_size,))
+    logits, labels, *others = drawn(4, torch.float64)
+    tensors = (logits[:, :2], labels.clamp(max=1), *others)
+    for name in ("jml1", "objective"):
+        errors = differences(mesh, [CLASSES], tensors, LOSSES[name])
+        yield Finding(f"{name}, two classes", *errors, 1e-12)

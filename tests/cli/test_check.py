@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -191,7 +194,37 @@ def test_a_process_that_ends_without_results(two_checks, here, monkeypatch):
     assert command[1:6] == ["-m", "jml_kernels", "check", "--backend", "triton"]
     assert "--quick" in command
     assert more["env"]["TRITON_INTERPRET"] == "1"
+    assert isinstance(more["stdin"], int)  # a pipe, with which it ends
     assert (more["cwd"] / "jml_kernels").is_dir()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_a_process_ends_with_its_parent(how, tmp_path):
+    """However that ends. Its standard error is the parent's, which is then closed."""
+    parent = (
+        "import subprocess, sys\n"
+        "from jml_kernels.parent import held\n"
+        "with held() as more:\n"
+        "    subprocess.run([sys.executable, '-c', sys.argv[1]], **more)\n"
+    )
+    child = (
+        "import os, sys, time\n"
+        "from jml_kernels.parent import end_where_asked\n"
+        "end_where_asked()\n"
+        "print('child', os.getpid(), file=sys.stderr, flush=True)\n"
+        "time.sleep(3600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, child], stderr=subprocess.PIPE, text=True
+    ) as process:
+        started = int(process.stderr.readline().split()[1])
+        process.send_signal(how)
+        try:
+            process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.kill(started, signal.SIGKILL)
+            raise
+    assert process.returncode == -how
 
 
 def test_it_runs_only_where_it_is_asked_for(two_checks, here, monkeypatch):
