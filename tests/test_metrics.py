@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -532,6 +535,20 @@ def test_torchmetrics_is_imported_when_metrics_are_asked_for(make):
 def test_a_name_that_is_none():
     with pytest.raises(AttributeError, match="has no attribute 'metric'"):
         _ = jml.metric
+
+
+# ---- the page ------------------------------------------------------------------------------------
+
+
+def test_the_page_explains_every_score_and_option():
+    text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", text))
+    assert computed(Evaluation(4), drawn(2, 4, 7, 8)).keys() <= named
+    defaults = dict(re.findall(r"^\| `(\w+)` \| `([^|]+)` \|", text, flags=re.M))
+    for field in dataclasses.fields(Evaluation):
+        assert field.name in named
+        if field.name in defaults:
+            assert defaults[field.name] == repr(field.default).replace("'", '"')
 
 
 # ---- plots ---------------------------------------------------------------------------------------
