@@ -136,6 +136,30 @@ def test_upsampled():
         assert_scores(computed(evaluation, (logits, labels)), expected_scores(full, labels, None))
 
 
+@pytest.mark.parametrize("active_classes", ["label", "both", "all"])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_no_step_needs_values_on_the_host(activation, active_classes):
+    """On the meta device there are none: an operation whose shape hangs on them fails."""
+    evaluation = Evaluation(
+        4, activation=activation, active_classes=active_classes, upsample="bilinear"
+    )
+    size = (2, 4, 7, 8) if activation == "sigmoid" else (2, 7, 8)
+    labels = torch.zeros(size, dtype=torch.int64, device="meta")
+    mask = torch.ones(2, 7, 8, dtype=torch.bool, device="meta")
+    logits = torch.zeros(2, 4, 5, 6, device="meta")
+    state = evaluation.updated(evaluation.empty("meta"), logits, labels, mask)
+    expected = [(tensor.shape, tensor.dtype) for tensor in evaluation.empty()]
+    assert [(tensor.shape, tensor.dtype) for tensor in state] == expected
+
+
+def test_compiled_equals_eager():
+    torch._dynamo.reset()
+    evaluation, batch = Evaluation(4), drawn(2, 4, 7, 8)
+    update = torch.compile(evaluation.updated, fullgraph=True, backend="aot_eager")
+    expected = evaluation.updated(evaluation.empty(), *batch)
+    torch.testing.assert_close(update(evaluation.empty(), *batch), expected)
+
+
 def test_batches_add_up():
     logits, labels = drawn(7, 4, 7, 8)
     evaluation = Evaluation(4)
