@@ -192,8 +192,11 @@ def _of(**options: object) -> str:
     )
 
 
-def _each(name: str, values: tuple, **others: object) -> list[TallyCase]:
-    return [TallyCase(**{"name": _of(**{name: value}), name: value} | others) for value in values]
+def _each(option: str, values: tuple, more: str = "", **others: object) -> list[TallyCase]:
+    """The name of a case says its value, and `more` what else is not as it is."""
+    return [
+        TallyCase(_of(**{option: value}) + more, **{option: value} | others) for value in values
+    ]
 
 
 CASES = [
@@ -222,13 +225,14 @@ CASES = [
         for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
         for layout in ("contiguous", "channels_last", "stepped", "reversed")
     ],
-    *_each("layout", ("channels_last", "reversed"), shape=(2, 3, 4, 5, 6)),
+    *_each("layout", ("channels_last", "reversed"), " of a volume", shape=(2, 3, 4, 5, 6)),
     *[
         TallyCase(f"channels_last, {c} classes", (2, c, 9, 11), layout="channels_last", dtype=dtype)
         for c, dtype in ((2, torch.float16), (19, torch.bfloat16), (150, torch.float32))
     ],
     *_each("label_dtype", INTEGERS, ignore_index=100),
-    *_each("label_dtype", (torch.uint8, torch.int32), ignore_index=100, label_layout="stepped"),
+    *_each("label_dtype", (torch.uint8, torch.int32), ", stepped", ignore_index=100,
+           label_layout="stepped"),
     TallyCase("labels of 8 bits, 300 classes", (1, 300, 5, 6), label_dtype=torch.uint8, ignored=0),
     *_each("ignore_index", (None, 0, 4, 255, -1)),
     TallyCase("all ignored", ignored=1.0),
@@ -254,7 +258,8 @@ CASES = [
     TallyCase("ties of many classes", (1, 150, 7, 9), values="ties", bins=7),
     TallyCase("ties, channels_last", values="ties", bins=7, layout="channels_last"),
     *_each("values", ("nan", "inf", "-inf"), bins=7),
-    *_each("values", ("nan", "inf", "-inf"), bins=7, dtype=torch.float16, shape=(1, 40, 5, 6)),
+    *_each("values", ("nan", "inf", "-inf"), " of half types", bins=7, dtype=torch.float16,
+           shape=(1, 40, 5, 6)),
     TallyCase("no images", (0, 5, 4, 6)),
     TallyCase("no pixels", (2, 5, 0, 6)),
     TallyCase("no images without spatial dimensions", (0, 5)),
@@ -279,23 +284,20 @@ UPSAMPLED = [
     ]
 ]
 
+_BY_NAME = {case.name: case for case in CASES}
+assert len(_BY_NAME) == len(CASES)
+
 #: Several kinds, for what is not compared number by number.
 SELECTED = [
-    case
-    for case in (*CASES, *UPSAMPLED[:3])
-    if case.name
-    in (
-        *(
-            "as it is",
-            "19 classes",
-            "300 classes",
-            "ignored and masked",
-            "no images",
-            "shape (7, 4)",
-        ),
-        *("dtype bfloat16, layout channels_last", "label_dtype uint8", "boundary_size 5"),
-        *("a confusion matrix alone", *(case.name for case in UPSAMPLED[:3])),
-    )
+    *(
+        _BY_NAME[name]
+        for name in (
+            *("as it is", "shape (7, 4)", "19 classes", "300 classes", "no images"),
+            *("dtype bfloat16, layout channels_last", "label_dtype uint8", "boundary_size 5"),
+            *("ignored and masked", "a confusion matrix alone"),
+        )
+    ),
+    *UPSAMPLED[:3],
 ]
 
 
