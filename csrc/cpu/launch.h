@@ -13,6 +13,7 @@
 #include "../unpack.h"
 #include "arguments.h"
 #include "shared_rows.h"
+#include "tally_arguments.h"
 
 namespace jml {
 
@@ -172,17 +173,20 @@ struct KernelCall {
 };
 
 using Kernel = void (*)(const Arguments&, int64_t, int64_t);
+using TallyKernel = void (*)(const TallyArguments&, int64_t, int64_t);
 
 struct Kernels {
   const char* name;
   Kernel statistics, backward;
   Kernel upsampled_statistics, upsampled_backward;  // by cells
+  TallyKernel map_labels, tally, tally_boundaries;
 };
 
 #define JML_KERNELS(isa)                                                              \
   Kernels {                                                                           \
     #isa, isa::statistics, isa::statistics_backward, isa::upsampled_statistics,       \
-        isa::upsampled_statistics_backward                                            \
+        isa::upsampled_statistics_backward, isa::map_labels, isa::tally,             \
+        isa::tally_boundaries                                                         \
   }
 
 inline const Kernels& kernels() {
