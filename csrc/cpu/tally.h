@@ -58,8 +58,7 @@ class Tally {
         logits(args.logits, args.logits_upsampling, args, stride),
         labels(tally),
         boundaries(args),
-        of_image(tally, 0),
-        confusion(tally) {
+        counts(tally, 0, tally.confusion) {
     if (tally.calibration) of_confidence.emplace(tally);
     if (tally.classwise) of_classes.emplace(tally);
     allocate();
@@ -75,9 +74,8 @@ class Tally {
     activate();
     logits.finish_prefetch();
     keep_predictions(pixels);
-    of_image.enter(pixels.image);
-    of_image.add(labels.label.get(), predicted, labels.padded);
-    confusion.add(labels.label.get(), predicted, labels.padded);
+    counts.enter(pixels.image);
+    counts.add(labels.label.get(), predicted, labels.padded);
     if (of_confidence) add_confidences(pixels);
     for (int64_t c = 0; of_classes && c < args.classes; ++c)
       of_classes->add(c, logits.tile + c * stride, scale, labels.label.get(), labels.padded);
@@ -90,8 +88,7 @@ class Tally {
   TileSource<T> logits;    // C x stride  z, then e^(z - z_max)
   LabelledPixels<T> labels;
   MapBoundaries boundaries;
-  ImageCounts of_image;
-  Confusion confusion;
+  ImageCounts counts;
   std::optional<ConfidenceBins<T>> of_confidence;
   std::optional<ClassBins<T>> of_classes;
 
@@ -176,7 +173,7 @@ class BoundaryTally {
       : tally(tally),
         labels(tally),
         boundaries(tally.args),
-        of_image(tally, 1),
+        counts(tally, 1, nullptr),
         predicted(new int32_t[tally.args.tile_pixels]),
         on_boundary(new int32_t[tally.args.tile_pixels]) {}
 
@@ -188,15 +185,15 @@ class BoundaryTally {
     keep(on_boundary.get(), n, predicted.get());
     boundaries.find(tally.labels, pixels, n, on_boundary.get());
     keep(on_boundary.get(), n, labels.label.get());
-    of_image.enter(pixels.image);
-    of_image.add(labels.label.get(), predicted.get(), n);
+    counts.enter(pixels.image);
+    counts.add(labels.label.get(), predicted.get(), n);
   }
 
  private:
   const TallyArguments& tally;
   LabelledPixels<float> labels;
   MapBoundaries boundaries;
-  ImageCounts of_image;
+  ImageCounts counts;
   std::unique_ptr<int32_t[]> predicted, on_boundary;  // P
 
   // Leaves the classes of pixels that count and lie at a boundary.

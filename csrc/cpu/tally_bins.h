@@ -74,29 +74,56 @@ JML_MATH Vector<typename Format<T>::Int> nearest(Vector<T> x) {
 // Of probabilities in units: which of `bins` bins they are in, times kProbabilityUnits.
 template <typename T>
 JML_MATH int32_t bin_of(T scaled, int64_t bins) {
-  const auto bin = int32_t(scaled * T(1.0 / kProbabilityUnits));
-  return bin < bins ? bin : int32_t(bins) - 1;  // 1 is in the last one
+  const auto bin = int32_t(scaled * T(1.0 / kProbabilityUnits)), last = int32_t(bins) - 1;
+  return bin < last ? bin : last;  // 1 is in the last one
 }
 
-// Which numbers of a vector are at least `least`, one bit each.
+// A list of what the numbers that are at least `least` add to their bins: bins as bin_of takes them,
+// units with a flag where a pixel is correct.
 template <typename T>
-JML_MATH uint32_t lanes_from(Vector<T> x, T least) {
+class BinList {
+ public:
+  using Int = typename Format<T>::Int;
+  static constexpr Int kCorrect = std::numeric_limits<Int>::min();  // a sign: units have none
+
+  explicit BinList(int64_t pixels) : scaled(new T[pixels]), units(new Int[pixels]) {}
+
+  // One vector more, of which others may be taken later. Room is needed for a whole one.
+  JML_MATH int append(int size, T least, Vector<T> new_scaled, Vector<Int> new_units) {
+    T* const to = scaled.get() + size;
+    Int* const to_units = units.get() + size;
 #if JML_VECTOR_BYTES == 64
-  if constexpr (std::is_same_v<T, float>)
-    return _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(least), _CMP_GE_OQ);
-  else
-    return _mm512_cmp_pd_mask((__m512d)x, _mm512_set1_pd(least), _CMP_GE_OQ);
+    if constexpr (std::is_same_v<T, float>) {
+      const __mmask16 fits = _mm512_cmp_ps_mask((__m512)new_scaled, _mm512_set1_ps(least), _CMP_GE_OQ);
+      if (fits == 0) return size;
+      _mm512_storeu_ps(to, _mm512_maskz_compress_ps(fits, (__m512)new_scaled));
+      _mm512_storeu_si512(to_units, _mm512_maskz_compress_epi32(fits, (__m512i)new_units));
+      return size + __builtin_popcount(fits);
+    }
 #elif JML_VECTOR_BYTES == 32
-  if constexpr (std::is_same_v<T, float>)
-    return _mm256_movemask_ps(_mm256_cmp_ps((__m256)x, _mm256_set1_ps(least), _CMP_GE_OQ));
-  else
-    return _mm256_movemask_pd(_mm256_cmp_pd((__m256d)x, _mm256_set1_pd(least), _CMP_GE_OQ));
-#else
-  uint32_t lanes = 0;
-  for (int i = 0; i < kWidth<T>; ++i) lanes |= uint32_t(x[i] >= least) << i;
-  return lanes;
+    if constexpr (std::is_same_v<T, float>)
+      if (_mm256_testz_ps(_mm256_set1_ps(-0.0f),
+                          _mm256_cmp_ps((__m256)new_scaled, _mm256_set1_ps(least), _CMP_GE_OQ)))
+        return size;
 #endif
-}
+    int taken = 0;
+    for (int i = 0; i < kWidth<T>; ++i) {
+      to[taken] = new_scaled[i];
+      to_units[taken] = new_units[i];
+      taken += new_scaled[i] >= least;
+    }
+    return size + taken;
+  }
+
+  T scaled_at(int i) const { return scaled[i]; }
+  uint64_t pixel_at(int i) const {
+    return packed_pixel(uint64_t(units[i] & ~kCorrect), units[i] < 0);
+  }
+
+ private:
+  std::unique_ptr<T[]> scaled;
+  std::unique_ptr<Int[]> units;
+};
 
 // The sum of a row of integers up to 2^30.
 template <typename Int>
@@ -130,6 +157,7 @@ class ConfidenceBins {
         bins(tally.bins),
         packed(2 * bins),
         sums(new int64_t[kBinColumns * 2 * bins]()),
+        units(new Int[tally.args.tile_pixels]),
         bin(new int32_t[tally.args.tile_pixels]),
         pixel(new uint64_t[tally.args.tile_pixels]) {}
 
@@ -147,12 +175,15 @@ class ConfidenceBins {
   void add(const T* __restrict confidence, const T* __restrict valid,
            const int32_t* __restrict label, const int32_t* __restrict predicted,
            const int32_t* __restrict on_boundary, int n) {
-    find_units(confidence, n);
+    for (int i = 0; i < n; i += kWidth<T>) store(units.get(), i, nearest<T>(load(confidence, i)));
+    const Int* const __restrict units_of = units.get();
     int32_t* const __restrict bins_of = bin.get();
     uint64_t* const __restrict pixels = pixel.get();
-    for (int i = 0; i < n; ++i) bins_of[i] = bin_of(confidence[i] * T(bins), bins);
+    const T factor = T(bins);
+    for (int i = 0; i < n; ++i) bins_of[i] = bin_of(confidence[i] * factor, bins);
     for (int i = 0; i < n; ++i)
-      pixels[i] = valid[i] != 0 ? packed_pixel(pixels[i], label[i] == predicted[i]) : 0;
+      pixels[i] =
+          valid[i] != 0 ? packed_pixel(uint64_t(units_of[i]), label[i] == predicted[i]) : 0;
     for (int i = 0; on_boundary && i < n; ++i)
       bins_of[i] += on_boundary[i] ? int32_t(bins) : 0;
     for (int i = 0; i < n; ++i) packed.add(i, bins_of[i], pixels[i]);
@@ -160,20 +191,14 @@ class ConfidenceBins {
   }
 
  private:
+  using Int = typename Format<T>::Int;
   const TallyArguments& tally;
   const int64_t bins;
   PackedBins packed;
   std::unique_ptr<int64_t[]> sums;    // kBinColumns x 2 x bins
+  std::unique_ptr<Int[]> units;       // P
   std::unique_ptr<int32_t[]> bin;     // P
   std::unique_ptr<uint64_t[]> pixel;  // P  what it adds to its bin
-
-  void find_units(const T* confidence, int n) {
-    using Int = typename Format<T>::Int;
-    for (int i = 0; i < n; i += kWidth<T>) {
-      const Vector<Int> units = nearest<T>(load(confidence, i));
-      for (int j = 0; j < kWidth<T>; ++j) pixel[i + j] = uint64_t(units[j]);
-    }
-  }
 };
 
 // ---- the probabilities of every class ------------------------------------------------------
@@ -186,6 +211,7 @@ class ClassBins {
         bins(tally.bins),
         classes(tally.args.classes),
         packed(bins),
+        list(tally.args.tile_pixels + kWidth<T>),
         sums(new int64_t[classes * kBinColumns * bins]()),
         totals(new int64_t[classes]()) {}
 
@@ -203,30 +229,33 @@ class ClassBins {
   // A row of class c, of which x times `scale` is the probability in units.
   void add(int64_t c, const T* x, const T* scale, const int32_t* label, int n) {
     using Int = typename Format<T>::Int;
+    typedef int32_t Narrow __attribute__((vector_size(kWidth<T> * sizeof(int32_t))));
     // With one bin none is above it.
     const T least = bins > 1 ? T(kProbabilityUnits) : std::numeric_limits<T>::infinity();
+    const T factor = T(bins);
     UnitSum<Int> sum;
-    bool any = false;
+    int size = 0;
     for (int i = 0; i < n; i += kWidth<T>) {
-      const Vector<T> p = load(x, i) * load(scale, i), scaled = p * T(bins);
+      const Vector<T> p = load(x, i) * load(scale, i);
       const Vector<Int> units = nearest<T>(p);
       sum.add(units);
-      uint32_t lanes = lanes_from<T>(scaled, least);
-      any |= lanes != 0;
-      for (; lanes != 0; lanes &= lanes - 1) {
-        const int j = __builtin_ctz(lanes);
-        packed.add(j, bin_of(T(scaled[j]), bins),
-                   packed_pixel(uint64_t(units[j]), label[i + j] == int32_t(c)));
-      }
+      Narrow labels;
+      memcpy(&labels, label + i, sizeof(labels));
+      const auto is_correct = __builtin_convertvector(labels, Vector<Int>) == Int(c);
+      size = list.append(size, least, p * factor, units | (is_correct & BinList<T>::kCorrect));
     }
     totals[c] += sum.total();
-    if (any) packed.move_to(sums.get() + c * kBinColumns * bins);
+    if (size == 0) return;
+    for (int i = 0; i < size; ++i)
+      packed.add(i, bin_of(list.scaled_at(i), bins), list.pixel_at(i));
+    packed.move_to(sums.get() + c * kBinColumns * bins);
   }
 
  private:
   const TallyArguments& tally;
   const int64_t bins, classes;
   PackedBins packed;
+  BinList<T> list;
   std::unique_ptr<int64_t[]> sums;    // C x kBinColumns x bins
   std::unique_ptr<int64_t[]> totals;  // C  probabilities of all pixels
 };
