@@ -1,4 +1,4 @@
-// What the launcher (operators.cpp) hands to the kernels (kernel.h).
+// What the launchers (launch.h) hand to the kernels (kernel.h).
 #pragma once
 
 #include "../problem.h"

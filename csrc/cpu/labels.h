@@ -2,7 +2,7 @@
 // tile in which each label's class lies, and the target that the labels make.
 #pragma once
 
-#include <climits>
+#include <limits>
 
 #include "arguments.h"
 #include "layout.h"
@@ -47,11 +47,20 @@ inline void load_codes(const Arguments& args, const Pixels& pixels, int32_t* cod
   });
 }
 
+// 1 where the mask has a pixel, and 0 elsewhere.
+template <typename T>
+void load_mask(const Arguments& args, const Pixels& pixels, T* valid) {
+  const auto* data = static_cast<const uint8_t*>(args.mask.data);
+  fill_row(data + pixels.image * args.mask.image_stride,
+           Segments(args.mask, args.spatial, pixels), valid);
+}
+
 // ---- boundary ------------------------------------------------------------------------------
 
 // Ranges [lowest, highest] grow to hold others.
-inline void widen_ranges(const int32_t* other_lowest, const int32_t* other_highest, int count,
-                         int32_t* __restrict lowest, int32_t* __restrict highest) {
+template <typename Code>
+void widen_ranges(const Code* other_lowest, const Code* other_highest, int count,
+                  Code* __restrict lowest, Code* __restrict highest) {
   for (int i = 0; i < count; ++i) {
     lowest[i] = std::min(lowest[i], other_lowest[i]);
     highest[i] = std::max(highest[i], other_highest[i]);
@@ -63,11 +72,11 @@ inline void widen_ranges(const int32_t* other_lowest, const int32_t* other_highe
 // greatest code of each column, then of k columns side by side. That makes k^(d-1) + k steps for a
 // pixel, where comparing labels one by one makes k^d. An ignored code is less than any label.
 // codes, lowest and highest are room for count + k - 1 numbers. codes_of(z, y, left, right) has the
-// codes of columns [left, right) of a row.
-template <typename CodesOf>
-void find_boundary(const Arguments& args, const Pixels& pixels, int32_t* __restrict codes,
-                   int32_t* __restrict lowest, int32_t* __restrict highest,
-                   int32_t* __restrict on_boundary, CodesOf codes_of) {
+// codes of columns [left, right) of a row, integers of any signed type.
+template <typename Code, typename CodesOf>
+void find_boundary(const Arguments& args, const Pixels& pixels, Code* __restrict codes,
+                   Code* __restrict lowest, Code* __restrict highest, Code* __restrict on_boundary,
+                   CodesOf codes_of) {
   const int64_t* size = args.spatial;
   const int64_t radius = args.boundary_size / 2;
   int64_t x = pixels.first % size[2], y = pixels.first / size[2] % size[1];
@@ -78,16 +87,16 @@ void find_boundary(const Arguments& args, const Pixels& pixels, int32_t* __restr
     const int64_t right = std::min(size[2], x + length + radius);
     const int width = int(length + 2 * radius);
     const int inset = int(left - (x - radius));  // columns that are outside of the image
-    fill(lowest, width, INT_MAX);
-    fill(highest, width, INT_MIN);
+    fill(lowest, width, std::numeric_limits<Code>::max());
+    fill(highest, width, std::numeric_limits<Code>::min());
     for (int64_t w = std::max<int64_t>(0, z - radius); w < std::min(size[0], z + radius + 1); ++w)
       for (int64_t v = std::max<int64_t>(0, y - radius); v < std::min(size[1], y + radius + 1);
            ++v) {
-        const int32_t* row = codes_of(w, v, left, right);
+        const Code* row = codes_of(w, v, left, right);
         widen_ranges(row, row, int(right - left), lowest + inset, highest + inset);
       }
-    int32_t* __restrict window_lowest = on_boundary + start;
-    int32_t* __restrict window_highest = codes;
+    Code* __restrict window_lowest = on_boundary + start;
+    Code* __restrict window_highest = codes;
     copy(lowest, length, window_lowest);
     copy(highest, length, window_highest);
     for (int64_t j = 1; j < args.boundary_size; ++j)

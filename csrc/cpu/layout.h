@@ -14,6 +14,7 @@
 #include "../tiles.h"
 #include "arguments.h"
 #include "convert.h"
+#include "prefetch.h"
 #include "rows.h"
 
 namespace jml::JML_ISA {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "../operators.h"
+#include "../tally_operator.h"
 
 namespace jml {
 
@@ -13,6 +14,7 @@ struct Cpu {
   static Tensor new_gradient(const Tensor& logits);
   static void write_gradient(const GradientInputs& gradients, const Inputs& inputs,
                              const Tensor& grad);
+  static FiveTensors tally(const TallyInputs& inputs);
 };
 
 // The instruction set that the kernels run with: "baseline", "avx2" or "avx512". The environment

@@ -1,9 +1,7 @@
 // The softmax over the classes of a tile, with the sums over classes that can be had on the way.
 #pragma once
 
-#include <limits>
-
-#include "prefetch.h"
+#include "argmax.h"
 
 namespace jml::JML_ISA {
 
@@ -47,6 +45,7 @@ struct SoftmaxRows {
   T* scale = nullptr;                         // out: valid / exp_sum
   T *p_label = nullptr, *p_not_label = nullptr;  // out: the label's probability, that of the others
   T* dot = nullptr;                           // out: sum of a_c p_c over the classes of the tile
+  int32_t* largest = nullptr;                 // out: the class of z_max (argmax.h)
   // Out, for -log p = (z_max - z) + log1p(exp_sum - 1), which loses no digits of a confident
   // prediction.
   T* label_gap = nullptr;        // z_max - z_label
@@ -60,8 +59,10 @@ struct SoftmaxRows {
 // z_max, then x <- e^(z - z_max) and the sum of these, from which x * scale is the probability.
 // With kNormalise x becomes that itself. With kLabels the label's logit is not in the tile: the sum
 // over the tile is exp_sum_others, so that 1 - p of the label has no subtraction, and a confident
-// prediction keeps its digits. Meanwhile the prefetch copies a tile that comes next.
-template <bool kLabels, bool kDot, EntropyTarget kTarget, bool kNormalise = false, typename T>
+// prediction keeps its digits. With kArgmax it says which class z_max is of. Meanwhile the prefetch
+// copies a tile that comes next.
+template <bool kLabels, bool kDot, EntropyTarget kTarget, bool kNormalise = false,
+          bool kArgmax = false, typename T>
 void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const SoftmaxRows<T>& rows,
                   Prefetch& prefetch) {
   using V = Vector<T>;
@@ -78,9 +79,12 @@ void softmax_tile(T* x, int64_t classes, int64_t stride, int n, const SoftmaxRow
     for (int k = 0; k < kGroup; ++k)
       z_max[k] = kLabels ? load(rows.z_label, first + k * kWidth<T>)
                          : V{} - std::numeric_limits<T>::infinity();
-    for (int64_t c = 0; c < classes; ++c)
-      for (int k = 0; k < kGroup; ++k)
-        z_max[k] = larger<T>(load(x + c * stride, first + k * kWidth<T>), z_max[k]);
+    if constexpr (kArgmax)
+      find_largest<kGroup>(x + first, classes, stride, z_max, rows.largest + first, [] {});
+    else
+      for (int64_t c = 0; c < classes; ++c)
+        for (int k = 0; k < kGroup; ++k)
+          z_max[k] = larger<T>(load(x + c * stride, first + k * kWidth<T>), z_max[k]);
     for (int64_t c = 0; c < classes; ++c) {
       for (int k = 0; k < kGroup; ++k) {
         const int i = first + k * kWidth<T>;

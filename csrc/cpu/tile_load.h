@@ -62,11 +62,7 @@ class TileLoader {
     T* valid = tile.valid;
     if (!args.has_labels() || args.mask.given || args.binary()) fill(valid, tile.count, T(1));
     fill(valid + tile.count, tile.padded - tile.count, T(0));
-    if (args.mask.given) {
-      const auto* data = static_cast<const uint8_t*>(args.mask.data);
-      fill_row(data + pixels.image * args.mask.image_stride,
-               Segments(args.mask, args.spatial, pixels), valid);
-    }
+    if (args.mask.given) load_mask(args, pixels, valid);
     if (args.has_labels()) return load_labels(pixels);
     tile.all_valid = count_valid(valid, tile.padded) == tile.padded;
   }

@@ -28,6 +28,7 @@ BACKEND = Backend(
     reason=load(),
     finishes_loss=True,
     upsamples=True,
+    tallies=True,
 )
 
 
