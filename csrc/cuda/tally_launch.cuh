@@ -126,6 +126,22 @@ inline void launch_over_map(MapArguments args, MapKernel kernel, const Device& d
 }
 
 // ---- all of it ------------------------------------------------------------------------------
+inline TallyArguments tally_arguments_of(const Problem& problem, const TallyProblem& counts,
+                                         const Marks& marks, const TallyOutputs& outputs) {
+  TallyArguments args;
+  static_cast<Problem&>(args) = problem;
+  args.labels = args.mask = {};  // the marks have them
+  args.marks = marks;
+  args.outputs = outputs;
+  args.has_boundaries = problem.boundary_size > 1;
+  args.calibration = counts.calibration;
+  args.classwise = counts.classwise;
+  args.bins = int(counts.bins);
+  args.apart_from = problem.logits.dtype == DType::f64 ? apart_from<double>(counts.bins)
+                                                       : apart_from<float>(counts.bins);
+  return args;
+}
+
 // allocate(bytes) gives memory of the device for the marks.
 template <typename Allocate>
 void tally(const Problem& problem, const TallyProblem& counts, const Device& device,
@@ -136,22 +152,12 @@ void tally(const Problem& problem, const TallyProblem& counts, const Device& dev
   const MapArguments map = map_arguments_of(problem, counts, marks, outputs);
   launch_over_map(map, mark_kernel(), device, stream);
 
-  TallyArguments args;
-  static_cast<Problem&>(args) = problem;
-  args.labels = args.mask = {};  // the marks have them
-  args.marks = marks;
-  args.outputs = outputs;
-  args.has_boundaries = map.radius > 0;
-  args.calibration = counts.calibration;
-  args.classwise = counts.classwise;
-  args.bins = int(counts.bins);
-  args.apart_from = problem.logits.dtype == DType::f64 ? apart_from<double>(counts.bins)
-                                                       : apart_from<float>(counts.bins);
+  TallyArguments args = tally_arguments_of(problem, counts, marks, outputs);
   const TallyPlan plan = tally_plan_of(args, device);
   set_tally_parts(args, plan, device);
   launch(plan.kernel.function, args.images * args.parts, plan.threads(), plan.shared, stream, args);
 
-  if (map.radius > 0) launch_over_map(map, boundary_kernel(), device, stream);
+  if (args.has_boundaries) launch_over_map(map, boundary_kernel(), device, stream);
 }
 
 }  // namespace jml::cuda
