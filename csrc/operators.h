@@ -47,6 +47,14 @@ inline Tensor new_loss(const Tensor& logits, bool of_images) {
                                   is_double ? ScalarType::Double : ScalarType::Float);
 }
 
+// What is counted for metrics (jml_kernels/tally.py).
+struct TallyInputs {
+  const Tensor &logits, &labels;
+  const OptionalTensor& mask;
+  const Ints& ints;  // TallyInts
+};
+using FiveTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+
 // The gradients of sums and totals, and what they are multiplied with: a number, or one for each
 // image.
 struct GradientInputs {
@@ -59,6 +67,8 @@ struct GradientInputs {
 //     ThreeTensors loss(const Inputs&, const FormulaInputs&)      loss, grad_sums, grad_totals
 //     Tensor new_gradient(const Tensor& logits)                   memory for the gradient
 //     void write_gradient(const GradientInputs&, const Inputs&, const Tensor& grad)
+// and one that counts for metrics may have a fifth
+//     FiveTensors tally(const TallyInputs&)       of_images, confusion, calibration, classwise, wrong
 template <typename Backend>
 struct Operators {
   static ThreeTensors statistics(const Tensor& logits, const OptionalTensor& labels,
@@ -104,6 +114,11 @@ struct Operators {
         {grad_sums, grad_totals, scale},
         {logits, labels, dense, mask, ce_class_weights, target_ints, target_floats}, logits);
   }
+
+  static FiveTensors tally(const Tensor& logits, const Tensor& labels, const OptionalTensor& mask,
+                           const Ints& tally_ints) {
+    return Backend::tally({logits, labels, mask, tally_ints});
+  }
 };
 
 }  // namespace jml
@@ -114,3 +129,7 @@ struct Operators {
   library.impl(name "_loss", TORCH_BOX(&jml::Operators<Backend>::loss));                       \
   library.impl(name "_statistics_backward", TORCH_BOX(&jml::Operators<Backend>::backward));    \
   library.impl(name "_statistics_backward_", TORCH_BOX(&jml::Operators<Backend>::backward_inplace))
+
+// And that which counts for metrics.
+#define JML_REGISTER_TALLY(library, name, Backend) \
+  library.impl(name "_tally", TORCH_BOX(&jml::Operators<Backend>::tally))

@@ -135,4 +135,10 @@ struct Problem {
   }
 };
 
+// What is counted for metrics, beside the problem whose target is the labels.
+struct TallyProblem {
+  int64_t bins = 1;
+  bool calibration = false, classwise = false;
+};
+
 }  // namespace jml

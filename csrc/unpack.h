@@ -160,6 +160,28 @@ inline void set_problem(Problem& problem, const Inputs& inputs) {
   problem.ignore_index = ints[TargetInts::ignore_index];
 }
 
+// Fills `problem` as that of a softmax against labels.
+inline TallyProblem set_tally_problem(Problem& problem, const TallyInputs& inputs) {
+  const Ints& ints = inputs.ints;
+  check_count("tally_ints", ints.size(), TallyInts::count);
+  STD_TORCH_CHECK(Activation(ints[TallyInts::activation]) == Activation::softmax, "activation=",
+                  ints[TallyInts::activation], ": expected 0, a softmax, which kernels count");
+  const int64_t bins = ints[TallyInts::bins];
+  STD_TORCH_CHECK(bins > 0 && bins <= INT32_MAX / inputs.logits.size(1), "bins=", bins,
+                  ": expected a positive number that is not too large");
+  Ints target_ints(TargetInts::count);
+  target_ints[TargetInts::boundary_size] = ints[TallyInts::boundary_size];
+  target_ints[TargetInts::ignore_index] = ints[TallyInts::ignore_index];
+  target_ints[TargetInts::upsample] = ints[TallyInts::upsample];
+  target_ints[TargetInts::align_corners] = ints[TallyInts::align_corners];
+  Floats target_floats(TargetFloats::count);
+  target_floats[TargetFloats::student_temperature] = 1;
+  const OptionalTensor labels = inputs.labels, none;
+  set_problem(problem,
+              {inputs.logits, labels, none, inputs.mask, none, target_ints, target_floats});
+  return {bins, ints[TallyInts::calibration] != 0, ints[TallyInts::classwise] != 0};
+}
+
 // A formula, and the terms of labels and of a dense target.
 struct FormulaOfTerms {
   Formula formula;

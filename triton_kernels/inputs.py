@@ -98,14 +98,14 @@ def _check_targets(inputs: Inputs) -> None:
     if inputs.ints.upsample and logits.dim() == 2:
         raise ValueError("upsample=1: expected logits with spatial dimensions")
     size = inputs.size
-    _check_lower("logits", logits, size)
+    check_lower("logits", logits, size)
     if labels is not None:
         checks.check_labels("labels", labels)
         _check_shape("labels", labels, (logits.shape[0], *size))
         checks.check_same_device("labels", labels, logits)
     if dense is not None:
         if inputs.ints.upsample and inputs.has_teacher:
-            _check_lower("dense", dense, size)
+            check_lower("dense", dense, size)
             size = tuple(dense.shape[2:])
         _check_shape("dense", dense, (*logits.shape[:2], *size))
         checks.check_same_device("dense", dense, logits)
@@ -211,7 +211,7 @@ def _check_gradient(name: str, grad: Tensor, shape: tuple[int, ...], logits: Ten
         raise ValueError(f"{name} has strides {grad.stride()}: expected contiguous memory")
 
 
-def _check_lower(name: str, logits: Tensor, size: tuple[int, ...]) -> None:
+def check_lower(name: str, logits: Tensor, size: tuple[int, ...]) -> None:
     """Whether logits have a size, or can be interpolated to it."""
     low = tuple(logits.shape[2:])
     if len(low) != len(size) or any(

@@ -7,6 +7,8 @@ of sums and totals. inplace_backward, the last argument of a forward, is for aut
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,7 @@ from .inputs import (
     checked_inputs,
 )
 from .launch import Statistics, backward_launch, forward_launches, new_statistics, on_device
+from .tally_launch import Counts, checked_ints, new_counts, tally_launches
 
 
 def statistics(*arguments) -> Statistics:
@@ -58,6 +61,18 @@ def statistics_backward_(grad_sums: Tensor, grad_totals: Tensor, *arguments) -> 
     logits = arguments[0]
     check_not_expanded(logits)
     _write_gradient(grad_sums, grad_totals, arguments, logits)
+
+
+def tally(logits: Tensor, labels: Tensor, mask: Tensor | None, tally_ints: Sequence[int]) -> Counts:
+    """`reference_tally.tally`, of a softmax, as two kernels or three."""
+    ints = checked_ints(logits, labels, mask, tally_ints)
+    if labels.numel() == 0:
+        return new_counts(logits, ints, torch.zeros)
+    launches, counts = tally_launches(logits, labels, mask, ints)
+    with on_device(logits):
+        for launch in launches:
+            launch.run()
+    return counts
 
 
 def _statistics(inputs: Inputs) -> Statistics:

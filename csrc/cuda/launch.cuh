@@ -157,6 +157,14 @@ inline void set_tile_pixels(Arguments& args, const Kernel& kernel) {
     args.tile_pixels = int(std::min<int64_t>(pixels, args.tile_pixels));
 }
 
+// Shared memory for the blended rows of a tile, in the place of what is staged.
+inline int staged_bytes_of_rows(const Arguments& args, const Kernel& kernel, int warps,
+                                int64_t number_bytes) {
+  const int64_t rows = warps * args.classes_per_warp;
+  const int64_t bytes = rows * (kernel.pixels * kLanes + 1) * number_bytes;
+  return int((bytes / kernel.pixels + 16) / 16 * 16);
+}
+
 // Shared memory for the sums of a patch: where classes are so many that it takes more, a patch has
 // one column.
 constexpr int64_t kPatchBytes = 24 * 1024;
@@ -317,18 +325,18 @@ inline Device device_of(int index) {
 
 // How many blocks live on a multiprocessor at a time. This also lets the kernel have its shared
 // memory.
-inline int blocks_at_a_time(const Device& device, const Kernel& kernel, int threads,
-                            int64_t shared) {
+template <typename A>
+int blocks_at_a_time(const Device& device, void (*kernel)(A), int threads, int64_t shared) {
   static std::mutex mutex;
-  static std::map<std::tuple<int, void (*)(Arguments), int, int64_t>, int> known;
+  static std::map<std::tuple<int, void (*)(A), int, int64_t>, int> known;
   const std::lock_guard<std::mutex> lock(mutex);
-  const std::tuple key{device.index, kernel.function, threads, shared};
+  const std::tuple key{device.index, kernel, threads, shared};
   if (const auto entry = known.find(key); entry != known.end()) return entry->second;
-  check(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              device.max_shared),
         "shared memory of a kernel");
   int blocks = 0;
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel.function, threads,
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads,
                                                       size_t(shared)),
         "occupancy of a kernel");
   if (blocks == 0) throw std::runtime_error("no block of a kernel fits this device");
@@ -348,9 +356,14 @@ struct Plan {
   int threads() const { return warps * kLanes; }
 };
 
-// Sets how many blocks share an image. All blocks together are as many as the device holds at a
-// time, so that none waits for a place, and each walks over as many tiles as the others, or over
-// one less.
+// Sets how many blocks share an image's tiles, of `blocks` that the device holds at a time: none waits
+// for a place, and each walks over as many tiles as the others, or over one less.
+inline void share_tiles(Arguments& args, int64_t tiles, int64_t blocks) {
+  const int64_t parts = std::clamp<int64_t>(blocks / args.images, 1, tiles);
+  const int64_t tiles_of_part = (tiles + parts - 1) / parts;
+  args.parts = int((tiles + tiles_of_part - 1) / tiles_of_part);
+}
+
 inline void set_parts(Arguments& args, const Plan& plan, const Device& device,
                       int64_t partial_bytes) {
   const bool by_cells = has_cells(plan.kind);
@@ -360,13 +373,11 @@ inline void set_parts(Arguments& args, const Plan& plan, const Device& device,
   const int64_t rows = by_cells ? args.logits_spatial[0] : args.pixels / row;
   const int64_t tiles = rows * ((row + tile - 1) / tile);
   int64_t blocks = int64_t(device.multiprocessors) *
-                   blocks_at_a_time(device, plan.kernel, plan.threads(), plan.shared);
+                   blocks_at_a_time(device, plan.kernel.function, plan.threads(), plan.shared);
   if (partial_bytes > 0)
     blocks = std::min(blocks, std::max<int64_t>(kPartialBytes / partial_bytes,
                                                 device.multiprocessors));
-  const int64_t parts = std::clamp<int64_t>(blocks / args.images, 1, tiles);
-  const int64_t tiles_of_part = (tiles + parts - 1) / parts;
-  args.parts = int((tiles + tiles_of_part - 1) / tiles_of_part);
+  share_tiles(args, tiles, blocks);
 }
 
 // With upsample: cuts the first dimension of the logits into patches. More of them keep more blocks
@@ -378,7 +389,7 @@ inline void set_patches(Arguments& args, const Plan& plan, const Device& device)
   };
   const int64_t others = count_of(1) * count_of(2), length = args.logits_spatial[0];
   const int64_t at_a_time = int64_t(device.multiprocessors) *
-                            blocks_at_a_time(device, plan.kernel, plan.threads(), plan.shared);
+                            blocks_at_a_time(device, plan.kernel.function, plan.threads(), plan.shared);
   int64_t least = INT64_MAX;
   constexpr int64_t kMostTurns = 16;  // then the last one, which is not full, is hardly seen
   for (int64_t count = 1; count <= length; ++count) {
@@ -453,9 +464,7 @@ inline Plan plan_of(Arguments& args, bool is_backward, const Device& device) {
       }
     } else if (args.upsample) {
       const int64_t number_bytes = args.logits.dtype == DType::f64 ? 8 : 4;
-      const int64_t rows = plan.warps * args.classes_per_warp;  // in shared memory
-      const int64_t bytes = rows * (plan.kernel.pixels * kLanes + 1) * number_bytes;
-      args.staged_bytes = int((bytes / plan.kernel.pixels + 16) / 16 * 16);
+      args.staged_bytes = staged_bytes_of_rows(args, plan.kernel, plan.warps, number_bytes);
       if (is_backward) set_patch(args, number_bytes);
     }
     if (!is_backward) set_slots(args, kind);

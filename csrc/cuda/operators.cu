@@ -7,7 +7,7 @@
 #endif
 
 #include "../unpack.h"
-#include "launch.cuh"
+#include "tally_launch.cuh"
 
 namespace jml {
 
@@ -18,6 +18,7 @@ struct Cuda {
   static Tensor new_gradient(const Tensor& logits);
   static void write_gradient(const GradientInputs& gradients, const Inputs& inputs,
                              const Tensor& grad);
+  static FiveTensors tally(const TallyInputs& inputs);
 };
 
 namespace {
@@ -125,6 +126,37 @@ void Cuda::write_gradient(const GradientInputs& gradients, const Inputs& inputs,
   cuda::backward(args, cuda::device_of(on.index), on.stream);
 }
 
+FiveTensors Cuda::tally(const TallyInputs& inputs) {
+  const Tensor& logits = inputs.logits;
+  jml::Problem problem;
+  const TallyProblem counts = set_tally_problem(problem, inputs);
+  const int64_t n = problem.images, c = problem.classes;
+  const bool empty = n == 0 || problem.pixels == 0;
+  const auto make_counts = [&](std::initializer_list<int64_t> size) {
+    return empty ? torch::stable::new_zeros(logits, size, ScalarType::Long)
+                 : torch::stable::new_empty(logits, size, ScalarType::Long);
+  };
+  const Tensor of_images = make_counts({n, cuda::kImageRows, c}), confusion = make_counts({c, c}),
+               calibration = make_counts({2, counts.bins, cuda::kBinColumns}),
+               classwise = make_counts({c, counts.bins, cuda::kBinColumns}),
+               wrong = make_counts({1});
+  if (!empty) {
+    const auto memory = [](const Tensor& tensor) {
+      return static_cast<cuda::Count*>(tensor.data_ptr());
+    };
+    const OnDevice on(logits);
+    std::optional<Tensor> marks;  // freed in the order of the stream
+    cuda::tally(problem, counts, cuda::device_of(on.index), on.stream,
+                {memory(of_images), memory(confusion), memory(calibration), memory(classwise),
+                 memory(wrong)},
+                [&](int64_t bytes) {
+                  marks = torch::stable::new_empty(logits, {bytes}, ScalarType::Byte);
+                  return marks->data_ptr();
+                });
+  }
+  return {of_images, confusion, calibration, classwise, wrong};
+}
+
 }  // namespace jml
 
 // Under emulation, where there is no GPU, tensors of the CPU take its place.
@@ -134,4 +166,5 @@ STABLE_TORCH_LIBRARY_IMPL(jml_kernels, CPU, m) {
 STABLE_TORCH_LIBRARY_IMPL(jml_kernels, CUDA, m) {
 #endif
   JML_REGISTER(m, "cuda", jml::Cuda);
+  JML_REGISTER_TALLY(m, "cuda", jml::Cuda);
 }

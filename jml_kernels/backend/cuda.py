@@ -38,6 +38,7 @@ BACKEND = Backend(
     reason=load(),
     finishes_loss=True,
     upsamples=True,
+    tallies=True,
     stand_in=StandIn(
         environment={"JML_CUDA_EMULATION": EMULATION or ""},
         is_active=bool(EMULATION),

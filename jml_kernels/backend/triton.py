@@ -40,7 +40,7 @@ def register(library: torch.library.Library) -> None:
 
         return run
 
-    for name in ("statistics", "statistics_backward", "statistics_backward_", "loss"):
+    for name in ("statistics", "statistics_backward", "statistics_backward_", "loss", "tally"):
         for key in ("CUDA", "CPU"):
             library.impl(f"triton_{name}", implementation(name), key)
 
@@ -52,6 +52,7 @@ BACKEND = Backend(
     reason=missing(),
     finishes_loss=True,
     upsamples=True,
+    tallies=True,
     stand_in=StandIn(
         environment={"TRITON_INTERPRET": "1"},
         is_active=INTERPRETED,

@@ -20,6 +20,8 @@ struct Case {
   bool has_wrong_value = false;   // a label that is no class, or no probability: the loss is NaN
   bool has_ignored = false;       // probabilities of which some are ignored
   bool has_one_part = false;      // a block has all tiles of an image, else a third
+  bool counts_pairs_alone = false;  // of tallies: no bins
+  int64_t bins = 10;
   DType label_dtype = DType::i64, dense_dtype = DType::f32;
   Dense dense = Dense::none;
   double smoothing = 0, student_temperature = 1;
@@ -81,6 +83,11 @@ struct Case {
     return is_lower ? Shape{shape.images, shape.classes,
                             {teacher_low[0], teacher_low[1], teacher_low[2]}}
                     : shape;
+  }
+  Case in_bins(int64_t count) const {
+    Case c = *this;
+    c.bins = count;
+    return c;
   }
   Case but(bool Case::*option) const {
     Case c = *this;
@@ -360,5 +367,46 @@ inline std::vector<Case> cases() {
           .from(sized(2, 4)),
       Case(f64, 6, image(1, 5, 13), cropped).as(none).with_labels(i32).from(sized(2, 4)),
       Case(f64, 49, image(1, 3, 13), planes).as(none).with_labels(u16).from(sized(2, 4)),
+  };
+}
+
+// What metrics count (csrc/cuda/tally.cuh); `boundary` is the window of boundaries.
+inline std::vector<Case> tally_cases() {
+  constexpr auto f16 = DType::f16, bf16 = DType::bf16, f32 = DType::f32, f64 = DType::f64;
+  constexpr auto u8 = DType::u8, i8 = DType::i8, i16 = DType::i16, u64 = DType::u64,
+                 i32 = DType::i32, i64 = DType::i64;
+  constexpr auto planes = Layout::planes, last = Layout::channels_last, cropped = Layout::cropped;
+  const auto mask = &Case::has_mask, long_ = &Case::has_one_part,
+             pairs = &Case::counts_pairs_alone, corners = &Case::align_corners;
+  return {
+      Case(f16, 8, image(2, 18, 32), planes).with_labels(i64).smooth(0, 3),
+      Case(f32, 5, image(2, 13, 23), last).with_labels(u8).smooth(0, 5).but(mask),
+      Case(f32, 8, image(2, 15, 20), last).with_labels(i16).but(pairs),
+      Case(bf16, 3, image(2, 16, 17), cropped).with_labels(i8).smooth(0, 3).in_bins(1),
+      Case(f32, 4, image(1, 5, 6, 4), planes).with_labels(u8).smooth(0, 3).but(mask).but(long_),
+      Case(f32, 19, image(2, 10, 28), planes).with_labels(i64).smooth(0, 3).but(long_),
+      Case(bf16, 21, image(1, 9, 15), cropped).with_labels(u64).smooth(0, 99).in_bins(15),
+      Case(f32, 19, image(1, 11, 13), last).with_labels(i32).but(mask).in_bins(400),
+      Case(f16, 16, image(1, 11, 13), last).with_labels(i64).smooth(0, 3),
+      Case(f32, 45, image(1, 12, 12), planes).with_labels(i32).smooth(0, 3).but(mask),
+      Case(f32, 45, image(1, 7, 11), cropped).with_labels(i32),
+      Case(bf16, 65, image(1, 7, 11), last).with_labels(i64).smooth(0, 3),
+      Case(f32, 64, image(1, 7, 11), last).with_labels(i64).smooth(0, 3),
+      Case(f16, 70, image(1, 8, 10), planes).with_labels(i64).smooth(0, 3).but(mask),
+      Case(f32, 150, image(1, 7, 11), last).with_labels(u8).smooth(0, 3).in_bins(200),
+      Case(f16, 264, image(1, 5, 13), last).with_labels(i16).smooth(0, 3),
+      Case(bf16, 70, image(1, 5, 13), cropped).with_labels(i16),
+      Case(f32, 267, image(1, 3, 13), last).with_labels(i64).smooth(0, 3),
+      Case(f32, 9000, image(1, 1, 3), planes).with_labels(i64).smooth(0, 3),
+      Case(f64, 4, image(2, 5, 13), last).with_labels(i64).smooth(0, 3),
+      Case(f64, 20, image(1, 3, 13), planes).with_labels(u8).but(mask),
+      Case(f64, 55, image(1, 3, 15), planes).with_labels(i64).in_bins(3),
+      // ---- logits of lower resolution ----
+      Case(f32, 5, image(2, 9, 150), planes).with_labels(i64).smooth(0, 3).from(sized(3, 38)),
+      Case(f16, 8, image(1, 5, 9, 4), last).with_labels(u8).smooth(0, 3).from(sized(3, 4, 2)),
+      Case(f32, 19, image(1, 12, 96), planes).with_labels(u8).but(mask).from(sized(3, 24)),
+      Case(bf16, 50, image(1, 8, 40), cropped).with_labels(i32).but(corners).from(sized(2, 10)),
+      Case(f32, 261, image(1, 3, 13), planes).with_labels(i64).smooth(0, 3).from(sized(2, 4)),
+      Case(f64, 5, image(1, 5, 70), last).with_labels(i64).from(sized(2, 18)),
   };
 }

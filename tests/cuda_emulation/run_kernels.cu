@@ -1,11 +1,11 @@
-// Runs the kernels over cases.h for a sanitizer to watch: forward, formula and backward, with every
-// buffer of exactly the size that is needed. `run_kernels [KIND]`, of the launcher's kinds, for all
-// of them or one; writes how each kernel was launched, and a hash of what it made.
+// Runs the kernels over cases.h for a sanitizer to watch: forward, formula and backward, and what
+// counts for metrics, with every buffer of exactly the size that is needed. `run_kernels [KIND]`, of
+// the launcher's kinds or "tally", for all of them or one; writes how each kernel was launched, and a hash of what it made.
 #include <algorithm>
 #include <numeric>
 
 #include "cases.h"
-#include "cuda/launch.cuh"
+#include "cuda/tally_launch.cuh"
 
 namespace {
 
@@ -412,6 +412,79 @@ void run(const Case& c, int number) {
   check_gradient(problem, grad);
 }
 
+// ---- what counts for metrics -----------------------------------------------------------------
+
+void describe_tally(TallyArguments args, const Device& device) {
+  const TallyPlan plan = tally_plan_of(args, device);
+  constexpr const char* patterns[] = {"rows", "strided", "staged"};
+  printf("tally %s %dx%d %s", args.logits.dtype == DType::f64 ? "double" : "float",
+         plan.kernel.classes, plan.kernel.pixels,
+         patterns[int(args.logits_access.pattern)]);
+  if (args.logits_access.pattern == AccessPattern::staged)
+    printf(" %s", args.logits_access.padding ? "padded" : "unpadded");
+  printf(" %s warp%s%s%s, pairs %s, bins %s\n", plan.warps == 1 ? "1" : "several",
+         plan.warps == 1 ? "" : "s", args.chunks > 1 ? " chunks" : "",
+         args.upsample ? " upsampled" : "",
+         args.has_matrix         ? "in a matrix"
+         : args.has_class_counts ? "of classes"
+                                 : "outside",
+         args.has_classwise_bins ? "inside" : args.classwise ? "outside" : "none");
+}
+
+void run_tally(const Case& c) {
+  Problem problem(c);
+  const int64_t n = problem.shape.images, classes = problem.shape.classes, bins = c.bins;
+  const bool has_bins = !c.counts_pairs_alone;
+  const Device device{0, c.has_one_part ? 1 : 3, 227 << 10};
+  const jml::TallyProblem counts{bins, has_bins, has_bins};
+  const Numbers<Count> of_images(size_t(n * kImageRows * classes)),
+      confusion(size_t(classes * classes)), calibration(size_t(2 * bins * kBinColumns)),
+      classwise(size_t(classes * bins * kBinColumns)), wrong_labels(1);
+  const TallyOutputs outputs{of_images.data(), confusion.data(), calibration.data(),
+                             classwise.data(), wrong_labels.data()};
+  describe_tally(tally_arguments_of(problem.args, counts, {}, outputs), device);
+  std::unique_ptr<Numbers<unsigned char>> marks;
+  tally(problem.args, counts, device, nullptr, outputs, [&](int64_t bytes) {
+    marks = std::make_unique<Numbers<unsigned char>>(size_t(bytes));
+    return marks->data();
+  });
+  check(cudaDeviceSynchronize());
+
+  Hash hash;
+  std::vector<Count> found[4];
+  const Numbers<Count>* const all[] = {&of_images, &confusion, &calibration, &classwise};
+  for (int i = 0; i < 4; ++i) hash.add(found[i] = all[i]->to_host());
+  printf("made %016llx\n", static_cast<unsigned long long>(hash.value));
+  Count counted = 0;
+  for (int64_t image = 0; image < n; ++image) counted += Count(problem.counted(image));
+  // The sum of some column, from a first one on.
+  const auto sum = [](const std::vector<Count>& numbers, int64_t first, int64_t step,
+                      int64_t count) {
+    Count total = 0;
+    for (int64_t i = 0; i < count; ++i) total += numbers[size_t(first + i * step)];
+    return total;
+  };
+  expect(wrong_labels.to_host()[0] == 0, "right labels are wrong");
+  expect(sum(found[1], 0, 1, classes * classes) == counted, "pairs are not all pixels");
+  for (const ImageRow row : {kPredicted, kLabelled}) {
+    Count total = 0;
+    for (int64_t image = 0; image < n; ++image)
+      total += sum(found[0], (image * kImageRows + row) * classes, 1, classes);
+    expect(total == counted, "classes of images are not all pixels");
+  }
+  if (!has_bins) return;
+  expect(sum(found[2], kBinPixels, kBinColumns, bins) == counted, "confidences are not all pixels");
+  double all_p = 0;
+  for (int64_t k = 0; k < classes; ++k) {
+    const int64_t first = k * bins * kBinColumns;
+    expect(sum(found[3], first + kBinPixels, kBinColumns, bins) == counted,
+           "probabilities of a class are not all pixels");
+    all_p += double(sum(found[3], first + kBinProbability, kBinColumns, bins));
+  }
+  expect(is_near(all_p / double(kProbabilityUnits), double(counted), 1e-4),
+         "probabilities do not add up to 1");
+}
+
 // A query that fails must fail again when it is repeated: it has left no numbers behind.
 void check_missing_device() {
   for (int time = 0; time < 2; ++time) {
@@ -438,6 +511,15 @@ int main(int arguments, char** argument) {
     if (arguments > 1 && strcmp(argument[1], name(kind_of(Problem(c).args))) != 0) continue;
     wrong = nullptr;
     run(c, number);
+    if (!wrong) continue;
+    fprintf(stderr, "problem %d: %s\n", number, wrong);
+    ++failures;
+  }
+  for (const Case& c : tally_cases()) {
+    ++number;
+    if (arguments > 1 && strcmp(argument[1], "tally") != 0) continue;
+    wrong = nullptr;
+    run_tally(c);
     if (!wrong) continue;
     fprintf(stderr, "problem %d: %s\n", number, wrong);
     ++failures;

@@ -160,11 +160,12 @@ class Block {
     warp.meeting[i] = warp.meeting[--warp.meetings];
     Thread* lanes = threads_ + (&warp - warps_) * kWarp;
     unsigned count = 0;
-    uint64_t ballot = 0;
+    uint64_t ballot = 0, sum = 0;
     for (uint32_t rest = meeting.arrived; rest != 0; rest &= rest - 1) {
       const int lane = __builtin_ctz(rest);
       leaving_[count++] = &lanes[lane];
       ballot |= uint64_t{lanes[lane].value != 0} << lane;
+      sum += lanes[lane].value;
     }
     for (unsigned k = 0; k < count; ++k) {
       Thread& thread = *leaving_[k];
@@ -178,6 +179,14 @@ class Block {
         case Exchange::kBallot: thread.result = ballot; break;
         case Exchange::kAny: thread.result = ballot != 0; break;
         case Exchange::kAll: thread.result = ballot == meeting.arrived; break;
+        case Exchange::kSum: thread.result = sum; break;
+        case Exchange::kMatch: {
+          thread.result = 0;
+          for (unsigned other = 0; other < count; ++other)
+            if (leaving_[other]->value == thread.value)
+              thread.result |= uint64_t{1} << leaving_[other]->number % kWarp;
+          break;
+        }
       }
     }
     wake(count);

@@ -12,15 +12,17 @@ constexpr uint64_t kPoison = ~uint64_t{0};  // NaN, -1: what nobody has written
 enum class State { kReady, kAtBarrier, kInExchange, kDone };
 
 // What the lanes of a warp do together.
-enum class Exchange { kSync, kShuffle, kBallot, kAny, kAll };
+enum class Exchange { kSync, kShuffle, kBallot, kAny, kAll, kMatch, kSum };
 
-// Whether it orders memory: shuffles and votes promise nothing but their result.
+// Whether it orders memory: the others promise nothing but their result.
 inline bool orders(Exchange kind) { return kind == Exchange::kSync; }
 
 inline const char* name(Exchange kind) {
   switch (kind) {
     case Exchange::kSync: return "__syncwarp";
     case Exchange::kShuffle: return "a shuffle";
+    case Exchange::kMatch: return "a match";
+    case Exchange::kSum: return "a sum";
     default: return "a vote";
   }
 }

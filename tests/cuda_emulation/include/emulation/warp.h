@@ -60,6 +60,22 @@ inline int __all_sync(unsigned mask, int predicate, JML_PLACE) {
   return int(jml_cuda_emulation::vote(Exchange::kAll, mask, predicate, {file, line}));
 }
 
+// The lanes that bring the same number, and the sum of all numbers.
+template <typename T>
+inline unsigned __match_any_sync(unsigned mask, T value, JML_PLACE) {
+  static_assert(jml_cuda_emulation::kShuffles<T>, "CUDA matches 32-bit and 64-bit numbers");
+  uint64_t bits = 0;
+  memcpy(&bits, &value, sizeof(T));
+  using jml_cuda_emulation::Exchange;
+  return unsigned(
+      jml_cuda_emulation::block.exchange(Exchange::kMatch, mask, bits, 0, {file, line}));
+}
+inline unsigned __reduce_add_sync(unsigned mask, unsigned value, JML_PLACE) {
+  using jml_cuda_emulation::Exchange;
+  return unsigned(
+      jml_cuda_emulation::block.exchange(Exchange::kSum, mask, value, 0, {file, line}));
+}
+
 // `width` lanes are a section; for one beyond its own a lane reads itself.
 template <typename T>
 inline T __shfl_sync(unsigned mask, T value, int source, int width = 32, JML_PLACE) {
