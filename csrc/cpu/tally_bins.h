@@ -27,7 +27,7 @@ class PackedBins {
   explicit PackedBins(int64_t bins) : bins(bins), packed(new uint64_t[kLanes * bins]()) {}
 
   // Neighbouring pixels, which mostly have one bin, do not wait for each other.
-  JML_MATH void add(int i, int32_t bin, uint64_t pixel) { packed[i % kLanes * bins + bin] += pixel; }
+  JML_MATH void add(int i, int32_t bin, uint64_t pixel) { packed[bin * kLanes + i % kLanes] += pixel; }
 
   // sums: kBinColumns x bins
   void move_to(int64_t* __restrict sums) {
@@ -35,9 +35,9 @@ class PackedBins {
     uint64_t* const __restrict from = packed.get();
     for (int64_t bin = 0; bin < bins; ++bin) {
       uint64_t sum = 0;
-      for (int lane = 0; lane < kLanes; ++lane) {
-        sum += from[lane * bins + bin];
-        from[lane * bins + bin] = 0;
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        sum += from[bin * kLanes + lane];
+        from[bin * kLanes + lane] = 0;
       }
       sums[kBinPixels * bins + bin] += sum >> (kProbabilityBits + kCountBits);
       sums[kBinCorrect * bins + bin] += sum >> kProbabilityBits & kCount;
@@ -46,9 +46,9 @@ class PackedBins {
   }
 
  private:
-  static constexpr int kLanes = 4;
+  static constexpr int64_t kLanes = 4;
   const int64_t bins;
-  std::unique_ptr<uint64_t[]> packed;  // kLanes x bins
+  std::unique_ptr<uint64_t[]> packed;  // bins x kLanes
 };
 
 // ---- probabilities in units ----------------------------------------------------------------
@@ -179,6 +179,7 @@ class ConfidenceBins {
     const Int* const __restrict units_of = units.get();
     int32_t* const __restrict bins_of = bin.get();
     uint64_t* const __restrict pixels = pixel.get();
+    const int64_t bins = this->bins;  // in a register
     const T factor = T(bins);
     for (int i = 0; i < n; ++i) bins_of[i] = bin_of(confidence[i] * factor, bins);
     for (int i = 0; i < n; ++i)
@@ -232,6 +233,7 @@ class ClassBins {
     typedef int32_t Narrow __attribute__((vector_size(kWidth<T> * sizeof(int32_t))));
     // With one bin none is above it.
     const T least = bins > 1 ? T(kProbabilityUnits) : std::numeric_limits<T>::infinity();
+    const int64_t bins = this->bins;  // in a register
     const T factor = T(bins);
     UnitSum<Int> sum;
     int size = 0;
