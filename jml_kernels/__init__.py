@@ -1,5 +1,8 @@
 """Jaccard Metric Losses and their family, fused: straight from logits, in one pass."""
 
+import importlib
+from types import ModuleType
+
 from . import functional
 from .accumulation import accumulate
 from .backend import backends
@@ -39,3 +42,10 @@ __all__ = [
     "functional",
     "smooth_labels",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`metrics` is imported when it is asked for: it needs torchmetrics."""
+    if name == "metrics":
+        return importlib.import_module(f"{__name__}.metrics")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,10 +33,11 @@ TIE = 1e-6
 
 @dataclass(frozen=True)
 class Answer:
-    """Of a loss: its value, 0-dim, and its gradient by the logits, times `gradient_scale`."""
+    """Of a loss: its value, 0-dim, and its gradient by the logits, times `gradient_scale`; None of
+    a metric."""
 
     loss: Tensor
-    gradient: Tensor
+    gradient: Tensor | None
 
 
 def gradient_scale(logits: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import importlib
 from types import ModuleType
 
 
-class MissingPackageError(Exception):
+class MissingPackageError(ImportError):
     """A package of an extra is not installed; the message holds the command that installs it."""
 
 

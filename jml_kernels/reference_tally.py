@@ -35,12 +35,13 @@ def tally(
     """What metrics count of logits against integer labels. Everything is an integer.
 
     A pixel counts where its label is not ignore_index and the mask has it. Its prediction is the
-    class of its largest logit, the first one of equal ones, and its confidence the probability of
-    that. A boundary pixel of a map is one whose window of boundary_size holds another label
-    (`targets.boundary_mask`; a pixel near an ignored one is none); this is asked of the labels, and
-    of the predictions, in which the pixels with ignored labels are ignored. A bin i of B has
-    the probabilities p with floor(B p) = i, as float32 (float64 for float64 logits) has the
-    product; the last bin has 1 too. NaN counts as probability 0.
+    class of its largest logit, the first one of equal ones, where NaN is larger than all numbers;
+    its confidence is the largest probability. A boundary pixel of a map is one whose window of
+    boundary_size holds another label (`targets.boundary_mask`; a pixel near an ignored one is
+    none); this is asked of the labels, and of the predictions, in which the pixels with ignored
+    labels are ignored. A bin i of B has the probabilities p with floor(B p) = i, as float32
+    (float64 for float64 logits) has the product; the last bin has 1 too. NaN counts as
+    probability 0.
 
     With sigmoid each class is by itself: the labels are integers 0 and 1 for each class, a class is
     predicted where its logit is above 0, and confidence is the probability of the class.
@@ -91,7 +92,8 @@ def _of_one_class_a_pixel(
     classes = torch.arange(c, device=x.device).view(-1, *[1] * (x.dim() - 2))
     is_label = valid.unsqueeze(1) & (index.unsqueeze(1) == classes)
     is_predicted = valid.unsqueeze(1) & (prediction.unsqueeze(1) == classes)
-    confusion = (c * index + prediction)[valid].bincount(minlength=c * c).view(c, c)
+    pair = torch.where(valid, c * index + prediction, c * c)  # a place of its own, left out below
+    confusion = _added(pair, torch.ones_like(pair).unsqueeze(0), c * c)[0].view(c, c)
     at_label, at_prediction = _boundaries(index, prediction, valid, ints)
     return (
         _of_images(is_label, is_predicted, at_label.unsqueeze(1), at_prediction.unsqueeze(1)),
@@ -152,22 +154,27 @@ def _calibration(
 ) -> Tensor:
     if not ints.calibration:
         return confidence.new_zeros((2, ints.bins, len(BIN_COLUMNS)), dtype=torch.int64)
-    return torch.stack(
-        [_binned(confidence[part], is_correct[part], ints.bins) for part in (valid, at_label)]
-    )
+    parts = (valid, at_label)
+    return torch.stack([_binned(confidence, is_correct, part, ints.bins) for part in parts])
 
 
 def _classwise(x: Tensor, is_label: Tensor, valid: Tensor, ints: TallyInts) -> Tensor:
     if not ints.classwise:
         return x.new_zeros((x.shape[1], ints.bins, len(BIN_COLUMNS)), dtype=torch.int64)
     classes = zip(x.unbind(1), is_label.unbind(1), valid.unbind(1), strict=True)
-    return torch.stack([_binned(p[v], y[v], ints.bins) for p, y, v in classes])
+    return torch.stack([_binned(p, y, v, ints.bins) for p, y, v in classes])
 
 
-def _binned(probability: Tensor, is_true: Tensor, bins: int) -> Tensor:
-    """(bins, len(BIN_COLUMNS)), of numbers that all count: (K,)."""
-    place = (probability * bins).long().clamp(max=bins - 1)
+def _binned(probability: Tensor, is_true: Tensor, valid: Tensor, bins: int) -> Tensor:
+    """(bins, len(BIN_COLUMNS)), of the numbers that count."""
+    place = torch.where(valid, (probability * bins).long().clamp(max=bins - 1), bins)
     units = (probability.double() / PROBABILITY_UNIT).round().long()
     columns = torch.stack([torch.ones_like(units), is_true.long(), units])
-    result = columns.new_zeros((len(BIN_COLUMNS), bins))
-    return result.index_add_(1, place, columns).T.contiguous()
+    return _added(place, columns, bins).T.contiguous()
+
+
+def _added(place: Tensor, columns: Tensor, count: int) -> Tensor:
+    """(columns, count): sums of the columns' integers by place. What has the place `count` is left
+    out: to choose numbers by a mask would make the host wait for a GPU."""
+    result = columns.new_zeros((len(columns), count + 1))
+    return result.index_add_(1, place.flatten(), columns.flatten(1))[:, :count]

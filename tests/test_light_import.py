@@ -26,6 +26,7 @@ def test_the_package_imports_none_of_its_tools():
     imported = done.stdout.split()
     assert "jml_kernels.reference" in imported
     tools = ("jml_kernels.bench", "jml_kernels.cli", "jml_kernels.selfcheck", "rich", "typer")
+    tools += ("jml_kernels.metrics", "torchmetrics")
     assert [name for name in imported if name.startswith(tools)] == []
 
 

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ..checks import UPSAMPLINGS
 
-#: Objectives: the loss alone; with cross-entropy, eq. 14; with labels and a teacher, eq. 17.
+#: Objectives: the loss alone; with cross-entropy, eq. 14; with labels and a teacher, eq. 17; and no
+#: loss, but scores of a batch.
 JACCARD = "JML"
 CE_JACCARD = "CE + JML"
 DISTILLATION = "distillation"
+METRICS = "metrics"
 
 #: By the names of the command line: what the loss is against, and which it is.
 OBJECTIVES = {
@@ -23,6 +25,7 @@ OBJECTIVES = {
     "soft": ("soft", JACCARD),
     "ce+jml": ("labels", CE_JACCARD),
     "kd": ("labels", DISTILLATION),
+    "metrics": ("labels", METRICS),
 }
 
 #: Shapes of logits, (N, C, *spatial), as in training on these data sets.
@@ -52,12 +55,13 @@ class BenchmarkCase:
     Attributes:
         shape: (N, C, *spatial), at the target's size; of the logits too, unless they are upsampled.
         target: "labels"; "boundary", labels with boundary smoothing; "soft", probabilities.
-        objective: `JACCARD`, `CE_JACCARD`, or `DISTILLATION`, which has a teacher's logits too.
+        objective: `JACCARD`, `CE_JACCARD`, `DISTILLATION`, which has a teacher's logits too, or
+            `METRICS`, which has no backward.
         labels: "regions", as on an image; "random", drawn pixel by pixel: the hard case, where
             every pixel is at a boundary and no branch can be predicted.
         dtype: of logits, soft targets and teacher, a name in torch.
         layout: "contiguous" or "channels_last".
-        boundary_size: k of boundary smoothing.
+        boundary_size: k of boundary smoothing, and of metrics.
         upsample: the ratio of the target's spatial sizes to those of the logits, and of a teacher's
             logits: above 1 they have lower resolution, and are interpolated.
     """
@@ -142,7 +146,7 @@ class BenchmarkCase:
     @property
     def backward_traffic(self) -> int:
         """The backward reads them again, and writes the gradient."""
-        return self.forward_traffic + self.bytes
+        return 0 if self.objective == METRICS else self.forward_traffic + self.bytes
 
     @property
     def traffic(self) -> int:

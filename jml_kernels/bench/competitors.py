@@ -16,7 +16,8 @@ import jml_kernels as jml
 
 from .. import naive
 from ..backend import NAMES as BACKENDS
-from .cases import CE_JACCARD, DISTILLATION, JACCARD, BenchmarkCase
+from . import metrics
+from .cases import CE_JACCARD, DISTILLATION, JACCARD, METRICS, BenchmarkCase
 from .competitor import Competitor, Loss, NotAvailableError
 from .peers import PEERS, in_float32
 
@@ -46,6 +47,8 @@ _NAIVE = {
 
 
 def fused(case: BenchmarkCase, backend: str = "auto", **options) -> Loss:
+    if case.objective == METRICS:
+        return metrics.fused(case, backend)
     options = {**case.options, **case.upsampling, **options}
     return _MODULES[case.objective](backend=backend, **options)
 
@@ -60,6 +63,8 @@ def _fused(case: BenchmarkCase, backend: str, **options) -> Loss:
 def _in_place(case: BenchmarkCase, backend: str) -> Loss:
     if case.upsample > 1:
         raise NotAvailableError("a gradient of lower resolution is not written over its logits")
+    if case.objective == METRICS:
+        raise NotAvailableError("metrics have no gradient")
     return _fused(case, backend, inplace_backward=True)
 
 
@@ -99,6 +104,8 @@ def make(name: str, case: BenchmarkCase) -> Loss:
 def eager(case: BenchmarkCase) -> Loss:
     if case.objective == DISTILLATION and case.target == "boundary":
         raise NotAvailableError("the naive distillation has no boundary smoothing")
+    if case.objective == METRICS:
+        return in_float32(metrics.naive(case))
     return in_float32(functools.partial(_NAIVE[case.objective], **case.options))
 
 
@@ -107,13 +114,20 @@ def compiled(case: BenchmarkCase) -> Loss:
     return torch.compile(interpolating(case, eager(case)), fullgraph=True, dynamic=False)
 
 
+def _check_has_loss(case: BenchmarkCase) -> None:
+    if case.objective == METRICS:
+        raise NotAvailableError("it computes no scores")
+
+
 def cross_entropy(case: BenchmarkCase) -> Loss:
+    _check_has_loss(case)
     return in_float32(lambda logits, target, *teacher: F.cross_entropy(logits, target))
 
 
 def dice(case: BenchmarkCase) -> Loss:
     """A soft Dice that saves memory: one softmax, a boolean one-hot encoding by scatter outside
     of autograd, and sums of the probabilities under it."""
+    _check_has_loss(case)
     if case.target == "soft":
         raise NotAvailableError("it takes labels only")
 

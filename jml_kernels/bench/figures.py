@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from .cases import BenchmarkCase
+from .cases import METRICS, BenchmarkCase
 from .timing import BACKWARD, FORWARD, STEP, Turns, ratio, spread
 
 #: Copies logits into a tensor that exists.
@@ -25,6 +25,12 @@ def bytes_of(case: BenchmarkCase) -> dict[str, int]:
         "labels": case.label_bytes,
         "inputs": case.input_bytes,
     }
+
+
+def whole(row: dict) -> str:
+    """What is compared of those in a row: a step, or of metrics, which have no backward, the
+    forward."""
+    return FORWARD if row["case"]["objective"] == METRICS else STEP
 
 
 def bandwidth(case: BenchmarkCase, copies: list[float]) -> float:

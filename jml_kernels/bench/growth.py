@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .cases import BenchmarkCase
-from .timing import STEP
+from .figures import whole
 
 CLASSES, PIXELS, BATCH, WINDOW, RATIO = "classes", "pixels", "batch", "k", "ratio"
 #: What a place on an axis is called in a formula.
@@ -103,8 +103,8 @@ def growths(rows: list[dict], axis: str) -> dict[str, Growth]:
     points_by_name: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for name, of in row["figures"].items():
-            if STEP in of and name not in row["wrong"]:
-                point = (place(axis, row), of[STEP]["seconds"]["median"])
+            if whole(row) in of and name not in row["wrong"]:
+                point = (place(axis, row), of[whole(row)]["seconds"]["median"])
                 points_by_name.setdefault(name, []).append(point)
     return {
         name: fit(*map(list, zip(*points, strict=True)))

@@ -15,7 +15,7 @@ import jml_kernels as jml
 from .. import accuracy, upsampling
 from ..memory import peak_memory
 from . import figures
-from .cases import DISTILLATION, BenchmarkCase, build
+from .cases import DISTILLATION, METRICS, BenchmarkCase, build
 from .competitor import NotAvailableError
 from .competitors import BACKENDS, FULL_SIZE, IN_PLACE, INTERPOLATED, find, fused, make
 from .timing import OfGpu, Step, interleave, of_cpu
@@ -23,6 +23,9 @@ from .timing import OfGpu, Step, interleave, of_cpu
 #: The errors of loss and gradient that naive code may have: its sums in float32 cancel, and it must
 #: only be the same loss.
 NAIVE_TOLERANCE = (1e-4, 1e-2)
+
+#: The same of scores: pixels at the edges of bins fall into either by their last bit.
+SCORE_TOLERANCE = 1e-4
 
 #: Called with what is done next, so that a process that dies has said what it did.
 Say = Callable[[str], None]
@@ -120,7 +123,7 @@ def _first(
     name: str, loss: Callable[..., Tensor], inputs: Inputs
 ) -> tuple[Step, accuracy.Answer | None]:
     """The step of a competitor, and what it gives the first time. One that returns a value without
-    a gradient, a metric, has no backward and no answer."""
+    a gradient, a metric, has no backward."""
     logits, targets = inputs
     scale = accuracy.gradient_scale(logits).to(logits.device)
     source, prepare = logits.detach(), lambda: None
@@ -141,7 +144,7 @@ def _first(
     prepare()
     value = forward()
     if not value.requires_grad:
-        return Step(forward, None, prepare), None
+        return Step(forward, None, prepare), accuracy.Answer(value, None)
     answer = accuracy.Answer(value.detach(), backward(value))
     return Step(forward, backward, prepare), answer
 
@@ -158,6 +161,9 @@ class Judge:
         leaf, *others = accuracy.in_dtype(exact, logits, *targets)
         try:
             loss = fused(case, "reference")
+            if case.objective == METRICS:
+                self.expected = accuracy.Answer(loss(leaf, *others), None)
+                return
             self.expected = accuracy.answer(loss, leaf.requires_grad_(), *others)
             full, targets = at_full_size(case, inputs)
             counted = accuracy.untied(full, _soft_targets(case, logits.shape[1], *targets))
@@ -168,8 +174,13 @@ class Judge:
             self.why_not = first_line(error)
 
     def errors(self, answer: accuracy.Answer | None) -> dict[str, float] | None:
-        """The errors of "loss" and "gradient"; None where there is no gradient, or no oracle."""
+        """The errors of "loss" and "gradient", of a score of "loss" alone; None where a loss has no
+        gradient, or there is no oracle."""
         if answer is None or self.why_not is not None:
+            return None
+        if self.expected.gradient is None:
+            return {"loss": abs(answer.loss.item() - self.expected.loss.item())}
+        if answer.gradient is None:
             return None
         of_loss, of_gradient = accuracy.errors(answer, self.expected, self.counted)
         return {"loss": of_loss, "gradient": of_gradient}
@@ -181,6 +192,11 @@ class Judge:
             return f"not checked: {self.why_not}"
         ours = name.removesuffix(IN_PLACE).removesuffix(INTERPOLATED) in BACKENDS
         dtype = getattr(torch, self.case.dtype)
+        if "gradient" not in errors:
+            error = errors["loss"]
+            return (
+                None if error <= SCORE_TOLERANCE else f"{name}: its scores are off by {error:.2e}"
+            )
         try:
             limits = accuracy.allowed(dtype) if ours else NAIVE_TOLERANCE
             accuracy.check(name, (errors["loss"], errors["gradient"]), limits)

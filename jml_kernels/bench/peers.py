@@ -19,7 +19,7 @@ from functools import partial
 
 from torch import Tensor
 
-from .cases import CE_JACCARD, DISTILLATION, BenchmarkCase
+from .cases import CE_JACCARD, DISTILLATION, METRICS, BenchmarkCase
 from .competitor import Competitor, Loss, NotAvailableError
 
 #: lambda of eq. 14, as `JaccardCrossEntropyLoss` has it.
@@ -67,11 +67,13 @@ class Limits:
     Attributes:
         soft: targets that are probabilities.
         cross_entropy: the objective with cross-entropy.
+        metrics: scores of a batch.
         dimensions: how many spatial dimensions it can take.
     """
 
     soft: str = ""
     cross_entropy: str = ""
+    metrics: str = "computes no scores"
     dimensions: tuple[int, ...] = (0, 1, 2, 3)
 
 
@@ -85,7 +87,9 @@ _MONAI_SOFT_LIMITS = Limits(cross_entropy="has no cross-entropy beside soft_labe
 # Without spatial dimensions it would sum over classes.
 _NNUNET_LIMITS = Limits(soft=_HARD, dimensions=(1, 2, 3))
 _KORNIA_LIMITS = Limits(soft=_ONLY_LABELS, cross_entropy=_NO_CROSS_ENTROPY, dimensions=(2,))
-_TORCHMETRICS_LIMITS = Limits(soft=_ONLY_LABELS, cross_entropy="is a metric, without cross-entropy")
+_TORCHMETRICS_LIMITS = Limits(
+    soft=_ONLY_LABELS, cross_entropy="is a metric, without cross-entropy", metrics=""
+)
 
 
 def obstacle(case: BenchmarkCase, limits: Limits) -> str:
@@ -93,6 +97,8 @@ def obstacle(case: BenchmarkCase, limits: Limits) -> str:
     dimensions = len(case.shape) - 2
     if case.objective == DISTILLATION:
         return "has no distillation"
+    if case.objective == METRICS and limits.metrics:
+        return limits.metrics
     if case.target == "boundary":
         return "has no boundary smoothing"
     if case.target == "soft" and limits.soft:
@@ -231,9 +237,18 @@ def torchmetrics(case: BenchmarkCase) -> Loss:
     """Its checks of the labels, which take longer than the metric, are off. An argmax needs no
     float32."""
     check_case(TORCHMETRICS.package, case, _TORCHMETRICS_LIMITS)
-    index = load(TORCHMETRICS, "torchmetrics.functional.classification", "multiclass_jaccard_index")
-    options = {"num_classes": case.shape[1], "average": "macro", "validate_args": False}
-    return lambda logits, labels: 1 - index(logits, labels, **options)
+    module = "torchmetrics.functional.classification"
+    index = load(TORCHMETRICS, module, "multiclass_jaccard_index")
+    options = {"num_classes": case.shape[1], "validate_args": False}
+    if case.objective != METRICS:
+        return lambda logits, labels: 1 - index(logits, labels, average="macro", **options)
+    error = load(TORCHMETRICS, module, "multiclass_calibration_error")
+
+    def scores(logits: Tensor, labels: Tensor) -> Tensor:
+        logits = logits.detach()
+        return index(logits, labels, **options) + error(logits, labels, n_bins=10, **options)
+
+    return in_float32(scores)
 
 
 # ---- all -----------------------------------------------------------------------------------------
@@ -303,7 +318,8 @@ PEERS: dict[str, Competitor] = {
         "of the argmax, with sums over the batch and a mean over the classes that are present "
         "in labels or predictions. No loss of ours on the logits equals it, but "
         'JaccardMetricLoss of the one-hot argmax does (activation="none", '
-        'active_classes="both")',
+        'active_classes="both"). As metrics it is that index and multiclass_calibration_error, a '
+        "part of what ours compute",
         torchmetrics,
     ),
 }

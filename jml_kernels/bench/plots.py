@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..extras import import_extra
+from .figures import whole
 from .growth import BATCH, CLASSES, largest_batch, place
 from .report import GIB, setting
-from .timing import STEP
 
 MIB = 2**20
 DPI = 150
@@ -77,7 +77,7 @@ def _of(shape: tuple[int, ...]) -> str:
 
 def _time(axis, rows: list[dict]) -> None:
     def milliseconds(row, name):
-        step = row["figures"][name].get(STEP)
+        step = row["figures"][name].get(whole(row))
         return step and 1e3 * step["seconds"]["median"]
 
     _lines(axis, rows, CLASSES, milliseconds)
@@ -99,7 +99,9 @@ def _limit(axis, rows: list[dict]) -> None:
     names = _names(rows)
     height = 0.8 / max(len(names), 1)
     for i, name in enumerate(names):
-        shares = [100 * row["figures"].get(name, {}).get(STEP, {}).get("share", 0) for row in rows]
+        shares = [
+            100 * row["figures"].get(name, {}).get(whole(row), {}).get("share", 0) for row in rows
+        ]
         places = [at + i * height for at in range(len(rows))]
         axis.barh(places, shares, height=height, color=f"C{i}", label=name)
     axis.set_yticks([at + 0.4 - height / 2 for at in range(len(rows))])

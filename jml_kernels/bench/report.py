@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .competitors import find
+from .figures import whole
 from .growth import LETTERS, growths, largest_batch, place
 from .timing import BACKWARD, FORWARD, STEP
 
@@ -88,8 +89,8 @@ def _time(part: dict | None) -> str:
 def notes(row: dict) -> list[str]:
     """What is wrong or left out, and how far from ours a loss of the user's is."""
     distances = [
-        f"  {name} differs from ours by {_error(of['loss'])} (loss) and "
-        f"{_error(of['gradient'])} (gradient, relative)"
+        f"  {name} differs from ours by {_error(of['loss'])} (loss)"
+        + (f" and {_error(of['gradient'])} (gradient, relative)" if "gradient" in of else "")
         for name, of in row["errors"].items()
         if ":" in name
     ]
@@ -154,7 +155,7 @@ def growth_table(rows: list[dict], axis: str, known: Collection[str] = ()) -> Gr
 def _step(row: dict, name: str) -> str:
     if name in row["wrong"]:
         return "WRONG"
-    step = row["figures"].get(name, {}).get(STEP)
+    step = row["figures"].get(name, {}).get(whole(row))
     return duration(step["seconds"]["median"]) if step else "-"
 
 
