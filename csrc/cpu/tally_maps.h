@@ -44,7 +44,7 @@ class LabelledPixels {
   int valid_count = 0;
   std::unique_ptr<T[]> valid;        // P  1 where a pixel counts, else 0
   std::unique_ptr<int32_t[]> code;   // P  kIgnored beyond `count`
-  std::unique_ptr<int32_t[]> label;  // P  the class, or the number of classes where it does not count
+  std::unique_ptr<int32_t[]> label;  // P  the class; where it does not count, the number of classes
 
   explicit LabelledPixels(const TallyArguments& tally)
       : valid(new T[tally.args.tile_pixels]),
