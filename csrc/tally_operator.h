@@ -1,4 +1,5 @@
-// The operator of a compiled backend that counts for metrics, as jml_kernels/tally.py has its schema.
+// The operator of a compiled backend that counts for metrics, as jml_kernels/tally.py has its
+// schema.
 #pragma once
 
 #include "operators.h"

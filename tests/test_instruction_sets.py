@@ -37,5 +37,5 @@ def test_every_case(name):
         pytest.skip("the default here: every other test runs it")
     if chosen(name) != name:
         pytest.skip(f"this processor has no {name}")
-    files = ("columns", "losses", "objectives")
+    files = ("columns", "losses", "objectives", "tally")
     assert passed(*files, backend="cpu", JML_CPU_ISA=name) > 800

@@ -8,12 +8,14 @@ from parametrize import each
 from steps import step
 
 import jml_kernels as jml
+from jml_kernels.backend import BY_NAME as BACKENDS
 from jml_kernels.selfcheck.corpus import BY_NAME, DISTILLATION, INPUTS, LossCase
 from jml_kernels.selfcheck.corpus.drawing import shared
 from jml_kernels.selfcheck.corpus.losses import OVERLAPS, make
 from jml_kernels.selfcheck.corpus.steps import STEPS
 from jml_kernels.selfcheck.repeatability import bits
 from jml_kernels.selfcheck.results import Subject
+from jml_kernels.tally import TALLIES, TallyOptions, tally
 
 #: On these every overlap is computed, and every column.
 OVERLAP_CASES = [
@@ -122,6 +124,27 @@ def test_two_threads(case, compiled, device, threads):
             step(OVERLAPS["soft1"], logits, target, mask, backend=compiled, **case.options)
         )
     assert_same_bits(*found)
+
+
+@pytest.mark.parametrize("upsample", [False, True])
+@pytest.mark.parametrize("shape", [(2, 19, 70, 131), (300, 5, 3, 4), (1, 150, 48, 64)])
+def test_a_tally(shape, upsample, compiled, device, threads):
+    """Counts are added in any order: of several chunks of an image, and of many images."""
+    if compiled not in TALLIES:
+        pytest.skip(f"{compiled} does not count for metrics")
+    generator = torch.Generator().manual_seed(0)
+    size = shape[2] * (1 + upsample), shape[3] * (1 + upsample)
+    logits = torch.randn(shape, generator=generator).to(device)
+    labels = torch.randint(shape[1], (shape[0], *size), generator=generator).to(device)
+    options = TallyOptions(backend=compiled, upsample="bilinear" if upsample else None)
+    if upsample and not BACKENDS[compiled].upsamples:
+        pytest.skip(f"backend {compiled}: PyTorch interpolates, with other bits on other threads")
+    found = []
+    for count in (1, 2, 3, 5):
+        threads(count)
+        found.append(tally(logits, labels, None, options))
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
 def test_threads_share_one_image():

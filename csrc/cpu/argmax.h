@@ -1,5 +1,5 @@
-// The class of the largest logit of each pixel, as torch.argmax has it: the first one of equal ones,
-// and NaN is larger than any number.
+// The class of the largest logit of each pixel, as torch.argmax has it: the first one of equal
+// ones, and NaN is larger than any number.
 #pragma once
 
 #include <limits>

@@ -1,5 +1,5 @@
-// The two kernels, statistics and their gradient, over the tiles of some chunks. Compiled once for
-// each instruction set.
+// The two kernels of the losses, statistics and their gradient, over the tiles of some chunks.
+// Compiled once for each instruction set.
 //
 // The path of the data, a header for each step:
 //

@@ -16,9 +16,9 @@ enum BinColumn { kBinPixels, kBinCorrect, kBinProbability, kBinColumns };
 // Rows of an image's counts (IMAGE_ROWS): these three of all pixels, and then of boundary pixels.
 enum ImageRow { kHits, kPredicted, kLabelled, kImageRows };
 
-// A map of codes, one for each pixel of each image, one behind the other: the class, kIgnored, or the
-// number of classes for a label that is out of range. Unlike kOutOfRange that is another label to
-// its neighbours, and no ignored one.
+// A map of codes, one for each pixel of each image, one behind the other: the class, kIgnored, or
+// the number of classes for a label that is out of range. Unlike kOutOfRange that is another label
+// to its neighbours, and no ignored one.
 struct CodeMap {
   void* data = nullptr;
   int bytes = 1;  // of a code: the fewest that hold it

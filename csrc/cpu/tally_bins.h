@@ -27,7 +27,9 @@ class PackedBins {
   explicit PackedBins(int64_t bins) : bins(bins), packed(new uint64_t[kLanes * bins]()) {}
 
   // Neighbouring pixels, which mostly have one bin, do not wait for each other.
-  JML_MATH void add(int i, int32_t bin, uint64_t pixel) { packed[i % kLanes * bins + bin] += pixel; }
+  JML_MATH void add(int i, int32_t bin, uint64_t pixel) {
+    packed[bin * kLanes + i % kLanes] += pixel;
+  }
 
   // sums: kBinColumns x bins
   void move_to(int64_t* __restrict sums) {
@@ -35,9 +37,9 @@ class PackedBins {
     uint64_t* const __restrict from = packed.get();
     for (int64_t bin = 0; bin < bins; ++bin) {
       uint64_t sum = 0;
-      for (int lane = 0; lane < kLanes; ++lane) {
-        sum += from[lane * bins + bin];
-        from[lane * bins + bin] = 0;
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        sum += from[bin * kLanes + lane];
+        from[bin * kLanes + lane] = 0;
       }
       sums[kBinPixels * bins + bin] += sum >> (kProbabilityBits + kCountBits);
       sums[kBinCorrect * bins + bin] += sum >> kProbabilityBits & kCount;
@@ -46,9 +48,9 @@ class PackedBins {
   }
 
  private:
-  static constexpr int kLanes = 4;
+  static constexpr int64_t kLanes = 4;
   const int64_t bins;
-  std::unique_ptr<uint64_t[]> packed;  // kLanes x bins
+  std::unique_ptr<uint64_t[]> packed;  // bins x kLanes
 };
 
 // ---- probabilities in units ----------------------------------------------------------------
@@ -78,8 +80,8 @@ JML_MATH int32_t bin_of(T scaled, int64_t bins) {
   return bin < last ? bin : last;  // 1 is in the last one
 }
 
-// A list of what the numbers that are at least `least` add to their bins: bins as bin_of takes them,
-// units with a flag where a pixel is correct.
+// A list of what the numbers that are at least `least` add to their bins: numbers as bin_of takes
+// them, units with a flag where a pixel is correct.
 template <typename T>
 class BinList {
  public:
@@ -94,7 +96,8 @@ class BinList {
     Int* const to_units = units.get() + size;
 #if JML_VECTOR_BYTES == 64
     if constexpr (std::is_same_v<T, float>) {
-      const __mmask16 fits = _mm512_cmp_ps_mask((__m512)new_scaled, _mm512_set1_ps(least), _CMP_GE_OQ);
+      const __mmask16 fits =
+          _mm512_cmp_ps_mask((__m512)new_scaled, _mm512_set1_ps(least), _CMP_GE_OQ);
       if (fits == 0) return size;
       _mm512_storeu_ps(to, _mm512_maskz_compress_ps(fits, (__m512)new_scaled));
       _mm512_storeu_si512(to_units, _mm512_maskz_compress_epi32(fits, (__m512i)new_units));
@@ -170,8 +173,8 @@ class ConfidenceBins {
       }
   }
 
-  // `label` and `predicted` are the number of classes where a pixel does not count. on_boundary may
-  // be null: none is.
+  // `label` and `predicted` are the number of classes where a pixel does not count. on_boundary is
+  // 1 or 0, and may be null: none is.
   void add(const T* __restrict confidence, const T* __restrict valid,
            const int32_t* __restrict label, const int32_t* __restrict predicted,
            const int32_t* __restrict on_boundary, int n) {
@@ -179,13 +182,14 @@ class ConfidenceBins {
     const Int* const __restrict units_of = units.get();
     int32_t* const __restrict bins_of = bin.get();
     uint64_t* const __restrict pixels = pixel.get();
+    const int64_t bins = this->bins;  // in a register
     const T factor = T(bins);
     for (int i = 0; i < n; ++i) bins_of[i] = bin_of(confidence[i] * factor, bins);
     for (int i = 0; i < n; ++i)
       pixels[i] =
           valid[i] != 0 ? packed_pixel(uint64_t(units_of[i]), label[i] == predicted[i]) : 0;
-    for (int i = 0; on_boundary && i < n; ++i)
-      bins_of[i] += on_boundary[i] ? int32_t(bins) : 0;
+    if (on_boundary)
+      for (int i = 0; i < n; ++i) bins_of[i] += on_boundary[i] * int32_t(bins);
     for (int i = 0; i < n; ++i) packed.add(i, bins_of[i], pixels[i]);
     packed.move_to(sums.get());
   }
@@ -232,6 +236,7 @@ class ClassBins {
     typedef int32_t Narrow __attribute__((vector_size(kWidth<T> * sizeof(int32_t))));
     // With one bin none is above it.
     const T least = bins > 1 ? T(kProbabilityUnits) : std::numeric_limits<T>::infinity();
+    const int64_t bins = this->bins;  // in a register
     const T factor = T(bins);
     UnitSum<Int> sum;
     int size = 0;

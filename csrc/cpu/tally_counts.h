@@ -79,7 +79,9 @@ class ImageCounts {
     int64_t* const counts = of_pairs.get();
     const int64_t last_lane = lanes - 1, size = pairs;
     count_places(places, one_place.get(), n, [&](int32_t at, int i, int pixels)
-                     __attribute__((always_inline)) { counts[(i & last_lane) * size + at] += pixels; });
+                     __attribute__((always_inline)) {
+      counts[(i & last_lane) * size + at] += pixels;
+    });
   }
 
   void add_classes(const int32_t* __restrict label, const int32_t* __restrict predicted, int n) {

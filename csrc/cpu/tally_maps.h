@@ -17,18 +17,20 @@ inline int64_t place_in_map(const Arguments& args, const Pixels& pixels) {
 inline void store_codes(const TallyArguments& tally, const CodeMap& map, const Pixels& pixels,
                         const int32_t* __restrict code) {
   const int32_t classes = int32_t(tally.args.classes);
-  visit_codes(map, [&](auto* __restrict to) {
+  const int count = pixels.count;
+  visit_codes(map, [=, &tally, &pixels](auto* __restrict to) {
     to += place_in_map(tally.args, pixels);
-    for (int i = 0; i < pixels.count; ++i) to[i] = code[i] == kOutOfRange ? classes : code[i];
+    for (int i = 0; i < count; ++i) to[i] = code[i] == kOutOfRange ? classes : code[i];
   });
 }
 
 inline void load_codes(const TallyArguments& tally, const CodeMap& map, const Pixels& pixels,
                        int32_t* __restrict code) {
   const int32_t classes = int32_t(tally.args.classes);
-  visit_codes(map, [&](const auto* __restrict from) {
+  const int count = pixels.count;
+  visit_codes(map, [=, &tally, &pixels](const auto* __restrict from) {
     from += place_in_map(tally.args, pixels);
-    for (int i = 0; i < pixels.count; ++i) code[i] = from[i] == classes ? kOutOfRange : from[i];
+    for (int i = 0; i < count; ++i) code[i] = from[i] == classes ? kOutOfRange : from[i];
   });
 }
 
@@ -42,7 +44,7 @@ class LabelledPixels {
   int valid_count = 0;
   std::unique_ptr<T[]> valid;        // P  1 where a pixel counts, else 0
   std::unique_ptr<int32_t[]> code;   // P  kIgnored beyond `count`
-  std::unique_ptr<int32_t[]> label;  // P  the class, or the number of classes where it does not count
+  std::unique_ptr<int32_t[]> label;  // P  the class; where it does not count, the number of classes
 
   explicit LabelledPixels(const TallyArguments& tally)
       : valid(new T[tally.args.tile_pixels]),
@@ -75,7 +77,8 @@ class MapBoundaries {
 
   // 1 where a pixel of the map is at a boundary (find_boundary), else 0, also up to `padded`.
   void find(const CodeMap& map, const Pixels& pixels, int padded, int32_t* __restrict on_boundary) {
-    visit_codes(map, [&](auto* data) {
+    const int count = pixels.count;
+    visit_codes(map, [&, count, on_boundary](auto* data) {
       using Code = std::remove_pointer_t<decltype(data)>;
       auto* const codes = reinterpret_cast<Code*>(room.get());
       Code* const found = codes + 3 * size;
@@ -84,9 +87,9 @@ class MapBoundaries {
                     [&](int64_t z, int64_t y, int64_t left, int64_t) {
                       return data + ((image * full[0] + z) * full[1] + y) * full[2] + left;
                     });
-      for (int i = 0; i < pixels.count; ++i) on_boundary[i] = found[i];
+      for (int i = 0; i < count; ++i) on_boundary[i] = found[i];
     });
-    fill(on_boundary + pixels.count, padded - pixels.count, int32_t(0));
+    fill(on_boundary + count, padded - count, int32_t(0));
   }
 
  private:
