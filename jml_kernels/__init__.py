@@ -5,6 +5,7 @@ from .accumulation import accumulate
 from .backend import backends
 from .functional import active_classes, class_statistics
 from .jdt import JDTLoss
+from .lovasz.modules import LovaszHingeLoss, LovaszSoftmaxLoss
 from .modules import (
     DiceSemimetricLoss,
     JaccardCrossEntropyLoss,
@@ -28,6 +29,8 @@ __all__ = [
     "JaccardCrossEntropyLoss",
     "JaccardDistillationLoss",
     "JaccardMetricLoss",
+    "LovaszHingeLoss",
+    "LovaszSoftmaxLoss",
     "SoftDiceLoss",
     "SoftJaccardLoss",
     "TverskyMetricLoss",
