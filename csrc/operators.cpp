@@ -1,4 +1,10 @@
 // Registers the CPU kernels for the operators that jml_kernels/ops.py defines.
+#include "cpu/lovasz/operators.h"
 #include "cpu/operators.h"
 
-STABLE_TORCH_LIBRARY_IMPL(jml_kernels, CPU, m) { JML_REGISTER(m, "cpu", jml::Cpu); }
+STABLE_TORCH_LIBRARY_IMPL(jml_kernels, CPU, m) {
+  JML_REGISTER(m, "cpu", jml::Cpu);
+  m.impl("cpu_lovasz", TORCH_BOX(&jml::lovasz));
+  m.impl("cpu_lovasz_backward_", TORCH_BOX(&jml::lovasz_backward_inplace));
+  m.impl("cpu_extension", TORCH_BOX(&jml::lovasz_extension));
+}

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import lovasz_oracle as oracle
 import pytest
 import torch
+from needs import cpu_kernels
 from steps import step
 
 import jml_kernels as jml
 from jml_kernels import functional
 from jml_kernels.accuracy import GRADIENT_TOLERANCE, LOSS_TOLERANCE
-from jml_kernels.lovasz import call, extension
+from jml_kernels.lovasz import call, extension, operators
+from jml_kernels.memory import MEBIBYTE, peak_memory
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 #: "any" is what devices without kernels of these losses run.
 WAYS = ["reference", "any"]
+if jml.backends()["cpu"] is None:
+    WAYS.append("cpu")
 
 
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch) -> str:
     """Every way to compute the losses."""
     monkeypatch.setattr(call, "_chosen", lambda options, logits: request.param)
+    if request.param == "any":
+        for module in (call, operators):
+            monkeypatch.setattr(module, "evaluation", lambda *_: extension.evaluate)
     return request.param
 
 
@@ -55,6 +66,7 @@ def assert_same(found, expected, dtype):
 def assert_right(logits, target, mask=None, loss=functional.lovasz_softmax_loss, **options):
     expected = oracle.softmax_loss if loss is functional.lovasz_softmax_loss else oracle.hinge_loss
     found = step(loss, logits, target, mask, **options)
+    options.pop("backend", None)
     right = step(expected, logits.double(), target, mask, **options)
     assert_same(found, right, logits.dtype)
 
@@ -375,8 +387,8 @@ def test_opcheck(name, with_slopes):
         tensors = (logits.requires_grad_(with_slopes), target, drawn_mask(target))
         options = (-100, [0, 1, 2, 3], True, False, False)
         forward = getattr(torch.ops.jml_kernels, f"{name}_lovasz").default
-        torch.library.opcheck(forward, (*tensors, *options, with_slopes))
-        _, _, slopes = forward(*tensors, *options, True)
+        torch.library.opcheck(forward, (*tensors, *options, with_slopes, False))
+        _, _, slopes = forward(*tensors, *options, True, False)
         backward = getattr(torch.ops.jml_kernels, f"{name}_lovasz_backward").default
         grad_values = torch.ones(1, 4, dtype=torch.float64)
         arguments = (grad_values, slopes, logits.detach(), *tensors[1:], *options)
@@ -485,3 +497,138 @@ def test_repr_is_what_was_given():
         "LovaszSoftmaxLoss(per_image=True, classes='all', class_weights=[1.0, 2.0])"
     )
     assert repr(jml.LovaszHingeLoss()) == "LovaszHingeLoss()"
+
+
+# ---- the CPU kernels -----------------------------------------------------------------------------
+
+
+@cpu_kernels
+@pytest.mark.parametrize(
+    ("shape", "dtype", "per_image"),
+    [
+        ((3, 4, 300, 301), torch.float32, False),  # a class is shared by all threads
+        ((2, 3, 400, 400), torch.float64, True),
+        ((90, 5, 40, 50), torch.float32, False),  # more images than pieces
+        ((3, 3, 500), torch.float32, False),  # a little more than is sorted at once
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("scale", [0.01, 2.0, 20.0])
+def test_many_pixels(shape, dtype, per_image, scale):
+    """Buckets of every size: of all pixels, of some, of few."""
+    logits, target = drawn(shape, dtype, ignored=0.05, scale=scale)
+    logits, target = logits[..., :-1], target[..., :-1]
+    assert_right(logits, target, per_image=per_image, backend="cpu")
+
+
+@cpu_kernels
+@pytest.mark.parametrize("shape", [(2, 5, 256, 300), (40, 3, 20, 20), (2, 3, 4)], ids=str)
+@pytest.mark.parametrize("per_image", [False, True])
+def test_threads_do_not_change_bits(shape, per_image, threads):
+    logits, target = drawn(shape, ignored=0.1)
+    logits = (logits * 8).round() / 8  # ties
+    found = []
+    for count in (1, 2, 3):
+        threads(count)
+        found.append(step(functional.lovasz_softmax_loss, logits, target, per_image=per_image))
+    for loss, gradient in found[1:]:
+        assert torch.equal(loss, found[0][0])
+        assert torch.equal(gradient, found[0][1])
+
+
+@cpu_kernels
+def test_instruction_sets_agree(tmp_path):
+    """Each in a process of its own, since it is chosen once."""
+    logits, target = drawn((2, 5, 40, 70), ignored=0.1)
+    torch.save((logits, target), tmp_path / "drawn.pt")
+    loss, gradient = step(oracle.softmax_loss, logits.double(), target)
+    for name in ("baseline", "avx2", "avx512"):
+        done = subprocess.run(
+            [sys.executable, "-c", INSTRUCTION_SET, str(tmp_path)],
+            env=os.environ | {"JML_CPU_ISA": name},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert_same(torch.load(tmp_path / "found.pt"), (loss, gradient), torch.float32)
+
+
+INSTRUCTION_SET = """
+import sys
+from pathlib import Path
+import torch
+import jml_kernels as jml
+
+folder = Path(sys.argv[1])
+logits, target = torch.load(folder / "drawn.pt")
+loss = jml.LovaszSoftmaxLoss(backend="cpu")(logits.requires_grad_(), target)
+loss.backward()
+torch.save((loss.detach(), logits.grad), folder / "found.pt")
+"""
+
+
+@cpu_kernels
+@pytest.mark.parametrize("per_image", [False, True])
+def test_memory(per_image):
+    """The gaps become slopes, and those the gradient, in one tensor of the logits' size."""
+    logits, target = drawn((2, 19, 128, 128))
+    logits.requires_grad_()
+    loss = jml.LovaszSoftmaxLoss(per_image=per_image, backend="cpu")
+    loss(logits, target).backward()
+    logits.grad = None
+    gradient = logits.numel() * logits.element_size()
+    assert peak_memory(lambda: loss(logits, target)) <= gradient + MEBIBYTE
+    assert peak_memory(lambda: loss(logits, target).backward()) <= gradient + MEBIBYTE
+
+
+@cpu_kernels
+def test_memory_of_logits_of_lower_resolution():
+    """A few tensors of one class at full size, however many classes there are."""
+    peaks = []
+    for classes in (4, 16):
+        logits, _ = drawn((1, classes, 16, 16))
+        _, target = drawn((1, classes, 256, 256))
+        loss = jml.LovaszSoftmaxLoss(upsample="bilinear", backend="cpu")
+        logits.requires_grad_()
+        peaks.append(peak_memory(lambda f=loss, z=logits, y=target: f(z, y).backward()))
+    assert peaks[1] <= peaks[0] + MEBIBYTE / 8
+
+
+RESIDENT = """
+from pathlib import Path
+import torch
+import jml_kernels as jml
+
+def resident(name):  # KiB: VmRSS now, VmHWM the most since clear_refs
+    (line,) = [l for l in Path("/proc/self/status").read_text().splitlines() if name in l]
+    return int(line.split()[1])
+
+torch.set_num_threads(2)
+loss = jml.LovaszSoftmaxLoss(backend="cpu")
+
+def step(logits, target):
+    return torch.autograd.grad(loss(logits, target), logits)
+
+def inputs(size):
+    return torch.randn(2, 24, size, size).requires_grad_(), torch.randint(0, 24, (2, size, size))
+
+step(*inputs(64))
+arguments = inputs(640)
+before = resident("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+gradient = step(*arguments)
+print(1024 * (resident("VmHWM") - before), gradient[0].numel() * 4, 2 * 640 * 640)
+"""
+
+
+@cpu_kernels
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux counts this")
+def test_resident_set():
+    """Beside the gradient the items of one class, 8 bytes for each pixel, and counts of buckets."""
+    done = subprocess.run(
+        [sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    grown, gradient, pixels = map(int, done.stdout.split())
+    assert gradient <= grown <= gradient + 8 * pixels + 8 * MEBIBYTE

@@ -17,4 +17,5 @@
 #define JML_ISA baseline
 #define JML_VECTOR_BYTES 16
 #include "kernel.h"
+#include "lovasz/gaps.h"
 #include "upsample/kernel.h"

@@ -9,25 +9,19 @@
 #include <vector>
 
 #include "../unpack.h"
-#include "../tiles.h"
-#include "arguments.h"
+#include "chunks.h"
 #include "faults.h"
 #include "huge_pages.h"
+#include "kernels.h"
 #include "shared_rows.h"
 
 namespace jml {
 namespace {
 
-// A chunk is long enough to be worth a thread's while and the partial sums of all chunks stay
-// small; there are chunks enough for many threads. Only the shape decides.
-constexpr int64_t kMostChunks = 256;
-constexpr int64_t kPartialBytes = 512 * 1024;
 // Low rows of a gradient that chunks share may take this, or 15 % of the gradient.
 constexpr int64_t kSharedBytes = 512 * 1024;
 // About half of a last-level cache.
 constexpr int64_t kStreamedBytes = 16 * 1024 * 1024;
-
-bool computes_in_double(const Problem& problem) { return problem.logits.dtype == DType::f64; }
 
 int64_t shared_row_bytes(const Arguments& args) {
   return computes_in_double(args) ? SharedRows<double>::size(args) * int64_t(sizeof(double))
@@ -39,22 +33,6 @@ void add_shared_rows(const Arguments& args) {
     SharedRows<double>(args).add_up();
   else
     SharedRows<float>(args).add_up();
-}
-
-int64_t divide_up(int64_t number, int64_t divisor) { return (number + divisor - 1) / divisor; }
-
-// Chunks of an image of which each has so many bytes of partial sums, and that has so many pieces.
-int64_t chunks_of_image(const Arguments& args, int64_t partial_bytes, int64_t pieces) {
-  const int64_t images = std::max<int64_t>(args.images, 1);
-  const int64_t most = std::min(kMostChunks, kPartialBytes / std::max<int64_t>(partial_bytes, 1));
-  return std::clamp<int64_t>(most / images, 1, std::max<int64_t>(pieces, 1));
-}
-
-void cut_tiles(Arguments& args, int64_t partial_bytes) {
-  args.tile_pixels = cpu_tile_pixels(args.classes, computes_in_double(args) ? 8 : 4);
-  const int64_t tiles = divide_up(args.pixels, args.tile_pixels);
-  args.tiles_per_chunk = divide_up(tiles, chunks_of_image(args, partial_bytes, tiles));
-  args.chunks_per_image = tiles ? divide_up(tiles, args.tiles_per_chunk) : 0;
 }
 
 // The same where logits are interpolated: whole rows, which lie between `low` low ones. `least` is how
@@ -181,18 +159,12 @@ Tensor zeros(const Tensor& logits, std::initializer_list<int64_t> size) {
   return torch::stable::new_zeros(logits, size, ScalarType::Double);
 }
 
-using Kernel = void (*)(const Arguments&, int64_t, int64_t);
-
-struct Kernels {
-  const char* name;
-  Kernel statistics, backward;
-  Kernel upsampled_statistics, upsampled_backward;  // by cells
-};
+}  // namespace
 
 #define JML_KERNELS(isa)                                                              \
   Kernels {                                                                           \
     #isa, isa::statistics, isa::statistics_backward, isa::upsampled_statistics,       \
-        isa::upsampled_statistics_backward                                            \
+        isa::upsampled_statistics_backward, isa::lovasz_gaps                          \
   }
 
 const Kernels& kernels() {
@@ -220,6 +192,8 @@ void run(const Arguments& args, Kernel kernel) {
       0, args.images * args.chunks_per_image, 1,
       [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
 }
+
+namespace {
 
 // The sums of all chunks, in their order, of one target.
 void add_chunks(const Arguments& args, int target, double* sum, double* extremum, double* total) {

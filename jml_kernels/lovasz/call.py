@@ -8,11 +8,12 @@ from torch import Tensor
 
 from .. import checks
 from ..accumulation import running_pass
-from ..backend import choose
+from ..backend import BY_NAME, choose
 from ..packing import NEVER
 from ..upsampling import interpolated
-from . import extension, reference
-from .operators import VALUES, counted_pixels
+from . import reference
+from .extension import Extension
+from .operators import MOST_ELEMENTS, VALUES, counted_pixels, evaluation
 from .options import HingeOptions, SoftmaxOptions
 
 
@@ -37,7 +38,9 @@ def softmax_loss(
         values = reference.values(logits, index, counted, per_image, options.align_corners)
         counts = reference.label_counts(index, counted, logits.shape[1], per_image)
     else:
-        values, counts, _ = VALUES[backend](
+        upsamples = logits.shape[2:] != labels.shape[1:]
+        name = "any" if upsamples or logits.numel() >= MOST_ELEMENTS else backend
+        values, counts, _ = VALUES[name](
             logits,
             labels,
             mask,
@@ -47,6 +50,7 @@ def softmax_loss(
             per_image,
             options.align_corners,
             torch.is_grad_enabled() and logits.requires_grad,
+            name == "cpu",
         )
     loss = mean_of_classes(values, counts, classes, only_present, class_weights)
     return loss.to(checks.result_dtype(logits))
@@ -93,7 +97,7 @@ def hinge_loss(
             f"logits has shape {tuple(logits.shape)}: expected one class, (N, 1, *spatial), or "
             "LovaszSoftmaxLoss for a softmax over several"
         )
-    _chosen(options, logits)
+    backend = _chosen(options, logits)
     ignore_index = NEVER if options.ignore_index is None else options.ignore_index
     z = interpolated(logits, labels.shape[1:], options.align_corners).squeeze(1)
     z = z if z.dtype == torch.float64 else z.float()
@@ -103,7 +107,7 @@ def hinge_loss(
     margin = torch.where(is_label, z, -z)
     errors = torch.where(counted, torch.relu(1 - margin), 0)
     parts = (reference.groups_of(p, options.per_image) for p in (errors, is_label, counted))
-    values, _ = extension.Extension.apply(*parts, extension.evaluate)
+    values, _ = Extension.apply(*parts, evaluation(backend, labels.numel()))
     loss = mean_of_classes(values.unsqueeze(1), counts.sum(1, keepdim=True), [0], False, None)
     return loss.to(checks.result_dtype(logits))
 
@@ -144,11 +148,12 @@ def _checked(
 
 
 def _chosen(options: HingeOptions, logits: Tensor) -> str:
-    """ "reference", or "any", in PyTorch with one class in memory at a time."""
+    """ "reference", "cpu", or "any" where there are no kernels of these losses."""
     if options.backend == "auto":
-        return "any"
+        is_cpu = logits.device.type == "cpu" and BY_NAME["cpu"].reason is None
+        return "cpu" if is_cpu else "any"
     backend = choose(options.backend, logits.device)
-    if backend != "reference":
+    if backend not in ("cpu", "reference"):
         raise RuntimeError(
             f"backend={backend!r} cannot run here: it has no kernels of the Lovász losses, which "
             "backend='auto' computes in PyTorch on this device"
