@@ -15,9 +15,6 @@
 namespace jml {
 namespace {
 
-// Classes of fewer pixels are worth a thread each; those of more are shared by all threads.
-constexpr int64_t kSharedPixels = 128 * 1024;
-
 double* doubles(const Tensor& tensor) { return static_cast<double*>(tensor.data_ptr()); }
 
 // Writes the gaps of logits, and adds up the pixels of each class, (images, C).
@@ -52,6 +49,19 @@ struct Groups {
   }
 };
 
+// A class for each thread waits for nobody, and needs room for the items of as many classes: where
+// this is small, or no more than half of the gaps. Else all threads share one class after the other.
+// The bits are the same.
+constexpr int64_t kItemBytes = 1024 * 1024;
+
+template <typename T>
+bool share_classes(const Groups& groups) {
+  const int64_t bytes = groups.images * groups.pixels * int64_t(sizeof(Item<T>));
+  const int64_t gaps = groups.groups * groups.images * groups.classes * groups.pixels;
+  return bytes > kItemBytes &&
+         bytes * torch::stable::get_num_threads() > gaps * int64_t(sizeof(T)) / 2;
+}
+
 // Evaluates the classes that are needed. The others have value 0, and slopes 0.
 template <typename T>
 void evaluate(const Groups& groups, T* gaps, const std::vector<uint8_t>& needed,
@@ -65,13 +75,12 @@ void evaluate(const Groups& groups, T* gaps, const std::vector<uint8_t>& needed,
     for (int64_t image = 0; with_slopes && image < pixels.images; ++image)
       std::fill_n(pixels.gaps + image * pixels.image_stride, pixels.pixels, T(0));
   };
-  const int64_t most = groups.images * groups.pixels;
   const auto evaluate_classes = [&](int64_t begin, int64_t end) {
-    Extension<T> extension(most, with_slopes);
+    Extension<T> extension(groups.images * groups.pixels, with_slopes);
     for (int64_t i = begin; i < end; ++i) evaluate_class(extension, i);
   };
   const int64_t count = groups.groups * groups.classes;
-  if (most >= kSharedPixels)
+  if (share_classes<T>(groups))
     evaluate_classes(0, count);
   else
     torch::stable::parallel_for(0, count, 1, evaluate_classes);
