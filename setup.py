@@ -25,6 +25,7 @@ CPU_SOURCES = [
     "csrc/module.cpp",
     "csrc/operators.cpp",
     "csrc/cpu/operators.cpp",
+    "csrc/cpu/lovasz/operators.cpp",
     "csrc/cpu/tally.cpp",
     "csrc/cpu/kernel_baseline.cpp",
     "csrc/cpu/kernel_avx2.cpp",

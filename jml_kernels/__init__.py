@@ -8,6 +8,7 @@ from .accumulation import accumulate
 from .backend import backends
 from .functional import active_classes, class_statistics
 from .jdt import JDTLoss
+from .lovasz.modules import LovaszHingeLoss, LovaszSoftmaxLoss
 from .modules import (
     DiceSemimetricLoss,
     JaccardCrossEntropyLoss,
@@ -31,6 +32,8 @@ __all__ = [
     "JaccardCrossEntropyLoss",
     "JaccardDistillationLoss",
     "JaccardMetricLoss",
+    "LovaszHingeLoss",
+    "LovaszSoftmaxLoss",
     "SoftDiceLoss",
     "SoftJaccardLoss",
     "TverskyMetricLoss",

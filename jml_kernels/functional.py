@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from . import checks, dispatch, formulas, option_checks
+from .lovasz import call as lovasz
+from .lovasz.options import WITHOUT, HingeOptions, SoftmaxOptions
 from .objective import ACTIVE_COLUMNS, distillation_objective, target_lists, target_objective
 from .options import (
     DistillationOptions,
@@ -337,6 +339,56 @@ def jaccard_distillation_loss(
     return dispatch.distillation_loss(
         objective, student_logits, labels, teacher_logits, mask, ce_class_weights, class_weights
     )
+
+
+@lists_options(SoftmaxOptions, without=WITHOUT)
+def lovasz_softmax_loss(
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    class_weights: Tensor | Sequence[float] | None = None,
+    **options,
+) -> Tensor:
+    """The Lovász-Softmax loss (appendix A): the convex extension of the Jaccard loss of the
+    mispredicted pixels of each class, and the mean over classes.
+
+    The gradient is that of the extension; where errors are equal it is a sub-gradient, in which
+    pixels that are equal have equal parts.
+
+    Args:
+        logits: (N, C, *spatial) with 0 to 3 spatial dimensions and two classes or more; float16,
+            bfloat16, float32 or float64, any strides.
+        target: integer labels (N, *spatial), or their one-hot encoding in integers. Soft labels are
+            refused, since the extension is not defined for them: take `jaccard_metric_loss`.
+        mask: bool (N, *spatial), True where a pixel counts.
+        class_weights: (C,), multiplies the losses per class; the mean still divides by the number
+            of the classes in it.
+
+    Returns, raises:
+        as `jaccard_metric_loss`.
+    """
+    weights = _class_weights("class_weights", class_weights, logits)
+    return lovasz.softmax_loss(logits, target, mask, weights, SoftmaxOptions(**options))
+
+
+@lists_options(HingeOptions, without=WITHOUT)
+def lovasz_hinge_loss(
+    logits: Tensor, target: Tensor, mask: Tensor | None = None, **options
+) -> Tensor:
+    """The binary Lovász hinge (Yu & Blaschko, 2018): the extension of the Jaccard loss of label 1
+    at the errors max(1 - s z, 0), where s is 1 at pixels with label 1 and -1 at others.
+
+    Args:
+        logits: (N, 1, *spatial), whose sign predicts; dtypes and strides as `lovasz_softmax_loss`.
+        target: integers 0 and 1, (N, *spatial) or (N, 1, *spatial).
+        mask: bool (N, *spatial), True where a pixel counts.
+
+    Returns, raises:
+        as `jaccard_metric_loss`.
+    """
+    options = HingeOptions(activation="sigmoid", **options)
+    return lovasz.hinge_loss(logits, target, mask, options)
 
 
 def active_classes(

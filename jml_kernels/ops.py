@@ -43,7 +43,7 @@ _GRADIENTS = "Tensor grad_sums, Tensor grad_totals"
 #: The tensors that an operator reads come first: the logits and `_INPUTS`.
 _N_TENSORS = 5
 
-_library = torch.library.Library(NAMESPACE, "DEF")
+library = torch.library.Library(NAMESPACE, "DEF")
 
 
 # ---- fake kernels: shapes and dtypes -------------------------------------------------------------
@@ -76,7 +76,7 @@ def _fake_backward(grad_sums, grad_totals, logits, *_):
 # ---- autograd ------------------------------------------------------------------------------------
 
 
-def _register_no_double_backward(operator) -> Callable:
+def register_no_double_backward(operator) -> Callable:
     """Whoever differentiates the gradient is told that it has no derivative. Returns the operator,
     to be called from Python."""
 
@@ -105,7 +105,7 @@ def _register_no_double_backward(operator) -> Callable:
         with torch._C._AutoDispatchBelowAutograd():
             return operator(*inputs)
 
-    _library.impl(operator._opname, run, "Autograd")
+    library.impl(operator._opname, run, "Autograd")
     return run
 
 
@@ -139,14 +139,17 @@ def has_tangent(*inputs) -> bool:
     )
 
 
-def _register_autograd(operator, save: Callable, gradient: Callable) -> Callable:
+def register_autograd(
+    operator, save: Callable, gradient: Callable, tensors: int = _N_TENSORS
+) -> Callable:
     """As `torch.library.register_autograd`, which costs more time a call than the kernels take on a
     small crop.
 
     Args:
         save: (ctx, inputs, output) keeps what the backward needs; inputs are the tensors that
-            `_TARGET` reads, and a tuple of what follows them.
+            the operator reads, and a tuple of what follows them.
         gradient: (ctx, *grads) -> gradient of the logits, the first argument.
+        tensors: how many arguments come before that tuple; those of `_TARGET` by default.
 
     Returns:
         the operator, to be called from Python without the way through the dispatcher and back.
@@ -159,19 +162,19 @@ def _register_autograd(operator, save: Callable, gradient: Callable) -> Callable
 
         @staticmethod
         def forward(*inputs):  # the last one is a tuple: autograd looks at each of them
-            *tensors, lists = inputs
+            *read, lists = inputs
             with torch._C._AutoDispatchBelowAutograd():
-                return operator(*tensors, *lists)
+                return operator(*read, *lists)
 
         @staticmethod
         def backward(ctx, *grads):
-            return (gradient(ctx, *grads), *[None] * _N_TENSORS)
+            return (gradient(ctx, *grads), *[None] * tensors)
 
     def run(*inputs):
         if has_tangent(*inputs):
             _no_forward_mode()
         if torch.is_grad_enabled() and inputs[0].requires_grad:
-            return Differentiable.apply(*inputs[:_N_TENSORS], inputs[_N_TENSORS:])
+            return Differentiable.apply(*inputs[:tensors], inputs[tensors:])
         with torch._C._AutoDispatchBelowAutograd():
             return operator(*inputs)
 
@@ -179,7 +182,7 @@ def _register_autograd(operator, save: Callable, gradient: Callable) -> Callable
         # A compiled graph holds the operator itself.
         return operator(*inputs) if torch.compiler.is_compiling() else run(*inputs)
 
-    _library.impl(operator._opname, run, "Autograd")
+    library.impl(operator._opname, run, "Autograd")
     return call
 
 
@@ -205,10 +208,10 @@ def _define(name: str, finishes_loss: bool) -> dict[str, Callable]:
     if not finishes_loss:
         del schemas[loss]
     for operator, schema in schemas.items():
-        _library.define(operator + schema)
-        torch.library.register_fake(f"{NAMESPACE}::{operator}", fakes[operator], lib=_library)
-    write_gradient = _register_no_double_backward(_operator(backward))
-    write_gradient_inplace = _operator(inplace)
+        library.define(operator + schema)
+        torch.library.register_fake(f"{NAMESPACE}::{operator}", fakes[operator], lib=library)
+    write_gradient = register_no_double_backward(operator_of(backward))
+    write_gradient_inplace = operator_of(inplace)
 
     def logits_gradient(ctx, grad_sums, grad_totals, tensors, scale):
         logits, *others = tensors
@@ -236,23 +239,23 @@ def _define(name: str, finishes_loss: bool) -> dict[str, Callable]:
         return logits_gradient(ctx, grad_sums, grad_totals, tensors, grad_loss)
 
     calls = {
-        "statistics": _register_autograd(
-            _operator(statistics), _save_statistics, statistics_gradient
+        "statistics": register_autograd(
+            operator_of(statistics), _save_statistics, statistics_gradient
         )
     }
     if finishes_loss:
-        calls["loss"] = _register_autograd(_operator(loss), _save_loss, loss_gradient)
+        calls["loss"] = register_autograd(operator_of(loss), _save_loss, loss_gradient)
     return calls
 
 
-def _operator(name: str):
+def operator_of(name: str):
     return getattr(getattr(torch.ops, NAMESPACE), name).default
 
 
 _CALLS = {backend.name: _define(backend.name, backend.finishes_loss) for backend in COMPILED}
 for _backend in COMPILED:
     if _backend.register is not None:
-        _backend.register(_library)
+        _backend.register(library)
 
 #: backend -> its `statistics`, and its `loss` where it finishes one.
 STATISTICS: dict[str, Callable] = {

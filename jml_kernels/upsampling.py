@@ -42,6 +42,22 @@ def interpolated(logits: Tensor, size: Sequence[int], align_corners: bool) -> Te
     return F.interpolate(logits, size=size, mode=mode, align_corners=align_corners)
 
 
+def adjoint(gradient: Tensor, low: Sequence[int], align_corners: bool) -> Tensor:
+    """The gradient of what `interpolated` was given, of spatial sizes `low`, from that of what it
+    gave: (N, C, *size) -> (N, C, *low), for operators, in which autograd takes no part."""
+    size, low = tuple(gradient.shape[2:]), tuple(low)
+    if size == low:
+        return gradient
+    if 0 in size:
+        return gradient.new_zeros(*gradient.shape[:2], *low)
+    backward = (
+        torch.ops.aten.upsample_linear1d_backward,
+        torch.ops.aten.upsample_bilinear2d_backward,
+        torch.ops.aten.upsample_trilinear3d_backward,
+    )[len(size) - 1]
+    return backward(gradient, size, (*gradient.shape[:2], *low), align_corners)
+
+
 def at_full_size(
     logits: Tensor,
     labels: Tensor | None,

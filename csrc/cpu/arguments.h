@@ -101,6 +101,7 @@ struct Arguments : Problem {
   void statistics_backward(const Arguments&, int64_t begin, int64_t end); \
   void upsampled_statistics(const Arguments&, int64_t begin, int64_t end); \
   void upsampled_statistics_backward(const Arguments&, int64_t begin, int64_t end); \
+  void lovasz_gaps(const Arguments&, int64_t begin, int64_t end);      \
   }
 JML_DECLARE_KERNELS(baseline)
 JML_DECLARE_KERNELS(avx2)

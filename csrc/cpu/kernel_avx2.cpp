@@ -25,6 +25,7 @@
 #define JML_ISA avx2
 #define JML_VECTOR_BYTES 32
 #include "kernel.h"
+#include "lovasz/gaps.h"
 #include "tally.h"
 #include "upsample/kernel.h"
 #if defined(__clang__)

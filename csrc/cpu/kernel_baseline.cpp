@@ -17,5 +17,6 @@
 #define JML_ISA baseline
 #define JML_VECTOR_BYTES 16
 #include "kernel.h"
+#include "lovasz/gaps.h"
 #include "tally.h"
 #include "upsample/kernel.h"

@@ -180,13 +180,14 @@ struct Kernels {
   Kernel statistics, backward;
   Kernel upsampled_statistics, upsampled_backward;  // by cells
   TallyKernel map_labels, tally, tally_boundaries;
+  Kernel lovasz_gaps;
 };
 
 #define JML_KERNELS(isa)                                                              \
   Kernels {                                                                           \
     #isa, isa::statistics, isa::statistics_backward, isa::upsampled_statistics,       \
-        isa::upsampled_statistics_backward, isa::map_labels, isa::tally,             \
-        isa::tally_boundaries                                                         \
+        isa::upsampled_statistics_backward, isa::map_labels, isa::tally,              \
+        isa::tally_boundaries, isa::lovasz_gaps                                       \
   }
 
 inline const Kernels& kernels() {
