@@ -160,26 +160,39 @@ inline void set_problem(Problem& problem, const Inputs& inputs) {
   problem.ignore_index = ints[TargetInts::ignore_index];
 }
 
+// A tally as what the losses' operators are asked for: the same logits and labels, with a softmax.
+struct TallyTarget {
+  Ints ints;
+  Floats floats;
+  OptionalTensor labels, none;
+
+  explicit TallyTarget(const TallyInputs& inputs)
+      : ints(TargetInts::count), floats(TargetFloats::count), labels(inputs.labels) {
+    const Ints& given = inputs.ints;
+    check_count("tally_ints", given.size(), TallyInts::count);
+    STD_TORCH_CHECK(Activation(given[TallyInts::activation]) == Activation::softmax, "activation=",
+                    given[TallyInts::activation], ": expected 0, a softmax, which kernels count");
+    const int64_t bins = given[TallyInts::bins], classes = inputs.logits.size(1);
+    STD_TORCH_CHECK(bins > 0 && bins <= INT32_MAX / std::max<int64_t>(classes, 2), "bins=", bins,
+                    ": expected a positive number that is not too large");
+    ints[TargetInts::boundary_size] = given[TallyInts::boundary_size];
+    ints[TargetInts::ignore_index] = given[TallyInts::ignore_index];
+    ints[TargetInts::upsample] = given[TallyInts::upsample];
+    ints[TargetInts::align_corners] = given[TallyInts::align_corners];
+    floats[TargetFloats::student_temperature] = 1;
+  }
+
+  Inputs inputs(const TallyInputs& given) const {
+    return {given.logits, labels, none, given.mask, none, ints, floats};
+  }
+};
+
 // Fills `problem` as that of a softmax against labels.
 inline TallyProblem set_tally_problem(Problem& problem, const TallyInputs& inputs) {
+  const TallyTarget target(inputs);
+  set_problem(problem, target.inputs(inputs));
   const Ints& ints = inputs.ints;
-  check_count("tally_ints", ints.size(), TallyInts::count);
-  STD_TORCH_CHECK(Activation(ints[TallyInts::activation]) == Activation::softmax, "activation=",
-                  ints[TallyInts::activation], ": expected 0, a softmax, which kernels count");
-  const int64_t bins = ints[TallyInts::bins];
-  STD_TORCH_CHECK(bins > 0 && bins <= INT32_MAX / inputs.logits.size(1), "bins=", bins,
-                  ": expected a positive number that is not too large");
-  Ints target_ints(TargetInts::count);
-  target_ints[TargetInts::boundary_size] = ints[TallyInts::boundary_size];
-  target_ints[TargetInts::ignore_index] = ints[TallyInts::ignore_index];
-  target_ints[TargetInts::upsample] = ints[TallyInts::upsample];
-  target_ints[TargetInts::align_corners] = ints[TallyInts::align_corners];
-  Floats target_floats(TargetFloats::count);
-  target_floats[TargetFloats::student_temperature] = 1;
-  const OptionalTensor labels = inputs.labels, none;
-  set_problem(problem,
-              {inputs.logits, labels, none, inputs.mask, none, target_ints, target_floats});
-  return {bins, ints[TallyInts::calibration] != 0, ints[TallyInts::classwise] != 0};
+  return {ints[TallyInts::bins], ints[TallyInts::calibration] != 0, ints[TallyInts::classwise] != 0};
 }
 
 // A formula, and the terms of labels and of a dense target.

@@ -4,7 +4,6 @@
 #include <string>
 
 #include "../operators.h"
-#include "../tally_operator.h"
 
 namespace jml {
 
