@@ -19,7 +19,7 @@ from functools import partial
 
 from torch import Tensor
 
-from .cases import CE_JACCARD, DISTILLATION, BenchmarkCase
+from .cases import CE_JACCARD, DISTILLATION, LOVASZ, BenchmarkCase
 from .competitor import Competitor, Loss, NotAvailableError
 
 #: lambda of eq. 14, as `JaccardCrossEntropyLoss` has it.
@@ -93,6 +93,8 @@ def obstacle(case: BenchmarkCase, limits: Limits) -> str:
     dimensions = len(case.shape) - 2
     if case.objective == DISTILLATION:
         return "has no distillation"
+    if case.objective == LOVASZ:
+        return "has no Lovász loss by this name"
     if case.target == "boundary":
         return "has no boundary smoothing"
     if case.target == "soft" and limits.soft:

@@ -64,7 +64,7 @@ def bench(
         typer.Option(
             help="jml: JML against labels; bls: the same with boundary smoothing; soft: JML "
             "against probabilities; ce+jml: with cross-entropy (eq. 14); kd: labels and a teacher "
-            "(eq. 17)."
+            "(eq. 17); lovasz: the Lovász-Softmax loss (appendix A)."
         ),
     ] = ["jml"],  # noqa: B006
     against: Annotated[
