@@ -85,3 +85,24 @@ def naive_jaccard_distillation_loss(
     cross_entropy = F.cross_entropy(logits, labels) + F.cross_entropy(logits, teacher)
     jaccard = naive_jaccard_metric_loss(logits, labels) + naive_jaccard_metric_loss(logits, teacher)
     return 0.25 * 0.5 * cross_entropy + 0.75 * 0.5 * jaccard
+
+
+def naive_lovasz_softmax_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """The Lovász-Softmax loss, appendix A, over the classes that the batch has: a sort of each.
+
+    Args:
+        logits: (N, C, *spatial).
+        target: int64 labels (N, *spatial).
+    """
+    prob = logits.softmax(dim=1)
+    losses, present = [], []
+    for c in range(logits.shape[1]):
+        is_label = (target == c).flatten().to(prob.dtype)
+        errors, order = torch.sort((is_label - prob[:, c].flatten()).abs(), descending=True)
+        label = is_label[order]
+        count = label.sum()
+        jaccard = 1 - (count - label.cumsum(0)) / (count + (1 - label).cumsum(0))
+        losses.append(torch.dot(errors, torch.diff(jaccard, prepend=jaccard.new_zeros(1))))
+        present.append(count > 0)
+    active = torch.stack(present)
+    return (torch.stack(losses) * active).sum() / active.sum().clamp(min=1)

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ..checks import UPSAMPLINGS
 
-#: Objectives: the loss alone; with cross-entropy, eq. 14; with labels and a teacher, eq. 17; and no
-#: loss, but scores of a batch.
+#: Objectives: the loss alone; with cross-entropy, eq. 14; with labels and a teacher, eq. 17; the
+#: Lovász-Softmax loss of appendix A; and no loss, but scores of a batch.
 JACCARD = "JML"
 CE_JACCARD = "CE + JML"
 DISTILLATION = "distillation"
+LOVASZ = "Lovász-Softmax"
 METRICS = "metrics"
 
 #: By the names of the command line: what the loss is against, and which it is.
@@ -25,6 +26,7 @@ OBJECTIVES = {
     "soft": ("soft", JACCARD),
     "ce+jml": ("labels", CE_JACCARD),
     "kd": ("labels", DISTILLATION),
+    "lovasz": ("labels", LOVASZ),
     "metrics": ("labels", METRICS),
 }
 
@@ -55,8 +57,8 @@ class BenchmarkCase:
     Attributes:
         shape: (N, C, *spatial), at the target's size; of the logits too, unless they are upsampled.
         target: "labels"; "boundary", labels with boundary smoothing; "soft", probabilities.
-        objective: `JACCARD`, `CE_JACCARD`, `DISTILLATION`, which has a teacher's logits too, or
-            `METRICS`, which has no backward.
+        objective: `JACCARD`, `CE_JACCARD`, `LOVASZ`, `DISTILLATION`, which has a teacher's logits
+            too, or `METRICS`, which has no backward.
         labels: "regions", as on an image; "random", drawn pixel by pixel: the hard case, where
             every pixel is at a boundary and no branch can be predicted.
         dtype: of logits, soft targets and teacher, a name in torch.

@@ -17,8 +17,9 @@ import jml_kernels as jml
 from .. import naive
 from ..backend import NAMES as BACKENDS
 from . import metrics
-from .cases import CE_JACCARD, DISTILLATION, JACCARD, METRICS, BenchmarkCase
+from .cases import CE_JACCARD, DISTILLATION, JACCARD, LOVASZ, METRICS, BenchmarkCase
 from .competitor import Competitor, Loss, NotAvailableError
+from .lovasz_peers import LOVASZ_PEERS
 from .peers import PEERS, in_float32
 
 EAGER = "eager"
@@ -38,11 +39,13 @@ _MODULES = {
     JACCARD: jml.JaccardMetricLoss,
     CE_JACCARD: jml.JaccardCrossEntropyLoss,
     DISTILLATION: jml.JaccardDistillationLoss,
+    LOVASZ: jml.LovaszSoftmaxLoss,
 }
 _NAIVE = {
     JACCARD: naive.naive_jaccard_metric_loss,
     CE_JACCARD: naive.naive_jaccard_cross_entropy_loss,
     DISTILLATION: naive.naive_jaccard_distillation_loss,
+    LOVASZ: naive.naive_lovasz_softmax_loss,
 }
 
 
@@ -65,6 +68,8 @@ def _in_place(case: BenchmarkCase, backend: str) -> Loss:
         raise NotAvailableError("a gradient of lower resolution is not written over its logits")
     if case.objective == METRICS:
         raise NotAvailableError("metrics have no gradient")
+    if case.objective == LOVASZ:
+        raise NotAvailableError("the Lovász loss has no inplace_backward")
     return _fused(case, backend, inplace_backward=True)
 
 
@@ -179,6 +184,7 @@ COMPETITORS: dict[str, Competitor] = {
     CROSS_ENTROPY: Competitor("torch.nn.functional.cross_entropy, no overlap", cross_entropy),
     DICE: Competitor("soft Dice written to save memory, over the batch, smooth 1", dice),
     **PEERS,
+    **LOVASZ_PEERS,
 }
 
 
@@ -188,7 +194,8 @@ def named(names: list[str]) -> list[str]:
     Raises:
         ValueError: for a name that is none, and for an import path that leads nowhere.
     """
-    every = [one for name in names for one in (PEERS if name == ALL_PEERS else [name])]
+    peers = [*PEERS, *LOVASZ_PEERS]
+    every = [one for name in names for one in (peers if name == ALL_PEERS else [name])]
     for name in every:
         find(name)
     return list(dict.fromkeys(every))

@@ -19,7 +19,7 @@ from functools import partial
 
 from torch import Tensor
 
-from .cases import CE_JACCARD, DISTILLATION, METRICS, BenchmarkCase
+from .cases import CE_JACCARD, DISTILLATION, LOVASZ, METRICS, BenchmarkCase
 from .competitor import Competitor, Loss, NotAvailableError
 
 #: lambda of eq. 14, as `JaccardCrossEntropyLoss` has it.
@@ -99,6 +99,8 @@ def obstacle(case: BenchmarkCase, limits: Limits) -> str:
         return "has no distillation"
     if case.objective == METRICS and limits.metrics:
         return limits.metrics
+    if case.objective == LOVASZ:
+        return "has no Lovász loss by this name"
     if case.target == "boundary":
         return "has no boundary smoothing"
     if case.target == "soft" and limits.soft:

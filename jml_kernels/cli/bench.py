@@ -64,7 +64,8 @@ def bench(
         typer.Option(
             help="jml: JML against labels; bls: the same with boundary smoothing; soft: JML "
             "against probabilities; ce+jml: with cross-entropy (eq. 14); kd: labels and a teacher "
-            "(eq. 17); metrics: scores of a batch, which have no backward."
+            "(eq. 17); lovasz: the Lovász-Softmax loss (appendix A); metrics: scores of a batch, "
+            "which have no backward."
         ),
     ] = ["jml"],  # noqa: B006
     against: Annotated[

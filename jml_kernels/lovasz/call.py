@@ -27,7 +27,7 @@ def softmax_loss(
     """See `functional.lovasz_softmax_loss`."""
     logits, labels = _checked(logits, target, mask, options)
     if class_weights is not None:
-        checks.check_class_weights(class_weights, logits)
+        checks.check_class_weights(class_weights, logits, "class_weights")
     classes = options.classes_of(logits.shape[1])
     only_present, per_image = options.classes == "present", options.per_image
     backend = _chosen(options, logits)

@@ -1,11 +1,11 @@
-// The Lovász extension of the Jaccard loss of one class, and its slopes, which take the place of the
-// gaps: see jml_kernels/lovasz/extension.py for the mathematics.
+// The Lovász extension of the Jaccard loss of one class, and its slopes, which take the place of
+// the gaps: see jml_kernels/lovasz/extension.py for the mathematics.
 //
 //     gaps -> how many fall into each bucket of keys, for each piece of the pixels
 //          -> items in their buckets
 //          -> each bucket sorted, with what comes before it known: value and slopes
 //
-// Pieces and buckets are the same whatever the number of threads, and sums are added in their order.
+// Pieces and buckets are the same whatever the number of threads, and sums are added in order.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -212,9 +212,10 @@ class Extension {
       const double equal = double(end - begin);
       const double others = of_class ? 0.0 : equal;
       // 1 / (P + n), or (P - p) / ((P + n) (P + n + k))
-      const double slope = total == 0 ? slope_without_class(with_class, equal)
-                                      : (of_class ? 1.0 : missing) /
-                                            (with_class * (of_class ? 1.0 : with_class + equal));
+      const double numerator = of_class ? 1.0 : missing;
+      const double denominator = with_class * (of_class ? 1.0 : with_class + equal);
+      const double slope =
+          total == 0 ? slope_without_class(with_class, equal) : numerator / denominator;
       with_class += others;
       missing -= equal - others;
       value += slope != 0 ? double(error_of<T>(key)) * slope * equal : 0.0;

@@ -48,7 +48,7 @@ struct Groups {
 };
 
 // A class for each thread waits for nobody, and needs room for the items of as many classes: where
-// this is small, or no more than half of the gaps. Else all threads share one class after the other.
+// this is small, or no more than half of the gaps. Else all threads share one class after another.
 // The bits are the same.
 constexpr int64_t kItemBytes = 1024 * 1024;
 

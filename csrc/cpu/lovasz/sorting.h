@@ -1,9 +1,9 @@
 // The pixels of a class in the order of their errors, largest first.
 //
 // A pixel is an item: a key that is smaller where its error is larger, and its place in the tensor.
-// Numbers >= 0 are ordered as their bits are. So the key is the complement of the error's bits with,
-// below them, whether the pixel is of the class: at equal errors those come first, and what is equal
-// has equal keys. With the gap's sign at the top that is the gap's bits rotated by one.
+// Numbers >= 0 are ordered as their bits are. So the key is the complement of the error's bits
+// with, below them, whether the pixel is of the class: at equal errors those come first, and what is
+// equal has equal keys. With the gap's sign at the top that is the gap's bits rotated by one.
 //
 // Items are first put into buckets by the highest bits of their keys, by chunks and in parallel
 // (extension.h); a bucket fits into a cache, and is sorted there.
