@@ -34,7 +34,7 @@ struct Tally : PixelState<C> {
 
   const TallyArguments& args;
   const Pairs pairs;
-  const Bins calibration, classwise;  // calibration: [2][bins], of all pixels and of boundary pixels
+  const Bins calibration, classwise;  // calibration: [2][bins], of all pixels, at boundaries
   unsigned own_pixels = 0;            // a bit for each v that this warp counts for all of them
   unsigned counted = 0;               // pixels, by the warp
   unsigned first_bins[K] = {};        // of the thread's classes: the sum of what is not apart
@@ -53,8 +53,7 @@ struct Tally : PixelState<C> {
                     args.outputs.calibration, 2 * args.bins},
         classwise{args.has_classwise_bins ? counters(args, 3) : nullptr, args.outputs.classwise,
                   args.classes * args.bins},
-        apart{reinterpret_cast<Queue::Element*>(
-            reinterpret_cast<unsigned char*>(counters(args, 4)) + team.warp * Queue::kBytes)} {
+        apart{reinterpret_cast<Queue::Element*>(Base::free_memory() + team.warp * Queue::kBytes)} {
     for (int v = team.warp; v < V; v += team.warps) own_pixels |= 1u << v;
     const int64_t count = counter_bytes(args, 4) / int64_t(sizeof(unsigned));
     unsigned* const all = counters(args, 0);
@@ -74,12 +73,17 @@ struct Tally : PixelState<C> {
     if (count > 3 && args.has_classwise_bins) bytes += Bins::bytes(args.classes * args.bins);
     return bytes;
   }
+  // The queues of warps come first: their elements are aligned.
+  JML_MATH static int64_t queue_bytes(const TallyArguments& args, int warps) {
+    return args.classwise ? warps * Queue::kBytes : 0;
+  }
   JML_DEVICE unsigned* counters(const TallyArguments& args, int which) const {
-    return reinterpret_cast<unsigned*>(Base::free_memory() + counter_bytes(args, which));
+    return reinterpret_cast<unsigned*>(Base::free_memory() + queue_bytes(args, team.warps) +
+                                       counter_bytes(args, which));
   }
   static int64_t shared_bytes(const TallyArguments& args, int warps) {
-    return Base::shared_bytes(warps, args.staged_bytes) + counter_bytes(args, 4) +
-           (args.classwise ? warps * Queue::kBytes : 0);
+    return Base::shared_bytes(warps, args.staged_bytes) + queue_bytes(args, warps) +
+           counter_bytes(args, 4);
   }
 
   JML_DEVICE void run() {
@@ -287,7 +291,7 @@ struct Tally : PixelState<C> {
     if (args.classwise) {
       if constexpr (!C::kGeneral) publish_first_bins();
       apart.empty(classwise, args.bins, team.lane);
-      // Every pixel that counts is in a class's first bin, before those of other bins are taken off.
+      // Every pixel that counts is in the first bin of each class, before others are taken off.
       if (counted)
         for (int64_t c = team.lane; c < args.classes; c += kLanes)
           atomicAdd(args.outputs.classwise + c * args.bins * kBinColumns + kBinPixels,

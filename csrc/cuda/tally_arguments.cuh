@@ -95,7 +95,7 @@ struct TallyArguments : Arguments {
   // A probability of so many units or more is added to its bin by itself, a smaller one is in the
   // first bin.
   double apart_from = 0;
-  int tiles_of_first_bins = 1;  // after which what a thread adds up of smaller ones may not fit 32 bits
+  int tiles_of_first_bins = 1;  // of which what a thread adds up of smaller ones fits 32 bits
   // What has room in shared memory; the rest is added to global memory.
   bool has_matrix = false, has_class_counts = false;
   bool has_calibration_bins = false, has_classwise_bins = false;

@@ -36,7 +36,7 @@ struct Group {
 // Bins of probabilities. In shared memory a block's number of pixels may be below 0: from the first
 // bin of a class is taken off what is in the others, and all pixels are added at the end.
 struct Bins {
-  unsigned* shared;  // [4][count]: pixels, correct ones, the sum's lower half and its upper; or null
+  unsigned* shared;  // [4][count], or null: pixels, correct ones, lower and upper halves of sums
   Count* global;     // [count][kBinColumns]
   int64_t count;
 

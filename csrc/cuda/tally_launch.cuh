@@ -67,7 +67,10 @@ inline TallyPlan tally_plan_of(TallyArguments& args, const Device& device) {
         int(std::min(double(UINT32_MAX) / (plan.kernel.pixels * args.apart_from), 1e6)), 1);
     plan.shared = plan.kernel.shared_bytes(args, plan.warps);
     if (fits && plan.shared <= device.max_shared) return plan;
-    if (is_general) throw std::invalid_argument("logits have too many classes for a block");
+    if (is_general)
+      throw std::invalid_argument("a block finds no room in the " +
+                                  std::to_string(device.max_shared) +
+                                  " bytes of shared memory that it has here");
   }
 }
 
