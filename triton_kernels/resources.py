@@ -24,11 +24,12 @@ from triton.runtime import driver
 from ..checks import ACTIVATIONS, ACTIVE_CLASSES, REDUCTIONS
 from ..objective import ACTIVE_COLUMNS
 from ..overlaps import OVERLAPS, overlap_columns
-from ..packing import FormulaFloats, FormulaInts, TargetFloats, TargetInts
+from ..packing import FormulaFloats, FormulaInts, TallyInts, TargetFloats, TargetInts
 from ..statistics import ClassStatistics, column_bits
 from .formula_launch import formula_launch
 from .inputs import FormulaInputs, Inputs
 from .launch import Launch, backward_launch, forward_launches
+from .tally_launch import tally_launches
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -83,7 +84,8 @@ class SampleCall:
     Attributes:
         kind: "labels"; "boundary", with smoothing; "soft", probabilities; "objective", labels and
             cross-entropy; "distillation", labels and a teacher, cross-entropy against both;
-            "statistics", every column that users ask for; "multi-label", 0 and 1 of each class.
+            "statistics", every column that users ask for; "multi-label", 0 and 1 of each class;
+            "tally", what metrics count.
         ratio: of the full size to that of the logits, which are interpolated where it is not 1. A
             teacher has half as many rows and columns again.
     """
@@ -105,6 +107,10 @@ class SampleCall:
 
     def launches(self) -> Iterator[tuple[str, Launch]]:
         """Its kernels by name."""
+        if self.kind == "tally":
+            for launch in self._tally_launches():
+                yield launch.kernel.__name__.removesuffix("_kernel"), launch
+            return
         inputs = self._inputs()
         (forward, finish), statistics = forward_launches(inputs)
         formula, (loss, *grads) = formula_launch(inputs, _FORMULA, statistics)
@@ -114,8 +120,25 @@ class SampleCall:
         yield "formula", formula
         yield "backward", backward_launch(*grads, inputs, loss, grad)
 
+    def _tally_launches(self) -> list[Launch]:
+        ints = TallyInts(
+            activation=ACTIVATIONS.index("softmax"),
+            bins=10,
+            boundary_size=3,
+            ignore_index=-100,
+            upsample=int(self.ratio > 1),
+            align_corners=0,
+            calibration=1,
+            classwise=1,
+        )
+        logits = self._empty(self.size // self.ratio)
+        return tally_launches(logits, self._labels(), None, ints)[0]
+
+    def _labels(self) -> torch.Tensor:
+        return torch.empty(self.images, self.size, self.size, dtype=torch.int64, device="meta")
+
     def _inputs(self) -> Inputs:
-        labels = torch.empty(self.images, self.size, self.size, dtype=torch.int64, device="meta")
+        labels = self._labels()
         logits, dense = self._empty(self.size // self.ratio), self._empty(self.size)
         columns = _LOSS
         if self.kind in ("objective", "distillation"):
@@ -189,6 +212,10 @@ SAMPLE_CALLS = (
     SampleCall(19, _HALF, _LAST, ratio=8),
     SampleCall(150, kind="boundary", ratio=8),
     SampleCall(19, kind="distillation", ratio=4),
+    *[SampleCall(classes, kind="tally") for classes in (2, 19, 150, 1000)],
+    SampleCall(19, _HALF, _LAST, "tally"),
+    SampleCall(150, _DOUBLE, _LAST, "tally"),
+    SampleCall(19, kind="tally", ratio=4),
     # Arguments that are 1 become constants.
     SampleCall(19, images=1),
     SampleCall(19, images=1, size=1, kind="distillation"),

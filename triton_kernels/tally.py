@@ -395,9 +395,8 @@ def finish_tally_kernel(
         finish_bins(
             calibration, classwise, copies, n_copies, program, CLASSES, BINS, BIN_KEYS, BLOCK_R
         )
-    else:
-        if RADIUS > 0:
-            count_boundaries(
-                marks, of_images, program - jobs, tiles, (depth, height, width), CLASSES, RADIUS,
-                SPATIAL, WIDE, BLOCK,
-            )  # fmt: skip
+    elif RADIUS > 0:
+        count_boundaries(
+            marks, of_images, program - jobs, tiles, (depth, height, width), CLASSES, RADIUS,
+            SPATIAL, WIDE, BLOCK,
+        )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -101,8 +102,15 @@ def tally_launches(
     logits_strides = source_strides(logits, logits_axes)
     is_vector = logits_axes is None and is_vectorised(logits)
     is_row = logits_axes is None and logits_strides[-1] == 1
-    halvings = 1 + (not is_vector) + (logits_axes is not None) + (c > MAX_BLOCK_C)
+    # Additions to bins take an address for each element. With half as many elements two programs of
+    # 8 warps live on a multiprocessor; of most classes it would be one of 16, which spills.
+    reasons = (c <= MAX_BLOCK_C // 2, not is_vector, logits_axes is not None, c > MAX_BLOCK_C)
+    halvings = 1 + sum(reasons)
     chosen = tile(c, logits.element_size(), is_row, halvings)
+    if logits.dtype == torch.float64 and chosen.block_c == MAX_BLOCK_C:
+        # A number of 64 bits and an address for each of 16 elements are more than a thread has.
+        half = MAX_BLOCK_C // 2
+        chosen = dataclasses.replace(chosen, block_c=half, chunks=-(-c // half))
     tiles = -(-pixels // chosen.block_p)
     # Histograms of a program have 32 bits.
     parts = min(max(limit * more_programs(chosen) // n, (pixels >> 30) + 1), tiles)

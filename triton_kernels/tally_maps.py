@@ -2,8 +2,8 @@
 logits, and the marks of predictions are searched for boundaries after it.
 
 A mark is one integer for each pixel, of the fewest bytes that hold it: two flags, and above them a
-class. Above all classes come CLASSES, for a label that is out of range, and CLASSES + 1, for one that
-is ignored.
+class. Above all classes come CLASSES, for a label that is out of range, and CLASSES + 1, for one
+that is ignored.
 """
 
 import triton
@@ -14,8 +14,8 @@ from .tile_io import Position, fill_pixels, locate, view_of
 
 #: Whether the pixel counts, if its label is in range.
 COUNTS = tl.constexpr(1)
-#: Of labels: whether they have a boundary here. Of predictions: whether the prediction is right at a
-#: boundary of the labels.
+#: Of labels: whether they have a boundary here. Of predictions: whether the prediction is right at
+#: a boundary of the labels.
 AT_BOUNDARY = tl.constexpr(2)
 FLAGS = tl.constexpr(2)
 
@@ -169,7 +169,7 @@ def count_boundaries(
     WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Counts the boundary pixels of the predictions among BLOCK pixels of an image. They are few."""
+    """Counts boundary pixels of the predictions, which are few, among BLOCK pixels of an image."""
     depth, height, width = size
     pixels = depth * height * width
     image = (job // tiles).to(tl.int64)

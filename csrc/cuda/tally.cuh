@@ -9,7 +9,8 @@
 //
 // Bins of each class would be an atomic addition for every element. But a pixel has few
 // probabilities that are not in the first bin: of B bins, at most B. So a thread adds up by itself
-// what is in the first one, and how many those are is known at the end, from what is in the others.
+// what is in the first one, and how many those are is known at the end, from what is in the others,
+// which go through a queue.
 #pragma once
 
 #include "pixel_state.cuh"
@@ -33,11 +34,11 @@ struct Tally : PixelState<C> {
 
   const TallyArguments& args;
   const Pairs pairs;
-  const Bins calibration, classwise;  // calibration: [2][bins], of all pixels and of boundary pixels
+  const Bins calibration, classwise;  // calibration: [2][bins], of all pixels, at boundaries
   unsigned own_pixels = 0;            // a bit for each v that this warp counts for all of them
   unsigned counted = 0;               // pixels, by the warp
-  // Of the thread's classes: the sum of what is not apart. What does not fit is carried to the bins.
-  unsigned first_bins[K] = {};
+  unsigned first_bins[K] = {};        // of the thread's classes: the sum of what is not apart
+  Queue apart;                        // what is
 
   uint32_t mark[V];
   int prediction[V];
@@ -51,7 +52,8 @@ struct Tally : PixelState<C> {
         calibration{args.has_calibration_bins ? counters(args, 2) : nullptr,
                     args.outputs.calibration, 2 * args.bins},
         classwise{args.has_classwise_bins ? counters(args, 3) : nullptr, args.outputs.classwise,
-                  args.classes * args.bins} {
+                  args.classes * args.bins},
+        apart{reinterpret_cast<Queue::Element*>(Base::free_memory() + team.warp * Queue::kBytes)} {
     for (int v = team.warp; v < V; v += team.warps) own_pixels |= 1u << v;
     const int64_t count = counter_bytes(args, 4) / int64_t(sizeof(unsigned));
     unsigned* const all = counters(args, 0);
@@ -71,11 +73,17 @@ struct Tally : PixelState<C> {
     if (count > 3 && args.has_classwise_bins) bytes += Bins::bytes(args.classes * args.bins);
     return bytes;
   }
+  // The queues of warps come first: their elements are aligned.
+  JML_MATH static int64_t queue_bytes(const TallyArguments& args, int warps) {
+    return args.classwise ? warps * Queue::kBytes : 0;
+  }
   JML_DEVICE unsigned* counters(const TallyArguments& args, int which) const {
-    return reinterpret_cast<unsigned*>(Base::free_memory() + counter_bytes(args, which));
+    return reinterpret_cast<unsigned*>(Base::free_memory() + queue_bytes(args, team.warps) +
+                                       counter_bytes(args, which));
   }
   static int64_t shared_bytes(const TallyArguments& args, int warps) {
-    return Base::shared_bytes(warps, args.staged_bytes) + counter_bytes(args, 4);
+    return Base::shared_bytes(warps, args.staged_bytes) + queue_bytes(args, warps) +
+           counter_bytes(args, 4);
   }
 
   JML_DEVICE void run() {
@@ -84,6 +92,8 @@ struct Tally : PixelState<C> {
       const auto classwise_pass = pass(
           args.classwise, Base::kNothing, [&] { add_classes(); }, Base::kNothing);
       Base::go_through(prediction_pass(), exponentials_pass(), classwise_pass);
+      if (!C::kGeneral && step % args.tiles_of_first_bins == args.tiles_of_first_bins - 1)
+        publish_first_bins();
     }
     publish();
   }
@@ -232,48 +242,37 @@ struct Tally : PixelState<C> {
 
   // ---- once for each class and pixel ----
   JML_DEVICE void add_classes() {
+    constexpr int kClassesAtATime = int(Queue::kMostLeft) / (V * kLanes);
     const F apart_from = F(args.apart_from);
     each_class([&](int k) {
       F of_pixels[V];
-      unsigned first_bin = 0;  // of these pixels; what is not apart is at most half of a unit's 2^30
       bool any_apart = false;
       each_pixel([&](int v) {
         const F e = C::kGeneral ? exp_fast(tile[k][v] - z_max[v]) : tile[k][v];
         of_pixels[v] = e * units[v];
         const bool is_apart = of_pixels[v] >= apart_from;
         any_apart |= is_apart;
-        first_bin += is_apart ? 0u : to_units(of_pixels[v]);
+        first_bins[k] += is_apart ? 0u : to_units(of_pixels[v]);
       });
-      first_bins[k] += first_bin;
-      const bool carries = first_bins[k] < first_bin;
-      if (!__any_sync(kAllLanes, any_apart || carries)) return;
-      carry(range.first_class + k, carries);
-      each_pixel([&](int v) { add_apart(range.first_class + k, v, of_pixels[v]); });
+      if (__any_sync(kAllLanes, any_apart))
+        each_pixel([&](int v) { put_apart(range.first_class + k, v, of_pixels[v]); });
+      if (k % kClassesAtATime == kClassesAtATime - 1 && apart.size > Queue::kMostLeft)
+        apart.empty(classwise, args.bins, team.lane);
     });
+    if (apart.size > Queue::kMostLeft) apart.empty(classwise, args.bins, team.lane);
     if constexpr (C::kGeneral) publish_first_bins();  // another chunk may come
   }
 
-  JML_DEVICE void carry(int c, bool carries) {
-    const Count lanes = Count(__popc(__ballot_sync(kAllLanes, carries)));
-    if (lanes && team.lane == 0) classwise.add(int64_t{c} * args.bins, 0, 0, lanes << 32);
-  }
-
-  JML_DEVICE void add_apart(int c, int v, F of_units) {
-    const bool is_apart = of_units >= F(args.apart_from);
-    const unsigned who = __ballot_sync(kAllLanes, is_apart);
-    if (!is_apart) return;
+  JML_DEVICE void put_apart(int c, int v, F of_units) {
+    const unsigned who = __ballot_sync(kAllLanes, of_units >= F(args.apart_from));
+    if (!who) return;
     const int bin = bin_of(of_units);
-    const Group group = Group::of(who, bin);
-    const int correct = int(group.count(marked_class(v) == c));
-    const Count sum = group.sum(to_units(of_units));
-    if (!group.is_led_by(team.lane)) return;
-    const int pixels = int(group.size());
-    const int64_t first = int64_t{c} * args.bins;
-    classwise.add(first + bin, bin ? pixels : 0, bin ? correct : 0, sum);
-    if (bin) classwise.add(first, -pixels, -correct, 0);
+    const unsigned about = (to_units(of_units) - 1) | (bin ? 0u : Queue::kInFirstBin) |
+                           (marked_class(v) == c ? Queue::kIsLabel : 0u);
+    apart.put(who, team.lane, {unsigned(c * args.bins + bin), about});
   }
 
-  // What threads have added up of their classes, over lanes.
+  // What threads have added up of their classes goes to these bins, over lanes.
   JML_DEVICE void publish_first_bins() {
     Count sums[K];
 #pragma unroll
@@ -291,7 +290,8 @@ struct Tally : PixelState<C> {
   JML_DEVICE void publish() {
     if (args.classwise) {
       if constexpr (!C::kGeneral) publish_first_bins();
-      // Every pixel that counts is in a class's first bin, before those of other bins are taken off.
+      apart.empty(classwise, args.bins, team.lane);
+      // Every pixel that counts is in the first bin of each class, before others are taken off.
       if (counted)
         for (int64_t c = team.lane; c < args.classes; c += kLanes)
           atomicAdd(args.outputs.classwise + c * args.bins * kBinColumns + kBinPixels,

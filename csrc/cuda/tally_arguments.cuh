@@ -1,12 +1,12 @@
 // What the kernels that count for metrics are handed, and the map of small integers through which
 // they tell each other of pixels.
 //
-//     labels, mask -> marks        tally_maps.cuh: what the label says, and whether it is at a boundary
-//     logits, marks -> counts      tally.cuh: all that is counted, and the predictions in the marks' place
-//     marks -> counts              tally_maps.cuh: boundaries of the predictions
+//     labels, mask -> marks      tally_maps.cuh: what labels say, and where they have boundaries
+//     logits, marks -> counts    tally.cuh: all that is counted; predictions take the marks' place
+//     marks -> counts            tally_maps.cuh: boundaries of the predictions
 //
-// The numbers that are counted are described in jml_kernels/reference_tally.py. All are integers, so
-// that atomic additions make the same of them in any order.
+// The numbers that are counted are described in jml_kernels/reference_tally.py. All are integers,
+// so that atomic additions make the same of them in any order.
 #pragma once
 
 #include "arguments.cuh"
@@ -30,14 +30,14 @@ enum ImageRow {
 };
 enum BinColumn { kBinPixels, kBinCorrect, kBinProbability, kBinColumns };
 
-// One for each pixel of each image, side by side, of the fewest bytes that hold them: two flags, and
-// above them a class. Above all classes come `classes`, for a label that is out of range, and
+// One for each pixel of each image, side by side, of the fewest bytes that hold them: two flags,
+// and above them a class. Above all classes come `classes`, for a label that is out of range, and
 // `classes` + 1, for one that is ignored.
 struct Marks {
   // Whether the pixel counts, if its label is in range.
   static constexpr uint32_t kCounts = 1;
-  // From labels: whether they have a boundary here. From predictions: whether the prediction is right
-  // at a boundary of the labels.
+  // From labels: whether they have a boundary here. From predictions: whether the prediction is
+  // right at a boundary of the labels.
   static constexpr uint32_t kAtBoundary = 2;
   static constexpr int kFlags = 2;
 
@@ -95,6 +95,7 @@ struct TallyArguments : Arguments {
   // A probability of so many units or more is added to its bin by itself, a smaller one is in the
   // first bin.
   double apart_from = 0;
+  int tiles_of_first_bins = 1;  // of which what a thread adds up of smaller ones fits 32 bits
   // What has room in shared memory; the rest is added to global memory.
   bool has_matrix = false, has_class_counts = false;
   bool has_calibration_bins = false, has_classwise_bins = false;

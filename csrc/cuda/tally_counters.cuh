@@ -1,8 +1,8 @@
 // Counters of a block. They lie in shared memory, as 32-bit numbers, and are added to global memory
 // when the block ends; what has no room there goes to global memory at once.
 //
-// Neighbouring pixels mostly have the same to count. So the lanes of a warp add up first what goes to
-// one place, and one of them adds the sum.
+// Neighbouring pixels mostly have the same to count. So the lanes of a warp add up first what goes
+// to one place, and one of them adds the sum.
 #pragma once
 
 #include "tally_arguments.cuh"
@@ -33,10 +33,10 @@ struct Group {
 };
 
 // ---- bins -----------------------------------------------------------------------------------
-// Bins of probabilities. In shared memory a block's number of pixels may be below 0: from a class's
-// first bin is taken off what is in the others, and all pixels are added at the end.
+// Bins of probabilities. In shared memory a block's number of pixels may be below 0: from the first
+// bin of a class is taken off what is in the others, and all pixels are added at the end.
 struct Bins {
-  unsigned* shared;  // [4][count]: pixels, correct ones, the sum's lower half and its upper; or null
+  unsigned* shared;  // [4][count], or null: pixels, correct ones, lower and upper halves of sums
   Count* global;     // [count][kBinColumns]
   int64_t count;
 
@@ -83,18 +83,71 @@ struct Bins {
   }
 };
 
+// ---- elements that are binned by themselves -------------------------------------------------
+// A warp's queue of elements that go to bins of classes. There are few among many: where all lanes
+// wait for some, they are put here, and taken out by all lanes, in one place of the code.
+struct Queue {
+  // Room for those of two rows of 8 pixels, of which one is left to be taken out later.
+  static constexpr unsigned kRoom = 512, kMostLeft = kRoom / 2;
+  struct alignas(8) Element {
+    unsigned bin;    // among all classes' bins
+    unsigned about;  // units, less 1, and the flags
+  };
+  static constexpr unsigned kUnits = (1u << 30) - 1, kInFirstBin = 1u << 30, kIsLabel = 1u << 31;
+  static constexpr int64_t kBytes = kRoom * int64_t(sizeof(Element));
+
+  Element* elements;
+  unsigned size = 0;  // all lanes have the same
+
+  // `who` are the lanes that put one.
+  JML_DEVICE void put(unsigned who, int lane, const Element& element) {
+    if (who >> lane & 1)
+      elements[size + unsigned(__popc(who & ((1u << lane) - 1)))] = element;
+    size += unsigned(__popc(who));
+  }
+
+  JML_DEVICE void empty(const Bins& classwise, int bins, int lane) {
+    __syncwarp();
+#pragma unroll 1
+    for (unsigned start = 0; start < size; start += kLanes) {
+      const bool is_one = start + unsigned(lane) < size;
+      const unsigned who = __ballot_sync(kAllLanes, is_one);
+      if (is_one) add(who, elements[start + unsigned(lane)], classwise, unsigned(bins), lane);
+    }
+    __syncwarp();
+    size = 0;
+  }
+
+ private:
+  JML_DEVICE static void add(unsigned who, const Element& element, const Bins& classwise,
+                             unsigned bins, int lane) {
+    const Group group = Group::of(who, element.bin);
+    const int correct = int(group.count(element.about & kIsLabel));
+    const Count sum = group.sum((element.about & kUnits) + 1);
+    if (!group.is_led_by(lane)) return;
+    const int pixels = int(group.size());
+    const bool is_first = element.about & kInFirstBin;
+    classwise.add(element.bin, is_first ? 0 : pixels, is_first ? 0 : correct, sum);
+    if (!is_first) classwise.add(element.bin / bins * bins, -pixels, -correct, 0);
+  }
+};
+
 // ---- classes --------------------------------------------------------------------------------
 // Pairs of label and prediction. Where classes are few a block has the whole matrix. Where they are
 // more it counts for each class how often it is both, is predicted and is labelled; pixels that are
 // predicted wrongly are spread over so many pairs that global memory takes them.
 struct Pairs {
-  unsigned* matrix;     // [classes][classes], or null
+  unsigned* matrix;      // [classes][classes], or null
   unsigned* of_classes;  // [3][classes]: the rows kHits, kPredicted, kLabelled; or null
   const TallyArguments& args;
   int64_t image;
 
-  static constexpr int64_t matrix_bytes(int64_t classes) { return classes * classes * int64_t(sizeof(unsigned)); }
-  static constexpr int64_t class_bytes(int64_t classes) { return 3 * classes * int64_t(sizeof(unsigned)); }
+  static constexpr int64_t matrix_bytes(int64_t classes) {
+    return classes * classes * int64_t(sizeof(unsigned));
+  }
+  static constexpr int64_t class_bytes(int64_t classes) {
+    return 3 * classes * int64_t(sizeof(unsigned));
+  }
 
   JML_DEVICE void add(int label, int prediction, unsigned pixels) const {
     if (matrix) {

@@ -1,5 +1,4 @@
-// The kernels that count for metrics. Their tiles are those of hard labels (configs.cuh), which have
-// as many numbers in registers: sums in the place of temporary ones.
+// The kernels that count for metrics. Their tiles are those of hard labels (configs.cuh).
 #include "tally.cuh"
 #include "tally_maps.cuh"
 

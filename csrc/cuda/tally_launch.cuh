@@ -63,14 +63,20 @@ inline TallyPlan tally_plan_of(TallyArguments& args, const Device& device) {
                                   : tally_kernel_for(args.classes);
     const bool fits = distribute_tally(args, plan.kernel, is_general, plan.warps);
     set_counters(args, plan.kernel, plan.warps, device);
+    args.tiles_of_first_bins = std::max(
+        int(std::min(double(UINT32_MAX) / (plan.kernel.pixels * args.apart_from), 1e6)), 1);
     plan.shared = plan.kernel.shared_bytes(args, plan.warps);
     if (fits && plan.shared <= device.max_shared) return plan;
-    if (is_general) throw std::invalid_argument("logits have too many classes for a block");
+    if (is_general)
+      throw std::invalid_argument("a block finds no room in the " +
+                                  std::to_string(device.max_shared) +
+                                  " bytes of shared memory that it has here");
   }
 }
 
-// The smallest probability that is not in the first of some bins, as the kernel multiplies, in units.
-// What is above a half is taken apart as well: then what a thread adds up of a tile fits 32 bits.
+// The smallest probability that is not in the first of some bins, as the kernel multiplies, in
+// units. What is above a half is taken apart as well: then what a thread adds up of a tile fits 32
+// bits.
 template <typename F>
 double apart_from(int64_t bins) {
   F p = F(1) / F(bins);

@@ -54,7 +54,8 @@ JML_DEVICE CodeRange range_of_window(const MapArguments& args, const Piece& piec
   const auto least = [](int64_t a, int64_t b) { return a < b ? a : b; };
   const auto most = [](int64_t a, int64_t b) { return a > b ? a : b; };
   const int64_t radius = args.radius, width = args.spatial[2], column = piece.column();
-  const int64_t first_row = most(piece.row - radius, 0), first_plane = most(piece.depth - radius, 0);
+  const int64_t first_row = most(piece.row - radius, 0);
+  const int64_t first_plane = most(piece.depth - radius, 0);
   const int64_t last_row = least(piece.row + radius, args.spatial[1] - 1);
   const int64_t last_plane = least(piece.depth + radius, args.spatial[0] - 1);
   const int64_t end = least(piece.begin + int(blockDim.x) + radius, width);
@@ -117,9 +118,9 @@ JML_DEVICE void write_marks(const MapArguments& args, const L* labels) {
     bool counts = code != kIgnored;
     if (args.mask.given) {
       const auto& of_mask = args.mask.spatial_stride;
-      counts &= static_cast<const uint8_t*>(
-                    args.mask.data)[piece.image * args.mask.image_stride + piece.depth * of_mask[0] +
-                                    piece.row * of_mask[1] + piece.column() * of_mask[2]] != 0;
+      const int64_t offset = piece.image * args.mask.image_stride + piece.depth * of_mask[0] +
+                             piece.row * of_mask[1] + piece.column() * of_mask[2];
+      counts &= static_cast<const uint8_t*>(args.mask.data)[offset] != 0;
     }
     const int shown = code == kIgnored ? int(args.classes) + 1 : code;
     args.marks.store(piece.place(args),

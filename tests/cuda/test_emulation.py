@@ -171,6 +171,18 @@ def test_votes(compute, order):
         assert got[thread].tolist() == expected
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_groups(compute, order):
+    numbers = np.random.default_rng(6).integers(-2, 3, THREADS).astype(np.int32)
+    got = compute("groups", numbers, np.uint32, JML_CUDA_EMULATION_ORDER=order)
+    for thread, row in enumerate(got.reshape(THREADS, 4).tolist()):
+        warp = numbers[thread // 32 * 32 :][:32].tolist()
+        same = [lane for lane, number in enumerate(warp) if number == numbers[thread]]
+        mask = sum(1 << lane for lane in same)
+        sum_of_group = len(same) * (int(numbers[thread]) + 1)
+        assert row == [mask, mask, sum(warp) % 2**32, sum_of_group % 2**32]
+
+
 # ---- memory --------------------------------------------------------------------------------------
 
 

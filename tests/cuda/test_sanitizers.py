@@ -14,7 +14,7 @@ from cuda_planted import BUGS, changes, switch
 # The kernels are compiled four times, and run slowly.
 pytestmark = pytest.mark.slow
 
-KINDS = ("cells", "label-cells", "hard", "label", "dense", "general")
+KINDS = ("cells", "label-cells", "hard", "label", "dense", "general", "tally")
 PLANTED = [(sanitizer, name) for sanitizer, bugs in BUGS.items() for name in bugs]
 
 
@@ -49,7 +49,7 @@ def test_no_race(kind):
     done = run(run_kernels("thread"), kind)
     assert done.stderr == ""
     assert done.returncode == 0
-    assert f"forward {kind}" in done.stdout
+    assert ("tally" if kind == "tally" else f"forward {kind}") in done.stdout
 
 
 @pytest.mark.parametrize("order", ["reverse", "1"])
@@ -116,6 +116,27 @@ def reached() -> set[str]:
 def test_all_kernels_are_run_in_all_ways(lines):
     found = {line for line in lines if not line.startswith("made")}
     assert reached() - found == set()
+
+
+def reached_by_tallies() -> set[str]:
+    patterns = ("rows", "strided", "staged unpadded", "staged padded")
+    tiles = {"8x8": ("1 warp",), "22x4": ("1 warp", "several warps"), "22x2": ("several warps",)}
+    ways = [
+        *(f"float {tile} {how} {by}" for how in patterns for tile in tiles for by in tiles[tile]),
+        *(f"double 4x1 strided {by}" for by in ("1 warp", "several warps", "several warps chunks")),
+        "float 4x2 strided several warps chunks",
+        "float 8x4 strided 1 warp upsampled",
+        *(f"float 20x2 strided {by} upsampled" for by in ("1 warp", "several warps")),
+        "float 4x2 strided several warps chunks upsampled",
+        "double 4x1 strided several warps upsampled",
+    ]
+    pairs = (f"pairs {where}" for where in ("in a matrix", "of classes", "outside"))
+    return {*ways, *pairs, *(f"bins {where}" for where in ("inside", "outside", "none"))}
+
+
+def test_tallies_are_run_in_all_ways(lines):
+    tallies = [line.removeprefix("tally ").split(", ") for line in lines if "tally" in line]
+    assert reached_by_tallies() - {way for line in tallies for way in line} == set()
 
 
 # ---- planted bugs --------------------------------------------------------------------------------

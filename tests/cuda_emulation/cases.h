@@ -20,7 +20,8 @@ struct Case {
   bool has_wrong_value = false;   // a label that is no class, or no probability: the loss is NaN
   bool has_ignored = false;       // probabilities of which some are ignored
   bool has_one_part = false;      // a block has all tiles of an image, else a third
-  bool counts_pairs_alone = false;  // of tallies: no bins
+  // Of tallies: no bins; no shared memory for counters of classes.
+  bool counts_pairs_alone = false, has_little_memory = false;
   int64_t bins = 10;
   DType label_dtype = DType::i64, dense_dtype = DType::f32;
   Dense dense = Dense::none;
@@ -377,7 +378,7 @@ inline std::vector<Case> tally_cases() {
                  i32 = DType::i32, i64 = DType::i64;
   constexpr auto planes = Layout::planes, last = Layout::channels_last, cropped = Layout::cropped;
   const auto mask = &Case::has_mask, long_ = &Case::has_one_part,
-             pairs = &Case::counts_pairs_alone, corners = &Case::align_corners;
+             little = &Case::has_little_memory, pairs = &Case::counts_pairs_alone, corners = &Case::align_corners;
   return {
       Case(f16, 8, image(2, 18, 32), planes).with_labels(i64).smooth(0, 3),
       Case(f32, 5, image(2, 13, 23), last).with_labels(u8).smooth(0, 5).but(mask),
@@ -395,9 +396,10 @@ inline std::vector<Case> tally_cases() {
       Case(f16, 70, image(1, 8, 10), planes).with_labels(i64).smooth(0, 3).but(mask),
       Case(f32, 150, image(1, 7, 11), last).with_labels(u8).smooth(0, 3).in_bins(200),
       Case(f16, 264, image(1, 5, 13), last).with_labels(i16).smooth(0, 3),
+      Case(f32, 72, image(1, 7, 11), last).with_labels(i64),
       Case(bf16, 70, image(1, 5, 13), cropped).with_labels(i16),
       Case(f32, 267, image(1, 3, 13), last).with_labels(i64).smooth(0, 3),
-      Case(f32, 9000, image(1, 1, 3), planes).with_labels(i64).smooth(0, 3),
+      Case(f32, 300, image(1, 3, 13), planes).with_labels(i64).smooth(0, 3).but(little),
       Case(f64, 4, image(2, 5, 13), last).with_labels(i64).smooth(0, 3),
       Case(f64, 20, image(1, 3, 13), planes).with_labels(u8).but(mask),
       Case(f64, 55, image(1, 3, 15), planes).with_labels(i64).in_bins(3),

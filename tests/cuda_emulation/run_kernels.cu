@@ -435,7 +435,7 @@ void run_tally(const Case& c) {
   Problem problem(c);
   const int64_t n = problem.shape.images, classes = problem.shape.classes, bins = c.bins;
   const bool has_bins = !c.counts_pairs_alone;
-  const Device device{0, c.has_one_part ? 1 : 3, 227 << 10};
+  const Device device{0, c.has_one_part ? 1 : 3, (c.has_little_memory ? 42 : 227) << 10};
   const jml::TallyProblem counts{bins, has_bins, has_bins};
   const Numbers<Count> of_images(size_t(n * kImageRows * classes)),
       confusion(size_t(classes * classes)), calibration(size_t(2 * bins * kBinColumns)),

@@ -110,6 +110,16 @@ __global__ void votes(const int* from, unsigned* to) {
   row[5] = __ballot_sync(0xffu, yes);
 }
 
+// Of all lanes, and of those that bring the same number.
+__global__ void groups(const int* from, unsigned* to) {
+  const int value = from[threadIdx.x];
+  unsigned* row = to + 4 * threadIdx.x;
+  const unsigned same = row[0] = __match_any_sync(~0u, value);
+  row[1] = __match_any_sync(~0u, int64_t{value} << 32);
+  row[2] = __reduce_add_sync(~0u, unsigned(value));
+  row[3] = __reduce_add_sync(same, unsigned(value) + 1);
+}
+
 // ---- memory ----------------------------------------------------------------------------------
 
 template <typename Vector>
@@ -296,6 +306,11 @@ int main(int arguments, char** argument) {
     const Numbers<int> from(read_all<int>());
     const Numbers<unsigned> to(std::vector<unsigned>(6 * from.size()));
     launch(dim3(1), dim3(unsigned(from.size())), 0, votes, from.data(), to.data());
+    write_all(to);
+  } else if (asked("groups")) {
+    const Numbers<int> from(read_all<int>());
+    const Numbers<unsigned> to(std::vector<unsigned>(4 * from.size()));
+    launch(dim3(1), dim3(unsigned(from.size())), 0, groups, from.data(), to.data());
     write_all(to);
   } else if (asked("copy of uint4")) {
     run_copy<uint4>();

@@ -29,6 +29,7 @@ LARGEST = (
     "4x1000x512x512 float32 channels_last, labels",
     "4x19x512x512 float64 channels_last, distillation",
     "4x1000x512x512 float16 channels_last, distillation",
+    "4x19x512x512 float32 contiguous, tally",
 )
 assert set(LARGEST) <= {call.name for call in SAMPLE_CALLS}
 TARGETS = {"sm_90": SAMPLE_CALLS} | {
