@@ -360,7 +360,11 @@ def test_hinge_of_what_is_no_number(way):
 # ---- torch.compile and operators -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"per_image": True, "classes": "all"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=pytest.mark.slow), {"per_image": True, "classes": "all"}],
+    ids=str,
+)
 def test_compiled_equals_eager(options, way):
     torch._dynamo.reset()
     logits, target = drawn((2, 4, 6, 7), ignored=0.1)
@@ -370,6 +374,7 @@ def test_compiled_equals_eager(options, way):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_compiled_hinge(way):
     torch._dynamo.reset()
     logits, target = drawn((2, 1, 6, 7), ignored=0.1)
@@ -537,6 +542,7 @@ def test_threads_do_not_change_bits(shape, per_image, threads):
 
 
 @cpu_kernels
+@pytest.mark.slow
 def test_instruction_sets_agree(tmp_path):
     """Each in a process of its own, since it is chosen once."""
     logits, target = drawn((2, 5, 40, 70), ignored=0.1)
@@ -624,6 +630,7 @@ print(1024 * (resident("VmHWM") - before), gradient[0].numel() * 4)
 
 @cpu_kernels
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux counts this")
+@pytest.mark.slow
 def test_resident_set():
     """Beside the gradient the items of the classes at work, 8 bytes for each pixel, which are no
     more than half of it, and counts of buckets."""

@@ -141,7 +141,7 @@ def test_a_whole_step_is_one_graph_for_every_size_of_batch(name, compiled, devic
 
 
 @each_loss
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_step_is_exported(name, strict, backend, device):
     """With any number of images."""
     images, *targets = drawn(name, device)

@@ -53,6 +53,7 @@ def test_wrong_labels_are_left_out(label):
     assert_wrong_labels_are_left_out(label, BACKEND, "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SELECTED[::3], ids=lambda case: case.name)
 def test_the_same_numbers_twice(case):
     for one, other in zip(

@@ -78,7 +78,9 @@ def test_help(name):
 
 
 @pytest.mark.skipif(not distributed.is_available(), reason="PyTorch has no distributed here")
-@pytest.mark.parametrize("name", ON_TWO_PROCESSES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in ON_TWO_PROCESSES]
+)
 def test_the_gradient_of_two_processes_is_that_of_one(name):
     done = subprocess.run(
         [sys.executable, FOLDER / f"{name}.py"],
