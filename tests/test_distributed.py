@@ -39,7 +39,8 @@ def test_whole_steps_are_compiled():
 @pytest.mark.slow
 def test_a_mesh_of_two_dimensions():
     findings = found(["shards"], 4)
-    assert any("S(0)" in finding.name and "S(1)" in finding.name for finding in findings)
+    both = "[Shard(dim=0), Shard(dim=1)]"
+    assert any(both in finding.name for finding in findings)
     assert not [finding for finding in findings if not finding.holds]
 
 
