@@ -33,11 +33,12 @@ PYTEST := $(BIN)/pytest --numprocesses 2 --dist worksteal
 test: lint
 	$(PYTEST) -m "not slow"
 
-# The rest: sanitizers, planted bugs, builds of packages and for three GPU architectures, and most of
-# what runs in Triton's interpreter.
+# What takes longer: sanitizers, builds of packages and for three GPU architectures, and most of what
+# runs in Triton's interpreter.
 test-slow: lint
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not exhaustive"
 
+# All of it, with planted bugs, which a copy of the kernels is built for, and meshes of four ranks.
 test-all: lint
 	$(PYTEST)
 

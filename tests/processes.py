@@ -13,13 +13,10 @@ import pytest
 FOLDER = Path(__file__).with_name("by_environment")
 
 #: What such a process runs in `make test`, and what is left to `make test-slow`.
-parts = pytest.mark.parametrize(
-    "part",
-    [
-        pytest.param("not slow", marks=pytest.mark.long, id="quick"),
-        pytest.param("slow", marks=[pytest.mark.long, pytest.mark.slow], id="slow"),
-    ],
-)
+EACH_PART = [
+    pytest.param("not slow", marks=[pytest.mark.long], id="quick"),
+    pytest.param("slow", marks=[pytest.mark.long, pytest.mark.slow], id="slow"),
+]
 
 
 def passed(*files: str, backend: str, part: str = "not slow", **environment: str) -> int:

@@ -37,6 +37,7 @@ def test_whole_steps_are_compiled():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_mesh_of_two_dimensions():
     findings = found(["shards"], 4)
     both = "[Shard(dim=0), Shard(dim=1)]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from cuda_emulation_build import library
-from processes import parts, passed
+from processes import EACH_PART, passed
 
 #: How many tests of each file the interpreter passes at least, in `make test` and in
 #: `make test-slow`: where all were skipped, nothing would fail.
@@ -19,9 +19,17 @@ INTERPRETED = {
     "tally": {"not slow": 30, "slow": 70},
 }
 
+#: The slow parts of these wait for `make test-all`.
+EXHAUSTIVE = ("tally",)
+PARTS = [
+    pytest.param(file, *part.values, id=f"{part.id}-{file}", marks=[*part.marks, *more])
+    for file in INTERPRETED
+    for part in EACH_PART
+    for more in ([pytest.mark.exhaustive] if file in EXHAUSTIVE and part.id == "slow" else [],)
+]
 
-@parts
-@pytest.mark.parametrize("file", INTERPRETED)
+
+@pytest.mark.parametrize(("file", "part"), PARTS)
 def test_triton_under_its_interpreter(file, part):
     pytest.importorskip("triton")
     count = passed(file, part=part, backend="triton", TRITON_INTERPRET="1")

@@ -142,6 +142,7 @@ def test_tallies_are_run_in_all_ways(lines):
 # ---- planted bugs --------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("sanitizer", "name"), PLANTED)
 def test_planted_bugs_are_seen(sanitizer, name):
     bug = BUGS[sanitizer][name]
@@ -153,6 +154,7 @@ def test_planted_bugs_are_seen(sanitizer, name):
     assert (bug.said or "data race") in done.stderr
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["hard", "dense"])
 def test_a_copy_without_them_is_clean(lines, kind):
     done = run(run_kernels("address", changes("address")), kind)
