@@ -30,6 +30,7 @@ def test_ranks_have_the_numbers_of_one_process(world_size):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_whole_steps_are_compiled():
     findings = found(["compiled"], 2)
     assert len(findings) == 8

@@ -20,7 +20,7 @@ INTERPRETED = {
 }
 
 #: The slow parts of these wait for `make test-all`.
-EXHAUSTIVE = ("tally",)
+EXHAUSTIVE = ("columns", "tally")
 PARTS = [
     pytest.param(file, *part.values, id=f"{part.id}-{file}", marks=[*part.marks, *more])
     for file in INTERPRETED
