@@ -18,7 +18,8 @@ SUITES = {"losses": 330, "networks": 280, "shards": 400, "accumulation": 70}
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("world_size", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_have_the_numbers_of_one_process(world_size):
     """And where ranks average their own losses, the same comparison sees it."""
     findings = found([*SUITES, "local"], world_size)

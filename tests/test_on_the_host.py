@@ -16,7 +16,7 @@ INTERPRETED = {
     "whole_steps": {"not slow": 10, "slow": 6},
     "gradient_error": {"not slow": 10, "slow": 10},
     "wrong_values": {"not slow": 30, "slow": 10},
-    "tally": {"not slow": 30, "slow": 70},
+    "tally": {"not slow": 20, "slow": 75},
 }
 
 #: The slow parts of these wait for `make test-all`.
