@@ -18,17 +18,12 @@ import torch
 from torch import Tensor
 
 from . import checks, option_checks, reference_tally
-from .backend import BY_NAME, NAMES, choose
-from .ops import NAMESPACE
+from .backend import BY_NAME, choose
+from .ops import NAMESPACE, library, operator_of
+from .options import TargetOptions
 from .packing import NEVER, TallyInts
 from .reference_tally import BIN_COLUMNS, IMAGE_ROWS
 from .upsampling import interpolated
-
-_SCHEMA = "(Tensor logits, Tensor labels, Tensor? mask, int[] tally_ints) -> ({})".format(
-    ", ".join(
-        f"Tensor {name}" for name in ("of_images", "confusion", "calibration", "classwise", "wrong")
-    )
-)
 
 
 class Tally(NamedTuple):
@@ -39,6 +34,10 @@ class Tally(NamedTuple):
     calibration: Tensor
     classwise: Tensor
     wrong: Tensor
+
+
+_OUTPUTS = ", ".join(f"Tensor {name}" for name in Tally._fields)
+_SCHEMA = f"(Tensor logits, Tensor labels, Tensor? mask, int[] tally_ints) -> ({_OUTPUTS})"
 
 
 def _fake_tally(logits, labels, mask, tally_ints):
@@ -55,13 +54,10 @@ def _fake_tally(logits, labels, mask, tally_ints):
     return tuple(logits.new_empty(shape, dtype=torch.int64) for shape in shapes)
 
 
-_library = torch.library.Library(NAMESPACE, "FRAGMENT")
-
-
 def _define(backend: str) -> Callable[..., tuple[Tensor, ...]]:
-    _library.define(f"{backend}_tally{_SCHEMA}")
-    torch.library.register_fake(f"{NAMESPACE}::{backend}_tally", _fake_tally, lib=_library)
-    return getattr(torch.ops.jml_kernels, f"{backend}_tally").default
+    library.define(f"{backend}_tally{_SCHEMA}")
+    torch.library.register_fake(f"{NAMESPACE}::{backend}_tally", _fake_tally, lib=library)
+    return operator_of(f"{backend}_tally")
 
 
 #: backend -> its operator, of the logits, labels, mask and `packing.TallyInts`.
@@ -72,48 +68,32 @@ TALLIES: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 
 
 @dataclass(frozen=True)
-class TallyOptions:
-    """What is counted, and how logits and labels are read.
+class TallyOptions(TargetOptions):
+    """What is counted, on top of `TargetOptions`, by which logits and labels are read. Nothing is
+    smoothed, and nothing has a gradient; activation is "softmax", or "sigmoid" for independent
+    classes.
 
     Attributes:
-        ignore_index: integer label of pixels that count nowhere; None: every pixel counts.
         bins: how many bins of probabilities there are; >= 1.
         boundary_size: k, odd: a boundary pixel's k x k (k, k x k x k) window holds another label;
             None: boundaries are not looked for.
         calibration, classwise: whether confidences, and the probabilities of every class, are
             binned.
-        activation: "softmax", or "sigmoid" for independent classes.
-        upsample, align_corners: as those of the losses: logits may have lower resolution.
-        validate: look for labels out of range also where that makes the host wait for a GPU.
-        backend: "auto", or a name of `backends()`.
     """
 
-    ignore_index: int | None = -100
-    bins: int = 10
     boundary_size: int | None = 3
+    bins: int = 10
     calibration: bool = True
     classwise: bool = True
-    activation: str = "softmax"
-    upsample: str | None = None
-    align_corners: bool = False
-    validate: bool = False
-    backend: str = "auto"
 
     def __post_init__(self):
-        for name, check in (
-            ("ignore_index", option_checks.integer),
-            ("boundary_size", option_checks.boundary_size),
-        ):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, check(name, getattr(self, name)))
-        for name in ("calibration", "classwise", "align_corners", "validate"):
-            object.__setattr__(self, name, option_checks.boolean(name, getattr(self, name)))
-        object.__setattr__(self, "bins", option_checks.integer("bins", self.bins))
+        super().__post_init__()
+        for name in ("calibration", "classwise"):
+            self._check(name, option_checks.boolean)
+        self._check("bins", option_checks.integer)
         if self.bins < 1:
             raise ValueError(f"bins={self.bins!r}: expected an integer >= 1")
-        option_checks.check_upsampling(self.upsample, self.align_corners, False)
         option_checks.check_choice("activation", self.activation, ("softmax", "sigmoid"))
-        option_checks.check_choice("backend", self.backend, ("auto", *NAMES))
 
     @property
     def ints(self) -> TallyInts:
@@ -160,8 +140,7 @@ def tally(logits: Tensor, labels: Tensor, mask: Tensor | None, options: TallyOpt
         logits = interpolated(logits, size, options.align_corners)
         ints = ints._replace(upsample=0, align_corners=0)
     counted = Tally(*TALLIES[backend](logits, labels, mask, ints))
-    looks = options.validate or logits.device.type == "cpu"
-    if looks and not torch.compiler.is_compiling() and counted.wrong.item():
+    if checks.can_look_at(logits, labels, waits=options.validate) and counted.wrong.item():
         count = 2 if options.activation == "sigmoid" else logits.shape[1]
         checks.check_label_range(labels, mask, count, options.ignore_index, "labels")
     return counted

@@ -140,8 +140,7 @@ def _checked(
         checks.check_lower("logits", logits, size, options, "target")
     if mask is not None:
         checks.check_mask(mask, logits, tuple(labels.shape[1:]))
-    is_free = labels.device.type == "cpu" and not torch.compiler.is_compiling()
-    if options.validate or is_free:  # elsewhere the host would wait
+    if checks.can_look_at(labels, mask, waits=options.validate):
         count = checks.label_count(logits.shape[1], options.activation)
         checks.check_label_range(labels, mask, count, options.ignore_index)
     return logits, labels
