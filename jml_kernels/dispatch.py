@@ -114,7 +114,7 @@ def target_statistics(
     logits, target, mask = tensors
     inputs = _inputs_of_target(logits, target, mask, ce_class_weights, options, names)
     call = _prepared(inputs, lists, options, names)._replace(shards=lies_in)
-    return _statistics(call, options, whole_images=True)[0]
+    return _statistics(call, options, whole_images=bool(lies_in.pixels))[0]
 
 
 def _inputs_of_target(
@@ -145,13 +145,12 @@ def _statistics(call: Call, options: TargetOptions, whole_images: bool) -> list[
     """Those of each target, labels first.
 
     Args:
-        whole_images: whether of images whose pixels lie on several ranks those of the whole images
-            are needed.
+        whole_images: whether those of whole images are needed, whose pixels lie on several ranks.
     """
     backend, inputs, lists, lies_in = call
     run = STATISTICS[backend]
     columns = run(*inputs, lists.ints, lists.floats, options.inplace_backward)
-    if whole_images and lies_in.pixels:
+    if whole_images:
         columns = shards.whole_images(*columns, lies_in.pixels)
     return by_name(*columns, of_logits_alone=backend != "reference")
 
@@ -173,8 +172,8 @@ def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Ten
     reductions "image" and "none"."""
     logits, labels, dense, *_ = call.inputs
     options, formula = objective.options, objective.formula
-    needs_whole_images = not formulas.is_of_sums(options)
-    whole_batch = _whole_batch(options, call.shards, needs_whole_images)
+    whole_images = _needs_whole_images(options, call.shards)
+    whole_batch = _whole_batch(options, call.shards, whole_images)
     class_weights, class_mask = _of_classes(class_weights, logits, objective)
     # The operators give the logits a gradient, and nothing else; the formula does.
     has_other_gradient = class_weights is not None and (
@@ -191,7 +190,7 @@ def _loss(call: Call, objective: Objective, class_weights: Tensor | None) -> Ten
             *formula,
             options.inplace_backward,
         )[0]
-    statistics = _statistics(call, options, needs_whole_images)
+    statistics = _statistics(call, options, whole_images)
     value = formulas.objective_loss(
         statistics[0] if labels is not None else None,
         statistics[-1] if dense is not None else None,
@@ -213,18 +212,25 @@ def _of_classes(
     return class_weights, objective.class_mask(logits) if has_mask else None
 
 
-def _whole_batch(
-    options: LossOptions, lies_in: Shards, has_whole_images: bool
-) -> SumsOfBatch | None:
+def _needs_whole_images(options: LossOptions, lies_in: Shards) -> bool:
+    """Whether the formula asks for statistics of images whose pixels lie on several ranks."""
+    return bool(lies_in.pixels) and not formulas.is_of_sums(options)
+
+
+def _whole_batch(options: LossOptions, lies_in: Shards, whole_images: bool) -> SumsOfBatch | None:
     """What makes the sums of the whole batch of those of this call's images; None where these are
     the batch."""
+    running = accumulation.running_pass()
+    groups = lies_in.images if whole_images else lies_in.images + lies_in.pixels
+    if running is None and options.process_group is None and not groups:
+        return None
     if formulas.keeps_images(options):
-        if accumulation.running_pass() is not None:
+        if running is not None:
             raise ValueError(
                 f"reduction={options.reduction!r}: expected one number of the batch in accumulate"
             )
         return None
-    running, then = accumulation.running_pass(), None
+    then = None
     if running is not None:
         then = functools.partial(running.sums_of_batch, options=options)
     elif options.process_group is not None:
@@ -233,7 +239,6 @@ def _whole_batch(
             process_group=options.process_group,
             gradients=options.gradients,
         )
-    groups = lies_in.images if has_whole_images else lies_in.images + lies_in.pixels
     return functools.partial(shards.whole_batch, groups=groups, then=then) if groups else then
 
 
@@ -297,8 +302,8 @@ def _class_parallel_loss(
         options,
         choose(options.backend, local.device),
     )
-    needs_whole_images = not formulas.is_of_sums(options)
-    if needs_whole_images and lies_in.pixels:
+    whole_images = _needs_whole_images(options, lies_in)
+    if whole_images:
         statistics = shards.whole_images(*statistics, lies_in.pixels)
     value = formulas.objective_loss(
         by_name(*statistics)[0],
@@ -306,7 +311,7 @@ def _class_parallel_loss(
         objective,
         class_weights,
         class_mask,
-        _whole_batch(options, lies_in, needs_whole_images),
+        _whole_batch(options, lies_in, whole_images),
     )
     return value.to(checks.result_dtype(local))
 
